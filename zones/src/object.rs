@@ -1,0 +1,305 @@
+//! What one cluster says: the few fields of Kubernetes objects that decide an answer or a redirect.
+//!
+//! Kubernetes types end in `portolan_sync::convert`; from here on there are only these. Each object is
+//! valid by itself (labels, addresses, ports), so that nothing below has to check again.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::name::{ClusterId, ServiceName};
+
+/// Seconds since the Unix epoch, as `creationTimestamp` has them.
+pub type UnixTime = i64;
+
+/// One object of one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// ServiceExport: this service is offered to the clusterset.
+    Export(Export),
+    /// Service: what is behind an export.
+    Service(Service),
+    /// ServiceImport: how a cluster's own clients see a service; its VIPs above all.
+    Import(Import),
+    /// EndpointSlice.
+    Slice(Slice),
+    /// Node, for the client's location.
+    Node(Node),
+    /// Namespace: its name exists in DNS even when it is empty.
+    Namespace(Arc<str>),
+}
+
+/// Which object an [`Object`] is: unique in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the variants are those of Object")]
+pub enum ObjectKey {
+    Export(ServiceName),
+    Service(ServiceName),
+    Import(ServiceName),
+    Slice(SliceName),
+    Node(Arc<str>),
+    Namespace(Arc<str>),
+}
+
+/// An EndpointSlice's namespace and name, which is a subdomain and no label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceName {
+    /// Namespace of the slice, and of the service that it belongs to.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl Object {
+    /// The object's identity.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Export(export) => ObjectKey::Export(export.name.clone()),
+            Self::Service(service) => ObjectKey::Service(service.name.clone()),
+            Self::Import(import) => ObjectKey::Import(import.name.clone()),
+            Self::Slice(slice) => ObjectKey::Slice(slice.name.clone()),
+            Self::Node(node) => ObjectKey::Node(node.name.clone()),
+            Self::Namespace(name) => ObjectKey::Namespace(name.clone()),
+        }
+    }
+}
+
+/// `ServiceExport Namespace/name`, as error messages print it.
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Export(name) => write!(f, "ServiceExport {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Import(name) => write!(f, "ServiceImport {name}"),
+            Self::Slice(slice) => write!(f, "EndpointSlice {}/{}", slice.namespace, slice.name),
+            Self::Node(name) => write!(f, "Node {name}"),
+            Self::Namespace(name) => write!(f, "Namespace {name}"),
+        }
+    }
+}
+
+/// What happened in one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterEvent {
+    /// The cluster that says so.
+    pub cluster: ClusterId,
+    /// What it says.
+    pub change: Change,
+}
+
+/// The whole vocabulary of a watch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The object is new or changed.
+    Apply(Object),
+    /// The object is gone.
+    Delete(ObjectKey),
+    /// These are all objects; whatever else was known of the cluster is gone. The first one is the cluster's sync.
+    Reset(Vec<Object>),
+}
+
+/// A ServiceExport.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Export {
+    /// Same namespace and name as the Service.
+    pub name: ServiceName,
+    /// Precedence in conflicts: the oldest export wins (KEP-1645).
+    pub created: UnixTime,
+    /// `spec.exportedLabels`, sorted by key.
+    pub labels: Arc<[(Arc<str>, Arc<str>)]>,
+    /// `spec.exportedAnnotations`, sorted by key.
+    pub annotations: Arc<[(Arc<str>, Arc<str>)]>,
+}
+
+/// A Service, as far as an export of it matters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// What sort of Service it is.
+    pub kind: ServiceKind,
+    /// The properties that the export takes along.
+    pub spec: ServiceSpec,
+}
+
+/// Whether and how a Service can be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// Has a cluster IP: becomes a ClusterSetIP import.
+    ClusterIp,
+    /// `clusterIP: None`: becomes a Headless import.
+    Headless,
+    /// `type: ExternalName`: can't be exported (KEP-1645, reason InvalidServiceType).
+    ExternalName,
+}
+
+/// Properties that an import takes from the exports, by KEP-1645's conflict rules.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServiceSpec {
+    /// `spec.ports`, in the order written.
+    pub ports: Arc<[Port]>,
+    /// `spec.ipFamilies`: whether each is IPv6, in the order written.
+    pub ip_families: smallvec::SmallVec<[IpFamily; 2]>,
+    /// `spec.sessionAffinity` with its timeout.
+    pub session_affinity: SessionAffinity,
+    /// `spec.internalTrafficPolicy: Local`.
+    pub internal_traffic_local: bool,
+    /// `spec.trafficDistribution`, for example `PreferSameZone`.
+    pub traffic_distribution: Option<Arc<str>>,
+}
+
+/// An IP family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum IpFamily {
+    V4,
+    V6,
+}
+
+impl From<IpAddr> for IpFamily {
+    fn from(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// `spec.sessionAffinity` and `spec.sessionAffinityConfig.clientIP`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionAffinity {
+    /// No affinity.
+    #[default]
+    None,
+    /// By client IP.
+    ClientIp {
+        /// Seconds; Kubernetes' default is 10,800.
+        timeout: u32,
+    },
+}
+
+/// A port of a Service or ServiceImport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// A valid label, or `None`: unnamed ports have no `_port._proto` record.
+    pub name: Option<Arc<str>>,
+    /// Transport.
+    pub protocol: Protocol,
+    /// The service's port number.
+    pub number: u16,
+    /// `appProtocol`.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+/// A transport protocol that Kubernetes knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// The label that SRV names use (RFC 2782).
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "_tcp",
+            Self::Udp => "_udp",
+            Self::Sctp => "_sctp",
+        }
+    }
+}
+
+/// A ServiceImport.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Import {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// Precedence when two imports claim one address.
+    pub created: UnixTime,
+    /// `spec.type: Headless`.
+    pub headless: bool,
+    /// `spec.ips`: the VIPs that this cluster's clients use.
+    pub ips: Arc<[IpAddr]>,
+    /// The rest of its spec.
+    pub spec: ServiceSpec,
+}
+
+/// An EndpointSlice of one service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slice {
+    /// Namespace and name of the slice itself.
+    pub name: SliceName,
+    /// The service that it belongs to, by its `service-name` label.
+    pub service: ServiceName,
+    /// The cluster whose endpoints these are, when a controller mirrored them from there
+    /// (`multicluster.kubernetes.io/source-cluster`); `None` for the cluster's own.
+    pub source: Option<ClusterId>,
+    /// `ports`; the numbers are target ports.
+    pub ports: Arc<[SlicePort]>,
+    /// One entry per address.
+    pub endpoints: Box<[Endpoint]>,
+}
+
+/// A port of an EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SlicePort {
+    /// A valid label, or `None`.
+    pub name: Option<Arc<str>>,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Target port; `None` means all ports.
+    pub number: Option<u16>,
+}
+
+/// One address of one endpoint. 48 bytes: there may be millions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: IpAddr,
+    /// `conditions`, copied verbatim.
+    pub conditions: Conditions,
+    /// The same for the addresses of one pod in all families and slices (a hash of `targetRef`, else of the address), so that
+    /// A and AAAA program the same subset (KEP-1645).
+    pub identity: u32,
+    /// `hostname`, a valid label.
+    pub hostname: Option<Box<str>>,
+    /// Node and availability zone, shared by all endpoints of a node.
+    pub place: Option<Arc<Place>>,
+}
+
+/// Conditions of an endpoint, defaults resolved: `ready` unset means ready, `serving` unset means as ready,
+/// `terminating` unset means no (EndpointSlice API).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub struct Conditions {
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+}
+
+impl Conditions {
+    /// An ordinary ready endpoint.
+    pub const READY: Self = Self { ready: true, serving: true, terminating: false };
+}
+
+/// Where an endpoint runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Place {
+    /// `nodeName`.
+    pub node: Option<Arc<str>>,
+    /// Availability zone, `topology.kubernetes.io/zone`; `az` because `zone` is a DNS zone here.
+    pub az: Option<Arc<str>>,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `topology.kubernetes.io/zone`.
+    pub az: Option<Arc<str>>,
+    /// `topology.kubernetes.io/region`.
+    pub region: Option<Arc<str>>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Box<[(IpAddr, u8)]>,
+    /// `status.addresses` that are IP addresses.
+    pub addresses: Box<[IpAddr]>,
+}

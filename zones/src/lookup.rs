@@ -1,0 +1,246 @@
+//! What a name answers: the tables of the MCS DNS specification (KEP-1645) as one function.
+//!
+//! `Snapshot::lookup` borrows from the snapshot, allocates nothing and decides everything but the wire format.
+//! Names that only have names below them are empty non-terminals: NODATA, not NXDOMAIN (RFC 8020).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::RecordType;
+
+use crate::question::QName;
+use crate::service::{Absence, Answers, Service, SrvSet};
+use crate::snapshot::{ReverseTarget, Snapshot};
+use crate::zone::{DNS_VERSION, Zone, ZoneKind};
+
+/// What was found in one of our zones.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup<'s> {
+    /// The closest zone.
+    pub zone: &'s Zone,
+    /// Its position in [`crate::zone::Zones::iter`].
+    pub zone_index: usize,
+    /// Number of labels of the question above the zone's origin.
+    pub above: usize,
+    /// The answer.
+    pub found: Found<'s>,
+}
+
+/// The kinds of answers (RFC 1034 §4.3.2, RFC 2308).
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'s> {
+    /// The name has records of this type.
+    Records(Records<'s>),
+    /// The name exists, with no records of this type.
+    NoData,
+    /// The name doesn't exist; perhaps a service is why.
+    NxDomain(Option<Absence>),
+    /// Not known yet, not every cluster has been read: SERVFAIL.
+    NotReady,
+}
+
+/// Records of one name and type. Owner is always the question's name.
+#[derive(Debug, Clone, Copy)]
+pub enum Records<'s> {
+    /// IPv4 addresses, sorted.
+    A(&'s [Ipv4Addr]),
+    /// IPv6 addresses, sorted.
+    Aaaa(&'s [Ipv6Addr]),
+    /// Ports; targets are the service's name or names of its endpoints.
+    Srv {
+        /// The records.
+        set: &'s SrvSet,
+        /// Whose they are.
+        service: &'s Service,
+        /// Labels of the question above the service's name.
+        above_service: usize,
+    },
+    /// Text.
+    Txt(&'static str),
+    /// The zone's SOA.
+    Soa,
+    /// The zone's NS.
+    Ns,
+    /// Names of an address.
+    Ptr(&'s [ReverseTarget]),
+    /// The name has records, and all types were asked for: a synthesized HINFO (RFC 8482 §4.2).
+    Any,
+}
+
+impl Snapshot {
+    /// Answers a question of class IN; `None` means that no zone of ours holds the name: REFUSED.
+    pub fn lookup(&self, name: &QName, rtype: RecordType) -> Option<Lookup<'_>> {
+        let (zone_index, zone, above) = self.zones.find(name)?;
+        let found = match (above, zone.kind) {
+            (0, _) => apex(rtype),
+            (_, ZoneKind::Services) => self.in_services(zone, name, above, rtype),
+            _ => self.in_reverse(zone, name, rtype),
+        };
+        Some(Lookup {
+            zone,
+            zone_index,
+            above,
+            found,
+        })
+    }
+
+    /// Below the origin of a zone of services; `above` is the number of labels there, at least 1.
+    fn in_services<'s>(&'s self, zone: &'s Zone, name: &QName, above: usize, rtype: RecordType) -> Found<'s> {
+        match (name.label(above - 1), above) {
+            (b"svc", 3..) => {
+                let service = self.services.get(name.slice(above - 3, above - 1));
+                match service.map(|service| (service, service.answers.absent)) {
+                    Some((service, None)) => in_service(service, name, above - 3, rtype),
+                    Some((_, why)) => self.missing(why),
+                    None => self.missing(None),
+                }
+            }
+            (b"svc", 2) => {
+                let namespace = std::str::from_utf8(name.label(0)).unwrap_or_default();
+                if self.namespaces.contains_key(namespace) {
+                    Found::NoData
+                } else {
+                    self.missing(None)
+                }
+            }
+            (b"svc" | b"pod", 1) => Found::NoData,
+            (b"dns-version", 1) => single(rtype, RecordType::TXT, Records::Txt(DNS_VERSION)),
+            _ => in_name_server(zone, name, rtype),
+        }
+    }
+
+    fn missing(&self, why: Option<Absence>) -> Found<'_> {
+        if self.complete {
+            Found::NxDomain(why)
+        } else {
+            Found::NotReady
+        }
+    }
+
+    /// Below the origin of a reverse zone.
+    fn in_reverse<'s>(&'s self, zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<'s> {
+        let Some((first, last)) = crate::reverse::range(name) else {
+            return in_name_server(zone, name, rtype);
+        };
+        let mut below = self.reverse.range(first..=last);
+        match below.next() {
+            Some((_, targets)) if first == last => single(rtype, RecordType::PTR, Records::Ptr(targets)),
+            Some(_) => Found::NoData,
+            None if self.complete => in_name_server(zone, name, rtype),
+            None => Found::NotReady,
+        }
+    }
+}
+
+/// The origin itself: SOA and NS (RFC 1034 §4.2.1).
+fn apex<'s>(rtype: RecordType) -> Found<'s> {
+    match rtype {
+        RecordType::SOA => Found::Records(Records::Soa),
+        RecordType::NS => Found::Records(Records::Ns),
+        RecordType::ANY => Found::Records(Records::Any),
+        _ => Found::NoData,
+    }
+}
+
+/// The name server's name, the empty non-terminals above it, or nothing: static names, known before any sync.
+fn in_name_server<'s>(zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<'s> {
+    let server = zone.name_server.wire();
+    if !server.ends_with(name.wire()) {
+        return Found::NxDomain(None);
+    }
+    if server.len() == name.wire().len() {
+        return match rtype {
+            RecordType::A => some(!zone.glue_v4.is_empty(), Records::A(&zone.glue_v4)),
+            RecordType::AAAA => some(!zone.glue_v6.is_empty(), Records::Aaaa(&zone.glue_v6)),
+            RecordType::ANY => some(!zone.config.name_server_addresses.is_empty(), Records::Any),
+            _ => Found::NoData,
+        };
+    }
+    if suffixes(server).any(|suffix| suffix == name.wire()) {
+        Found::NoData
+    } else {
+        Found::NxDomain(None)
+    }
+}
+
+/// At or below a service's name; `above` is the number of labels above it.
+fn in_service<'s>(service: &'s Service, name: &QName, above: usize, rtype: RecordType) -> Found<'s> {
+    let answers = &service.answers;
+    let srv = |set: &'s SrvSet| Records::Srv {
+        set,
+        service,
+        above_service: above,
+    };
+    match above {
+        0 => match rtype {
+            RecordType::A => some(!answers.v4.is_empty(), Records::A(&answers.v4)),
+            RecordType::AAAA => some(!answers.v6.is_empty(), Records::Aaaa(&answers.v6)),
+            RecordType::SRV => some(!answers.srv.targets.is_empty(), srv(&answers.srv)),
+            RecordType::ANY => Found::Records(Records::Any),
+            _ => Found::NoData,
+        },
+        2 if name.label(0)[0] == b'_' => match answers.port(name.slice(0, 2)) {
+            Some(set) => single(rtype, RecordType::SRV, srv(set)),
+            None => Found::NxDomain(None),
+        },
+        _ => in_endpoint(answers, name.slice(0, above), rtype),
+    }
+}
+
+/// `<hostname>.<clusterid>` below a headless service, and the empty non-terminals there.
+fn in_endpoint<'s>(answers: &'s Answers, labels: &[u8], rtype: RecordType) -> Found<'s> {
+    if let Ok(at) = answers.hosts.binary_search_by(|host| (*host.labels).cmp(labels)) {
+        let host = &answers.hosts[at];
+        return match rtype {
+            RecordType::A => some(!host.v4.is_empty(), Records::A(&host.v4)),
+            RecordType::AAAA => some(!host.v6.is_empty(), Records::Aaaa(&host.v6)),
+            RecordType::ANY => Found::Records(Records::Any),
+            _ => Found::NoData,
+        };
+    }
+    if answers.has_below(labels) {
+        Found::NoData
+    } else {
+        Found::NxDomain(None)
+    }
+}
+
+impl Answers {
+    /// Records of `_<port>._<proto>`, both labels in wire form.
+    fn port(&self, labels: &[u8]) -> Option<&SrvSet> {
+        let at = self
+            .ports
+            .binary_search_by(|port| (*port.labels).cmp(labels))
+            .ok()?;
+        Some(&self.ports[at].srv)
+    }
+
+    /// Whether any name ends with these labels: a protocol, or the end of a cluster's id.
+    fn has_below(&self, labels: &[u8]) -> bool {
+        let ends = |whole: &[u8]| suffixes(whole).any(|suffix| suffix == labels);
+        self.clusters.iter().any(|cluster| ends(cluster)) || self.ports.iter().any(|port| ends(&port.labels))
+    }
+}
+
+/// A name's suffixes at label boundaries, itself first.
+fn suffixes(labels: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(labels), |rest| {
+        let next = rest.get(usize::from(*rest.first()?) + 1..)?;
+        (!next.is_empty()).then_some(next)
+    })
+}
+
+/// A name with records of one type only.
+fn single<'s>(asked: RecordType, has: RecordType, records: Records<'s>) -> Found<'s> {
+    match asked {
+        RecordType::ANY => Found::Records(Records::Any),
+        _ => some(asked == has, records),
+    }
+}
+
+fn some(any: bool, records: Records<'_>) -> Found<'_> {
+    if any {
+        Found::Records(records)
+    } else {
+        Found::NoData
+    }
+}

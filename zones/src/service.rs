@@ -1,0 +1,205 @@
+//! A merged service: what all clusters together say about one name, and the answers that follow from it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::name::{ClusterId, ServiceName};
+use crate::object::{ServiceSpec, Slice};
+
+/// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Namespace and name, the same in all clusters (namespace sameness).
+    pub name: ServiceName,
+    /// ServiceImport type `Headless`; otherwise `ClusterSetIP`.
+    pub headless: bool,
+    /// The merged properties.
+    pub spec: ServiceSpec,
+    /// Virtual IPs, at most one per family, in the order of the IP families.
+    pub ips: SmallVec<[IpAddr; 2]>,
+    /// The clusters behind it, by id.
+    pub members: Box<[Member]>,
+    /// What the exports disagree on: every export's `Conflict` condition.
+    pub conflicts: Box<[Conflict]>,
+    /// What is wrong with it besides, for people.
+    pub warnings: Box<[Warning]>,
+    /// What DNS says of it.
+    pub answers: Answers,
+}
+
+impl Service {
+    /// A service of which nothing is known yet.
+    pub fn named(name: ServiceName) -> Self {
+        Self {
+            name,
+            headless: false,
+            spec: ServiceSpec::default(),
+            ips: SmallVec::new(),
+            members: Box::default(),
+            conflicts: Box::default(),
+            warnings: Box::default(),
+            answers: Answers::default(),
+        }
+    }
+
+    /// Number of endpoint addresses in all clusters, ready or not.
+    pub fn endpoints(&self) -> usize {
+        self.members
+            .iter()
+            .flat_map(|member| &*member.slices)
+            .map(|slice| slice.endpoints.len())
+            .sum()
+    }
+}
+
+/// One cluster behind a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Its endpoints, shared with the table.
+    pub slices: Box<[Arc<Slice>]>,
+}
+
+/// Something that the exports of one service disagree on (KEP-1645, Constraints and Conflict Resolution).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Condition reason.
+    pub reason: ConflictReason,
+    /// Who says what, and what holds.
+    pub message: String,
+}
+
+/// Reasons of the ServiceExport condition `Conflict` (MCS API v1beta1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub enum ConflictReason {
+    Port,
+    Type,
+    SessionAffinity,
+    SessionAffinityConfig,
+    Labels,
+    Annotations,
+    InternalTrafficPolicy,
+    TrafficDistribution,
+    IpFamily,
+}
+
+impl ConflictReason {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Port => "PortConflict",
+            Self::Type => "TypeConflict",
+            Self::SessionAffinity => "SessionAffinityConflict",
+            Self::SessionAffinityConfig => "SessionAffinityConfigConflict",
+            Self::Labels => "LabelsConflict",
+            Self::Annotations => "AnnotationsConflict",
+            Self::InternalTrafficPolicy => "InternalTrafficPolicyConflict",
+            Self::TrafficDistribution => "TrafficDistributionConflict",
+            Self::IpFamily => "IPFamilyConflict",
+        }
+    }
+}
+
+/// Why a service answers less than its objects seem to promise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// Two imports claim one address; the older one has it.
+    #[error(
+        "virtual IP {ip} belongs to {owner}, whose ServiceImport is older: give one of them another address"
+    )]
+    VipTaken {
+        /// The address.
+        ip: IpAddr,
+        /// Who has it.
+        owner: ServiceName,
+    },
+    /// ClusterSetIP without an address: no answer yet.
+    #[error("no virtual IP: the home cluster's ServiceImport has none, and no pool gave one")]
+    NoVip,
+    /// Endpoint names that don't fit in 255 octets below the configured zones.
+    #[error(
+        "{0} endpoint names are longer than a domain name can be and were left out: shorten the cluster id or the hostname"
+    )]
+    NamesTooLong(usize),
+    /// More endpoints than an answer may hold.
+    #[error("answers hold {shown} of {ready} ready endpoints (max-endpoints, message size)")]
+    Subset {
+        /// How many are answered.
+        shown: usize,
+        /// How many are ready.
+        ready: usize,
+    },
+}
+
+/// The answers of one service, independent of the zone that it is asked in.
+///
+/// Addresses and labels only: the twelve octets in front of every address are the same for all records of
+/// an answer, so writing them costs no more than copying them, and nothing is stored per zone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answers {
+    /// Why the name doesn't exist although the service does.
+    pub absent: Option<Absence>,
+    /// A records of the service's name.
+    pub v4: SmallVec<[Ipv4Addr; 2]>,
+    /// AAAA records of the service's name.
+    pub v6: SmallVec<[Ipv6Addr; 1]>,
+    /// SRV records of the bare name: all ports, no duplicate (port, target).
+    pub srv: SrvSet,
+    /// SRV records by port, sorted by key.
+    pub ports: Box<[PortRecords]>,
+    /// Endpoint names of a headless service, sorted by their labels.
+    pub hosts: Box<[Host]>,
+    /// The ids of the clusters that `hosts` end with, in wire form: empty non-terminals.
+    pub clusters: Box<[Box<[u8]>]>,
+}
+
+/// Why a service that exists has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Headless, and no endpoint is ready: NXDOMAIN (KEP-1645 DNS §2.4.1).
+    NoReadyEndpoints,
+    /// ClusterSetIP without a virtual IP.
+    NoVip,
+}
+
+/// SRV records of one owner; all have priority 0 and one weight (as CoreDNS has them).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SrvSet {
+    /// 100 divided by the addresses and ports behind, at least 1.
+    pub weight: u16,
+    /// Port and target of each record.
+    pub targets: Box<[SrvTarget]>,
+}
+
+/// One SRV record's port and target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SrvTarget {
+    /// Position in [`Answers::hosts`]; `None` is the service's own name.
+    pub host: Option<u32>,
+    /// Port number.
+    pub port: u16,
+}
+
+/// `_<port>._<proto>` below a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortRecords {
+    /// Both labels in wire form.
+    pub labels: Box<[u8]>,
+    /// Its records.
+    pub srv: SrvSet,
+}
+
+/// `<hostname>.<clusterid>` below a headless service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Hostname and cluster id in wire form.
+    pub labels: Box<[u8]>,
+    /// A records.
+    pub v4: SmallVec<[Ipv4Addr; 2]>,
+    /// AAAA records.
+    pub v6: SmallVec<[Ipv6Addr; 1]>,
+}

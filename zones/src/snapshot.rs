@@ -1,0 +1,186 @@
+//! A snapshot: everything that is answered, at one instant. Immutable, shared by all threads, cheap to derive the next one from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::index::Index;
+use crate::name::ServiceName;
+use crate::service::Service;
+use crate::zone::Zones;
+
+/// One consistent state of the clusterset.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Ours: counts every published change.
+    pub generation: u64,
+    /// SOA serial: moves only when an answer does (RFC 1982 arithmetic).
+    pub serial: u32,
+    /// Whether every expected cluster has been read: before that, a missing name is SERVFAIL, never NXDOMAIN.
+    pub complete: bool,
+    /// The zones that are served.
+    pub zones: Arc<Zones>,
+    /// All services.
+    pub services: Index,
+    /// Labels below `svc` that exist, each with the number of reasons: Namespaces and services with names.
+    pub(crate) namespaces: imbl::HashMap<Arc<str>, u32>,
+    /// Names of addresses; kept only while a reverse zone is configured.
+    pub(crate) reverse: imbl::OrdMap<IpAddr, SmallVec<[ReverseTarget; 1]>>,
+    /// Sums over all services.
+    pub counts: Counts,
+}
+
+/// Sums over all services of a snapshot, for status and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Services with at least one valid export, or imported.
+    pub services: usize,
+    /// Of these, headless ones.
+    pub headless: usize,
+    /// Endpoint addresses, ready or not.
+    pub endpoints: usize,
+    /// Conflicts between exports.
+    pub conflicts: usize,
+    /// Services with a warning.
+    pub warnings: usize,
+}
+
+/// Where a PTR record points: an endpoint's name or a service's, in the primary zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReverseTarget {
+    /// The service.
+    pub service: ServiceName,
+    /// `<hostname>.<clusterid>` in wire form; empty for a virtual IP.
+    pub host: Box<[u8]>,
+}
+
+impl Snapshot {
+    /// Nothing known yet: every name of the zones is SERVFAIL.
+    pub fn unsynced(zones: Arc<Zones>) -> Self {
+        Self {
+            zones,
+            ..Self::default()
+        }
+    }
+
+    /// Puts `after` in place of what is known of the service, and keeps sums and side indexes right.
+    /// Returns whether an answer changed.
+    pub(crate) fn replace(&mut self, name: &ServiceName, after: Option<Arc<Service>>) -> bool {
+        let before = match &after {
+            Some(service) => self.services.insert(service.clone()),
+            None => self.services.remove(name.wire()),
+        };
+        if let Some(service) = &before {
+            self.counts.sub(service);
+        }
+        if let Some(service) = &after {
+            self.counts.add(service);
+        }
+        let empty = crate::service::Answers {
+            absent: Some(crate::service::Absence::NoVip),
+            ..Default::default()
+        };
+        let old = before.as_ref().map_or(&empty, |service| &service.answers);
+        let new = after.as_ref().map_or(&empty, |service| &service.answers);
+        match (old.absent.is_none(), new.absent.is_none()) {
+            (false, true) => self.hold_namespace(name.namespace()),
+            (true, false) => self.release_namespace(name.namespace()),
+            _ => {}
+        }
+        if old == new {
+            return false;
+        }
+        if self.zones.reverse() {
+            self.update_reverse(name, before.as_deref(), after.as_deref());
+        }
+        true
+    }
+
+    /// One more reason for a namespace's name to exist.
+    pub(crate) fn hold_namespace(&mut self, namespace: &str) {
+        *self.namespaces.entry(namespace.into()).or_insert(0) += 1;
+    }
+
+    /// One reason less.
+    pub(crate) fn release_namespace(&mut self, namespace: &str) {
+        if let Some(count) = self.namespaces.get_mut(namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.namespaces.remove(namespace);
+            }
+        }
+    }
+
+    fn update_reverse(&mut self, name: &ServiceName, before: Option<&Service>, after: Option<&Service>) {
+        for (address, host) in before.into_iter().flat_map(reverse_names) {
+            if let Some(targets) = self.reverse.get_mut(&address) {
+                targets.retain(|target| target.service != *name || *target.host != *host);
+                if targets.is_empty() {
+                    self.reverse.remove(&address);
+                }
+            }
+        }
+        for (address, host) in after.into_iter().flat_map(reverse_names) {
+            let targets = self.reverse.entry(address).or_default();
+            let target = ReverseTarget {
+                service: name.clone(),
+                host: host.into(),
+            };
+            if let Err(at) = targets.binary_search(&target) {
+                targets.insert(at, target);
+            }
+        }
+    }
+}
+
+/// The addresses that a service gives names to, with the labels above the service's name.
+fn reverse_names(service: &Service) -> Vec<(IpAddr, &[u8])> {
+    let answers = &service.answers;
+    if answers.absent.is_some() {
+        return Vec::new();
+    }
+    if !service.headless {
+        return service.ips.iter().map(|ip| (*ip, &[][..])).collect();
+    }
+    let names = answers.hosts.iter().flat_map(|host| {
+        let v4 = host.v4.iter().map(|a| IpAddr::V4(*a));
+        v4.chain(host.v6.iter().map(|a| IpAddr::V6(*a)))
+            .map(|address| (address, &*host.labels))
+    });
+    names.collect()
+}
+
+impl Counts {
+    fn add(&mut self, service: &Service) {
+        self.services += 1;
+        self.headless += usize::from(service.headless);
+        self.endpoints += service.endpoints();
+        self.conflicts += service.conflicts.len();
+        self.warnings += usize::from(!service.warnings.is_empty());
+    }
+
+    fn sub(&mut self, service: &Service) {
+        self.services -= 1;
+        self.headless -= usize::from(service.headless);
+        self.endpoints -= service.endpoints();
+        self.conflicts -= service.conflicts.len();
+        self.warnings -= usize::from(!service.warnings.is_empty());
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            generation,
+            serial,
+            complete,
+            counts,
+            ..
+        } = self;
+        write!(
+            f,
+            "Snapshot {{ generation: {generation}, serial: {serial}, complete: {complete}, {counts:?} }}"
+        )
+    }
+}

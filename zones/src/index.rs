@@ -41,11 +41,7 @@ struct Entry {
 impl Default for Index {
     /// Hashes are seeded anew, so that nobody can choose names that collide.
     fn default() -> Self {
-        Self {
-            hasher: RandomState::default(),
-            root: Node::empty(),
-            len: 0,
-        }
+        Self { hasher: RandomState::default(), root: Node::empty(), len: 0 }
     }
 }
 
@@ -144,14 +140,9 @@ impl Node {
             }
             Self::Leaf(entries) => {
                 let key = entry.service.name.wire();
-                let found = entries
-                    .iter()
-                    .position(|e| e.hash == entry.hash && e.service.name.wire() == key);
+                let found = entries.iter().position(|e| e.hash == entry.hash && e.service.name.wire() == key);
                 if let Some(at) = found {
-                    return Some(std::mem::replace(
-                        &mut Arc::make_mut(entries)[at].service,
-                        entry.service,
-                    ));
+                    return Some(std::mem::replace(&mut Arc::make_mut(entries)[at].service, entry.service));
                 }
                 if entries.len() < LEAF || depth >= DEPTH {
                     *entries = entries.iter().cloned().chain([entry]).collect();
@@ -167,9 +158,7 @@ impl Node {
         match self {
             Self::Inner(children) => Arc::make_mut(children)[slot(rest)].remove(key, hash, rest >> BITS),
             Self::Leaf(entries) => {
-                let at = entries
-                    .iter()
-                    .position(|e| e.hash == hash && e.service.name.wire() == key)?;
+                let at = entries.iter().position(|e| e.hash == hash && e.service.name.wire() == key)?;
                 let old = entries[at].service.clone();
                 let kept = entries.iter().enumerate().filter(|(i, _)| *i != at);
                 *entries = kept.map(|(_, entry)| entry.clone()).collect();
@@ -234,10 +223,7 @@ fn diff_unrelated(
             after => changed(Some(before), after),
         }
     }
-    for after in newer
-        .iter()
-        .filter(|after| older.get(after.name.wire()).is_none())
-    {
+    for after in newer.iter().filter(|after| older.get(after.name.wire()).is_none()) {
         changed(None, Some(after));
     }
 }

@@ -75,12 +75,7 @@ impl Snapshot {
             (_, ZoneKind::Services) => self.in_services(zone, name, above, rtype),
             _ => self.in_reverse(zone, name, rtype),
         };
-        Some(Lookup {
-            zone,
-            zone_index,
-            above,
-            found,
-        })
+        Some(Lookup { zone, zone_index, above, found })
     }
 
     /// Below the origin of a zone of services; `above` is the number of labels there, at least 1.
@@ -96,11 +91,7 @@ impl Snapshot {
             }
             (b"svc", 2) => {
                 let namespace = std::str::from_utf8(name.label(0)).unwrap_or_default();
-                if self.namespaces.contains_key(namespace) {
-                    Found::NoData
-                } else {
-                    self.missing(None)
-                }
+                if self.namespaces.contains_key(namespace) { Found::NoData } else { self.missing(None) }
             }
             (b"svc" | b"pod", 1) => Found::NoData,
             (b"dns-version", 1) => single(rtype, RecordType::TXT, Records::Txt(DNS_VERSION)),
@@ -109,11 +100,7 @@ impl Snapshot {
     }
 
     fn missing(&self, why: Option<Absence>) -> Found<'_> {
-        if self.complete {
-            Found::NxDomain(why)
-        } else {
-            Found::NotReady
-        }
+        if self.complete { Found::NxDomain(why) } else { Found::NotReady }
     }
 
     /// Below the origin of a reverse zone.
@@ -155,21 +142,13 @@ fn in_name_server<'s>(zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<
             _ => Found::NoData,
         };
     }
-    if suffixes(server).any(|suffix| suffix == name.wire()) {
-        Found::NoData
-    } else {
-        Found::NxDomain(None)
-    }
+    if suffixes(server).any(|suffix| suffix == name.wire()) { Found::NoData } else { Found::NxDomain(None) }
 }
 
 /// At or below a service's name; `above` is the number of labels above it.
 fn in_service<'s>(service: &'s Service, name: &QName, above: usize, rtype: RecordType) -> Found<'s> {
     let answers = &service.answers;
-    let srv = |set: &'s SrvSet| Records::Srv {
-        set,
-        service,
-        above_service: above,
-    };
+    let srv = |set: &'s SrvSet| Records::Srv { set, service, above_service: above };
     match above {
         0 => match rtype {
             RecordType::A => some(!answers.v4.is_empty(), Records::A(&answers.v4)),
@@ -197,20 +176,13 @@ fn in_endpoint<'s>(answers: &'s Answers, labels: &[u8], rtype: RecordType) -> Fo
             _ => Found::NoData,
         };
     }
-    if answers.has_below(labels) {
-        Found::NoData
-    } else {
-        Found::NxDomain(None)
-    }
+    if answers.has_below(labels) { Found::NoData } else { Found::NxDomain(None) }
 }
 
 impl Answers {
     /// Records of `_<port>._<proto>`, both labels in wire form.
     fn port(&self, labels: &[u8]) -> Option<&SrvSet> {
-        let at = self
-            .ports
-            .binary_search_by(|port| (*port.labels).cmp(labels))
-            .ok()?;
+        let at = self.ports.binary_search_by(|port| (*port.labels).cmp(labels)).ok()?;
         Some(&self.ports[at].srv)
     }
 
@@ -238,9 +210,5 @@ fn single<'s>(asked: RecordType, has: RecordType, records: Records<'s>) -> Found
 }
 
 fn some(any: bool, records: Records<'_>) -> Found<'_> {
-    if any {
-        Found::Records(records)
-    } else {
-        Found::NoData
-    }
+    if any { Found::Records(records) } else { Found::NoData }
 }

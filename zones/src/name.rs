@@ -156,10 +156,7 @@ impl Name {
             if label.is_empty() || label.len() > MAX_LABEL {
                 return Err(NameError::LabelLength(label.to_owned()));
             }
-            if !label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            {
+            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
                 return Err(NameError::NameSyntax(text.to_owned()));
             }
             push_label(&mut wire, label.to_ascii_lowercase().as_bytes());
@@ -277,12 +274,9 @@ mod tests {
 
     #[test]
     fn domain_names_print_as_they_parse() {
-        for (text, printed) in [
-            ("ClusterSet.Local", "clusterset.local."),
-            ("a.", "a."),
-            (".", "."),
-            ("", "."),
-        ] {
+        for (text, printed) in
+            [("ClusterSet.Local", "clusterset.local."), ("a.", "a."), (".", "."), ("", ".")]
+        {
             assert_eq!(Name::parse(text).unwrap().to_string(), printed);
         }
         assert!(Name::parse(&["abcdefgh"; 29].join(".")).is_err());

@@ -277,11 +277,7 @@ pub struct Conditions {
 
 impl Conditions {
     /// An ordinary ready endpoint.
-    pub const READY: Self = Self {
-        ready: true,
-        serving: true,
-        terminating: false,
-    };
+    pub const READY: Self = Self { ready: true, serving: true, terminating: false };
 }
 
 /// Where an endpoint runs.

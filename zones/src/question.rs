@@ -31,12 +31,7 @@ pub struct QName {
 impl Default for QName {
     /// The root.
     fn default() -> Self {
-        Self {
-            wire: [0; MAX_NAME],
-            len: 1,
-            starts: [0; MAX_LABELS],
-            labels: 0,
-        }
+        Self { wire: [0; MAX_NAME], len: 1, starts: [0; MAX_LABELS], labels: 0 }
     }
 }
 
@@ -76,9 +71,7 @@ impl QName {
     pub fn parse(text: &str) -> Result<Self, crate::NameError> {
         let name = crate::Name::parse(text)?;
         let mut qname = Self::default();
-        qname
-            .read(name.wire())
-            .map_err(|_| crate::NameError::NameLength(text.to_owned()))?;
+        qname.read(name.wire()).map_err(|_| crate::NameError::NameLength(text.to_owned()))?;
         Ok(qname)
     }
 
@@ -94,11 +87,7 @@ impl QName {
 
     /// Offset of the label at `index`, counted from the left; the end of the labels when `index` is their number.
     pub fn offset(&self, index: usize) -> usize {
-        if index < self.labels() {
-            usize::from(self.starts[index])
-        } else {
-            usize::from(self.len) - 1
-        }
+        if index < self.labels() { usize::from(self.starts[index]) } else { usize::from(self.len) - 1 }
     }
 
     /// The labels `from..to` in wire form.
@@ -139,10 +128,7 @@ mod tests {
         let mut qname = QName::default();
         assert_eq!(qname.read(b"\x03WwW\x01a\x00rest"), Ok(7));
         assert_eq!(qname.wire(), b"\x03www\x01a\x00");
-        assert_eq!(
-            (qname.labels(), qname.label(0), qname.label(1)),
-            (2, &b"www"[..], &b"a"[..])
-        );
+        assert_eq!((qname.labels(), qname.label(0), qname.label(1)), (2, &b"www"[..], &b"a"[..]));
         assert_eq!(qname.slice(0, 1), b"\x03www");
         assert_eq!(qname.slice(1, 2), b"\x01a");
         assert_eq!(qname.read(b"\x00"), Ok(1));

@@ -44,11 +44,7 @@ pub fn reverse_name(address: IpAddr) -> String {
             format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
         IpAddr::V6(v6) => {
-            let nibbles = v6
-                .octets()
-                .into_iter()
-                .rev()
-                .flat_map(|octet| [octet & 15, octet >> 4]);
+            let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
             let text: String = nibbles.map(|nibble| format!("{nibble:x}.")).collect();
             format!("{text}ip6.arpa")
         }
@@ -58,7 +54,7 @@ pub fn reverse_name(address: IpAddr) -> String {
 /// The origin of the reverse zone for a prefix; `None` off an octet (IPv4) or nibble (IPv6) boundary.
 pub fn reverse_origin(address: IpAddr, prefix: u8) -> Option<Name> {
     let unit = if address.is_ipv4() { 8 } else { 4 };
-    if prefix % unit != 0 {
+    if !prefix.is_multiple_of(unit) {
         return None;
     }
     let whole = Name::parse(&reverse_name(address)).ok()?;
@@ -74,11 +70,7 @@ pub fn reverse_origin(address: IpAddr, prefix: u8) -> Option<Name> {
 /// What a zone with this origin holds.
 pub(crate) fn zone_kind(origin: &Name) -> ZoneKind {
     let wire = origin.wire();
-    if wire.ends_with(IN_ADDR) || wire.ends_with(IP6) {
-        ZoneKind::Reverse
-    } else {
-        ZoneKind::Services
-    }
+    if wire.ends_with(IN_ADDR) || wire.ends_with(IP6) { ZoneKind::Reverse } else { ZoneKind::Services }
 }
 
 /// A decimal octet as reverse names have it: no leading zero.
@@ -86,11 +78,7 @@ fn octet(label: &[u8]) -> Option<u8> {
     if label.len() > 1 && label[0] == b'0' {
         return None;
     }
-    std::str::from_utf8(label)
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|_| label.iter().all(u8::is_ascii_digit))
+    std::str::from_utf8(label).ok()?.parse().ok().filter(|_| label.iter().all(u8::is_ascii_digit))
 }
 
 fn nibble(label: &[u8]) -> Option<u8> {

@@ -17,6 +17,10 @@ pub struct Service {
     pub headless: bool,
     /// The merged properties.
     pub spec: ServiceSpec,
+    /// Labels of the import: `exportedLabels` of the oldest export.
+    pub labels: Arc<[(Arc<str>, Arc<str>)]>,
+    /// Annotations of the import: `exportedAnnotations` of the oldest export.
+    pub annotations: Arc<[(Arc<str>, Arc<str>)]>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
     pub ips: SmallVec<[IpAddr; 2]>,
     /// The clusters behind it, by id.
@@ -36,6 +40,8 @@ impl Service {
             name,
             headless: false,
             spec: ServiceSpec::default(),
+            labels: Arc::default(),
+            annotations: Arc::default(),
             ips: SmallVec::new(),
             members: Box::default(),
             conflicts: Box::default(),
@@ -46,11 +52,7 @@ impl Service {
 
     /// Number of endpoint addresses in all clusters, ready or not.
     pub fn endpoints(&self) -> usize {
-        self.members
-            .iter()
-            .flat_map(|member| &*member.slices)
-            .map(|slice| slice.endpoints.len())
-            .sum()
+        self.members.iter().flat_map(|member| &*member.slices).map(|slice| slice.endpoints.len()).sum()
     }
 }
 

@@ -58,31 +58,26 @@ pub struct ReverseTarget {
 impl Snapshot {
     /// Nothing known yet: every name of the zones is SERVFAIL.
     pub fn unsynced(zones: Arc<Zones>) -> Self {
-        Self {
-            zones,
-            ..Self::default()
-        }
+        Self { zones, ..Self::default() }
     }
 
     /// Puts `after` in place of what is known of the service, and keeps sums and side indexes right.
     /// Returns whether an answer changed.
-    pub(crate) fn replace(&mut self, name: &ServiceName, after: Option<Arc<Service>>) -> bool {
-        let before = match &after {
+    pub(crate) fn replace(&mut self, name: &ServiceName, after: Option<&Arc<Service>>) -> bool {
+        let before = match after {
             Some(service) => self.services.insert(service.clone()),
             None => self.services.remove(name.wire()),
         };
         if let Some(service) = &before {
             self.counts.sub(service);
         }
-        if let Some(service) = &after {
+        if let Some(service) = after {
             self.counts.add(service);
         }
-        let empty = crate::service::Answers {
-            absent: Some(crate::service::Absence::NoVip),
-            ..Default::default()
-        };
+        let empty =
+            crate::service::Answers { absent: Some(crate::service::Absence::NoVip), ..Default::default() };
         let old = before.as_ref().map_or(&empty, |service| &service.answers);
-        let new = after.as_ref().map_or(&empty, |service| &service.answers);
+        let new = after.map_or(&empty, |service| &service.answers);
         match (old.absent.is_none(), new.absent.is_none()) {
             (false, true) => self.hold_namespace(name.namespace()),
             (true, false) => self.release_namespace(name.namespace()),
@@ -92,7 +87,7 @@ impl Snapshot {
             return false;
         }
         if self.zones.reverse() {
-            self.update_reverse(name, before.as_deref(), after.as_deref());
+            self.update_reverse(name, before.as_deref(), after.map(|service| &**service));
         }
         true
     }
@@ -123,10 +118,7 @@ impl Snapshot {
         }
         for (address, host) in after.into_iter().flat_map(reverse_names) {
             let targets = self.reverse.entry(address).or_default();
-            let target = ReverseTarget {
-                service: name.clone(),
-                host: host.into(),
-            };
+            let target = ReverseTarget { service: name.clone(), host: host.into() };
             if let Err(at) = targets.binary_search(&target) {
                 targets.insert(at, target);
             }
@@ -145,8 +137,7 @@ fn reverse_names(service: &Service) -> Vec<(IpAddr, &[u8])> {
     }
     let names = answers.hosts.iter().flat_map(|host| {
         let v4 = host.v4.iter().map(|a| IpAddr::V4(*a));
-        v4.chain(host.v6.iter().map(|a| IpAddr::V6(*a)))
-            .map(|address| (address, &*host.labels))
+        v4.chain(host.v6.iter().map(|a| IpAddr::V6(*a))).map(|address| (address, &*host.labels))
     });
     names.collect()
 }
@@ -171,13 +162,7 @@ impl Counts {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            generation,
-            serial,
-            complete,
-            counts,
-            ..
-        } = self;
+        let Self { generation, serial, complete, counts, .. } = self;
         write!(
             f,
             "Snapshot {{ generation: {generation}, serial: {serial}, complete: {complete}, {counts:?} }}"

@@ -86,10 +86,7 @@ impl Zone {
         let below = |relative: &str| {
             let relative_name = Name::parse(relative)?;
             let labels = &relative_name.wire()[..relative_name.wire().len() - 1];
-            config
-                .origin
-                .child(labels)
-                .ok_or_else(|| NameError::NameLength(relative.to_owned()))
+            config.origin.child(labels).ok_or_else(|| NameError::NameLength(relative.to_owned()))
         };
         let addresses = &config.name_server_addresses;
         Ok(Self {
@@ -120,6 +117,9 @@ impl Zone {
     }
 }
 
+/// Most endpoints of a headless service in one answer, unless configured otherwise.
+pub const DEFAULT_MAX_ENDPOINTS: usize = 1000;
+
 /// All zones that one server answers for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Zones {
@@ -127,6 +127,8 @@ pub struct Zones {
     zones: Box<[Zone]>,
     /// Where the first configured zone of services is.
     primary: Option<usize>,
+    /// Most endpoints of a headless service that are answered.
+    max_endpoints: usize,
 }
 
 /// Why zones can't be served together.
@@ -148,6 +150,14 @@ pub enum ZonesError {
 impl Zones {
     /// Checks the zones and puts them in order.
     pub fn new(configs: Vec<ZoneConfig>) -> Result<Arc<Self>, ZonesError> {
+        Self::with_max_endpoints(configs, DEFAULT_MAX_ENDPOINTS)
+    }
+
+    /// Zones in which a headless service answers at most so many endpoints: the same ones in A, AAAA and SRV.
+    pub fn with_max_endpoints(
+        configs: Vec<ZoneConfig>,
+        max_endpoints: usize,
+    ) -> Result<Arc<Self>, ZonesError> {
         let mut zones = Vec::with_capacity(configs.len());
         for config in configs {
             let origin = config.origin.clone();
@@ -159,26 +169,25 @@ impl Zones {
         let services = |zone: &&Zone| zone.kind == ZoneKind::Services;
         let first = zones.iter().find(services).map(|zone| zone.config.origin.clone());
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.origin_labels));
-        let primary = zones
-            .iter()
-            .position(|zone| Some(&zone.config.origin) == first.as_ref());
-        Ok(Arc::new(Self {
-            zones: zones.into(),
-            primary,
-        }))
+        let primary = zones.iter().position(|zone| Some(&zone.config.origin) == first.as_ref());
+        Ok(Arc::new(Self { zones: zones.into(), primary, max_endpoints }))
     }
 
     /// The closest zone at or above `name`, its position in [`Zones::iter`], and the number of labels above its origin.
     pub fn find(&self, name: &QName) -> Option<(usize, &Zone, usize)> {
         self.zones.iter().enumerate().find_map(|(at, zone)| {
-            name.strip(zone.origin(), zone.origin_labels)
-                .map(|above| (at, zone, above))
+            name.strip(zone.origin(), zone.origin_labels).map(|above| (at, zone, above))
         })
     }
 
     /// All zones.
     pub fn iter(&self) -> std::slice::Iter<'_, Zone> {
         self.zones.iter()
+    }
+
+    /// Most endpoints of a headless service that are answered.
+    pub fn max_endpoints(&self) -> usize {
+        self.max_endpoints
     }
 
     /// Octets of the longest origin of a services zone, with its root label.

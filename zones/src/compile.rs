@@ -1,0 +1,117 @@
+//! The compiler: what changed in the table becomes the next snapshot.
+//!
+//! Pure: time is an argument. Only services that were touched are rendered anew; all else is shared with the
+//! snapshot before. The SOA serial moves only when an answer does.
+
+use std::sync::Arc;
+
+use crate::answers::{self, Limits};
+use crate::merge::Merged;
+use crate::name::ServiceName;
+use crate::object::UnixTime;
+use crate::service::{Service, Warning};
+use crate::snapshot::Snapshot;
+use crate::table::Table;
+use crate::zone::Zones;
+
+/// Derives the snapshot that follows `previous`; `None` when nothing changed.
+///
+/// `now` is seconds since the Unix epoch: the serial follows the clock where it can, so that it goes on
+/// after a restart.
+pub fn compile(
+    table: &mut Table,
+    zones: &Arc<Zones>,
+    previous: &Snapshot,
+    now: UnixTime,
+) -> Option<Snapshot> {
+    let rebuild = previous.generation == 0 || previous.zones != *zones;
+    if rebuild {
+        table.touch_all();
+    }
+    table.settle();
+    let mut next = if rebuild { fresh(table, zones) } else { previous.clone() };
+    let mut answers_changed = rebuild;
+    for (namespace, exists) in std::mem::take(&mut table.namespace_changes) {
+        if !rebuild {
+            if exists {
+                next.hold_namespace(&namespace);
+            } else {
+                next.release_namespace(&namespace);
+            }
+        }
+        answers_changed = true;
+    }
+    let mut changed = answers_changed;
+    for (name, merged) in std::mem::take(&mut table.pending) {
+        let service = merged.map(|merged| assemble(table, zones, &name, merged));
+        if next.services.get(name.wire()).map(|before| &**before) != service.as_ref() {
+            changed = true;
+            answers_changed |= next.replace(&name, service.map(Arc::new).as_ref());
+        }
+    }
+    next.complete = table.is_complete();
+    if !changed && next.complete == previous.complete {
+        return None;
+    }
+    next.generation = previous.generation + 1;
+    next.serial = if answers_changed { next_serial(previous.serial, now) } else { previous.serial };
+    Some(next)
+}
+
+/// A snapshot without services, for these zones.
+fn fresh(table: &Table, zones: &Arc<Zones>) -> Snapshot {
+    let mut snapshot = Snapshot::unsynced(zones.clone());
+    for namespace in table.namespaces() {
+        snapshot.hold_namespace(namespace);
+    }
+    snapshot
+}
+
+fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) -> Service {
+    let (ips, taken) = if merged.headless { Default::default() } else { table.addresses(name) };
+    let mut service = Service {
+        name: name.clone(),
+        headless: merged.headless,
+        spec: merged.spec,
+        labels: merged.labels,
+        annotations: merged.annotations,
+        ips,
+        members: merged.members,
+        conflicts: merged.conflicts,
+        warnings: Box::default(),
+        answers: Default::default(),
+    };
+    let limits = Limits { origin: zones.longest_origin(), endpoints: zones.max_endpoints() };
+    let (answers, mut warnings) = answers::render(&service, limits);
+    warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));
+    service.answers = answers;
+    service.warnings = warnings.into();
+    service
+}
+
+/// The clock if it is ahead of `previous`, else one more (RFC 1982 §3.2: ahead by less than half the space).
+fn next_serial(previous: u32, now: UnixTime) -> u32 {
+    let clock = (now.max(1) & i64::from(u32::MAX)) as u32;
+    let ahead = clock.wrapping_sub(previous);
+    if previous == 0 || (ahead != 0 && ahead < 1 << 31) { clock } else { previous.wrapping_add(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1982: serials are compared and advanced modulo 2^32.
+    #[test]
+    fn serials_follow_the_clock_and_never_go_back() {
+        for (previous, now, next) in [
+            (0, 100, 100),
+            (100, 200, 200),
+            (200, 200, 201),
+            (201, 200, 202),
+            (u32::MAX, i64::from(u32::MAX), 0),
+            (u32::MAX, (1_i64 << 32) + 5, 5),
+        ] {
+            assert_eq!(next_serial(previous, now), next, "{previous} {now}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The difference between two snapshots, for whoever follows them: the log, the eBPF maps, people.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::name::ServiceName;
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+use crate::zone::Zones;
+
+/// What leads from one snapshot to another.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    /// Services that are new, changed or gone, by name.
+    pub services: Vec<ServiceDiff>,
+    namespaces: Vec<(Arc<str>, Option<u32>)>,
+    zones: Arc<Zones>,
+    generation: u64,
+    serial: u32,
+    complete: bool,
+}
+
+/// One service that differs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceDiff {
+    /// As it was; `None` when it is new.
+    pub before: Option<Arc<Service>>,
+    /// As it is; `None` when it is gone.
+    pub after: Option<Arc<Service>>,
+}
+
+impl ServiceDiff {
+    /// The service's name.
+    pub fn name(&self) -> Option<&ServiceName> {
+        self.after.as_ref().or(self.before.as_ref()).map(|service| &service.name)
+    }
+}
+
+impl Snapshot {
+    /// What changed since `older`. Cheap when this one was derived from it.
+    pub fn diff(&self, older: &Self) -> Diff {
+        let mut services = Vec::new();
+        older.services.diff(&self.services, &mut |before, after| {
+            if before.map(|s| &**s) != after.map(|s| &**s) {
+                services.push(ServiceDiff { before: before.cloned(), after: after.cloned() });
+            }
+        });
+        services.sort_by(|a, b| a.name().cmp(&b.name()));
+        let gone = older.namespaces.keys().filter(|name| !self.namespaces.contains_key(*name));
+        let gone = gone.map(|name| (name.clone(), None));
+        let held = self.namespaces.iter().filter(|(name, count)| older.namespaces.get(*name) != Some(count));
+        let namespaces = gone.chain(held.map(|(name, count)| (name.clone(), Some(*count)))).collect();
+        let Self { generation, serial, complete, .. } = *self;
+        Diff { services, namespaces, zones: self.zones.clone(), generation, serial, complete }
+    }
+
+    /// The snapshot that `diff` leads to from this one.
+    #[must_use]
+    pub fn patched(&self, diff: &Diff) -> Self {
+        let mut next = if self.zones == diff.zones { self.clone() } else { self.rezoned(&diff.zones) };
+        for service in &diff.services {
+            if let Some(name) = service.name() {
+                next.replace(name, service.after.as_ref());
+            }
+        }
+        for (name, count) in &diff.namespaces {
+            match count {
+                Some(count) => next.namespaces.insert(name.clone(), *count),
+                None => next.namespaces.remove(name),
+            };
+        }
+        Self { generation: diff.generation, serial: diff.serial, complete: diff.complete, ..next }
+    }
+
+    /// The same services in other zones: reverse names depend on what is configured.
+    fn rezoned(&self, zones: &Arc<Zones>) -> Self {
+        let mut next = Self::unsynced(zones.clone());
+        for service in self.services.iter() {
+            next.replace(&service.name, Some(service));
+        }
+        Self { namespaces: self.namespaces.clone(), ..next }
+    }
+}
+
+/// One line per service: `+` new, `~` changed, `-` gone.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "generation {} serial {}", self.generation, self.serial)?;
+        for change in &self.services {
+            let Some(name) = change.name() else { continue };
+            let sign = match (&change.before, &change.after) {
+                (None, _) => '+',
+                (_, None) => '-',
+                _ => '~',
+            };
+            writeln!(f, "{sign} {name}")?;
+        }
+        Ok(())
+    }
+}

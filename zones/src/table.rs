@@ -1,0 +1,385 @@
+//! The table: what every cluster says, merged; mutable, with one owner and no locks.
+//!
+//! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
+//! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+use crate::merge::{InvalidExport, Merged, Word, merge};
+use crate::name::{ClusterId, ServiceName};
+use crate::object::{Change, ClusterEvent, IpFamily, Node, Object, ObjectKey, SliceName, UnixTime};
+
+/// Something to take into the table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// What a cluster says.
+    Cluster(ClusterEvent),
+    /// A cluster left the clusterset: all that it said is gone.
+    Forget(ClusterId),
+    /// The clusters that must have been read before a missing name may be denied.
+    Expect(BTreeSet<ClusterId>),
+    /// The cluster whose clients ask: its imports' VIPs count.
+    Home(Option<ClusterId>),
+    /// Addresses that the pool gave a service; none takes them back.
+    Vips {
+        /// The service.
+        service: ServiceName,
+        /// At most one per family, in the order of the service's families.
+        ips: SmallVec<[IpAddr; 2]>,
+    },
+}
+
+/// A service that wants addresses of the pool, or (no families) wants none any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VipDemand {
+    /// The service.
+    pub service: ServiceName,
+    /// The families that it wants, in its order.
+    pub families: SmallVec<[IpFamily; 2]>,
+}
+
+/// All that is known.
+#[derive(Default)]
+pub struct Table {
+    entries: HashMap<ServiceName, Entry, RandomState>,
+    /// Which service a slice belongs to: its deletion names only the slice.
+    slices: HashMap<(ClusterId, SliceName), ServiceName, RandomState>,
+    nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
+    namespaces: HashMap<Arc<str>, BTreeSet<ClusterId>, RandomState>,
+    pub(crate) namespace_changes: Vec<(Arc<str>, bool)>,
+    home: Option<ClusterId>,
+    expected: Option<BTreeSet<ClusterId>>,
+    synced: BTreeSet<ClusterId>,
+    /// Who claims an address, oldest first; pool addresses are the youngest claims.
+    claims: HashMap<IpAddr, BTreeSet<(UnixTime, ServiceName)>, RandomState>,
+    dirty: HashSet<ServiceName, RandomState>,
+    pub(crate) pending: HashMap<ServiceName, Option<Merged>, RandomState>,
+    invalid: BTreeMap<ServiceName, Vec<(ClusterId, InvalidExport)>>,
+}
+
+/// One service as the table knows it.
+#[derive(Default)]
+struct Entry {
+    /// By cluster id.
+    words: Vec<Word>,
+    /// From the pool.
+    pool: SmallVec<[IpAddr; 2]>,
+    /// What its home import claims, as filed in `claims`.
+    claimed: Option<(UnixTime, Arc<[IpAddr]>)>,
+}
+
+impl Table {
+    /// Takes an event in. Total: an object about nothing known is kept, a deletion of nothing is nothing.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Cluster(ClusterEvent { cluster, change }) => match change {
+                Change::Apply(object) => self.apply_object(&cluster, object),
+                Change::Delete(key) => self.delete(&cluster, &key),
+                Change::Reset(objects) => self.reset(&cluster, objects),
+            },
+            Event::Forget(cluster) => {
+                self.reset(&cluster, Vec::new());
+                self.synced.remove(&cluster);
+            }
+            Event::Expect(clusters) => self.expected = Some(clusters),
+            Event::Home(home) => {
+                if self.home != home {
+                    self.home = home;
+                    self.dirty.extend(self.entries.keys().cloned());
+                }
+            }
+            Event::Vips { service, ips } => self.set_pool(&service, ips),
+        }
+    }
+
+    /// Merges what was touched; returns the services whose wish for pool addresses is not met.
+    pub fn settle(&mut self) -> Vec<VipDemand> {
+        let mut demands = Vec::new();
+        while !self.dirty.is_empty() {
+            // Filing a claim may touch the services that claim the same address: another round.
+            for name in std::mem::take(&mut self.dirty) {
+                self.file_claims(&name);
+                let merged =
+                    self.entries.get(&name).and_then(|entry| merge(&entry.words, self.home.as_ref()));
+                self.file_invalid(&name);
+                self.pending.insert(name, merged);
+            }
+        }
+        for (name, merged) in &self.pending {
+            demands.extend(self.demand(name, merged.as_ref()));
+        }
+        demands.sort_by(|a, b| a.service.cmp(&b.service));
+        demands
+    }
+
+    /// Whether every expected cluster has been read once.
+    pub fn is_complete(&self) -> bool {
+        self.expected.as_ref().is_some_and(|expected| expected.is_subset(&self.synced))
+    }
+
+    /// Who has an address, if anybody: an import, else a pool assignment.
+    pub fn owner(&self, address: IpAddr) -> Option<&ServiceName> {
+        self.claims.get(&address).and_then(|claims| claims.first()).map(|(_, owner)| owner)
+    }
+
+    /// Exports that don't count, and why.
+    pub fn invalid_exports(&self) -> impl Iterator<Item = (&ServiceName, &ClusterId, InvalidExport)> {
+        self.invalid
+            .iter()
+            .flat_map(|(name, exports)| exports.iter().map(move |(c, reason)| (name, c, *reason)))
+    }
+
+    /// Nodes of all clusters.
+    pub fn nodes(&self) -> impl Iterator<Item = (&ClusterId, &Node)> {
+        self.nodes.iter().map(|((cluster, _), node)| (cluster, node))
+    }
+
+    /// Marks everything as touched: the next snapshot is compiled from scratch.
+    pub(crate) fn touch_all(&mut self) {
+        self.dirty.extend(self.entries.keys().cloned());
+    }
+
+    /// Namespaces that some cluster has.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.keys()
+    }
+
+    /// The addresses of a service: its home import's, else the pool's; and those that somebody else owns.
+    pub(crate) fn addresses(
+        &self,
+        name: &ServiceName,
+    ) -> (SmallVec<[IpAddr; 2]>, Vec<(IpAddr, ServiceName)>) {
+        let Some(entry) = self.entries.get(name) else {
+            return Default::default();
+        };
+        let wanted = entry.claimed.as_ref().map_or(&*entry.pool, |(_, ips)| ips);
+        let mut taken = Vec::new();
+        let mut own = SmallVec::new();
+        for ip in wanted {
+            match self.owner(*ip) {
+                Some(owner) if owner != name => taken.push((*ip, owner.clone())),
+                _ => own.push(*ip),
+            }
+        }
+        (own, taken)
+    }
+
+    fn apply_object(&mut self, cluster: &ClusterId, object: Object) {
+        match object {
+            Object::Node(node) => {
+                self.nodes.insert((cluster.clone(), node.name.clone()), node);
+            }
+            Object::Namespace(name) => {
+                let holders = self.namespaces.entry(name.clone()).or_default();
+                if holders.is_empty() {
+                    self.namespace_changes.push((name, true));
+                }
+                holders.insert(cluster.clone());
+            }
+            Object::Export(export) => {
+                let name = export.name.clone();
+                self.word(cluster, &name, |word| word.export = Some(Arc::new(export)));
+            }
+            Object::Service(service) => {
+                let name = service.name.clone();
+                self.word(cluster, &name, |word| word.service = Some(Arc::new(service)));
+            }
+            Object::Import(import) => {
+                let name = import.name.clone();
+                self.word(cluster, &name, |word| word.import = Some(Arc::new(import)));
+            }
+            Object::Slice(slice) => {
+                let before = self.slices.insert((cluster.clone(), slice.name.clone()), slice.service.clone());
+                if let Some(before) = before.filter(|before| *before != slice.service) {
+                    self.word(cluster, &before, |word| {
+                        word.slices.retain(|s| s.name != slice.name);
+                    });
+                }
+                let service = slice.service.clone();
+                self.word(cluster, &service, |word| {
+                    match word.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
+                        Ok(at) => word.slices[at] = Arc::new(slice),
+                        Err(at) => word.slices.insert(at, Arc::new(slice)),
+                    }
+                });
+            }
+        }
+    }
+
+    fn delete(&mut self, cluster: &ClusterId, key: &ObjectKey) {
+        match key {
+            ObjectKey::Node(name) => {
+                self.nodes.remove(&(cluster.clone(), name.clone()));
+            }
+            ObjectKey::Namespace(name) => {
+                let Some(holders) = self.namespaces.get_mut(name) else {
+                    return;
+                };
+                if holders.remove(cluster) && holders.is_empty() {
+                    self.namespaces.remove(name);
+                    self.namespace_changes.push((name.clone(), false));
+                }
+            }
+            ObjectKey::Export(name) => self.word(cluster, name, |word| word.export = None),
+            ObjectKey::Service(name) => self.word(cluster, name, |word| word.service = None),
+            ObjectKey::Import(name) => self.word(cluster, name, |word| word.import = None),
+            ObjectKey::Slice(slice) => {
+                if let Some(service) = self.slices.remove(&(cluster.clone(), slice.clone())) {
+                    self.word(cluster, &service, |word| word.slices.retain(|s| s.name != *slice));
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, cluster: &ClusterId, objects: Vec<Object>) {
+        if !self.synced.insert(cluster.clone()) {
+            let kept: HashSet<ObjectKey, RandomState> = objects.iter().map(Object::key).collect();
+            for key in self.keys(cluster).into_iter().filter(|key| !kept.contains(key)) {
+                self.delete(cluster, &key);
+            }
+        }
+        for object in objects {
+            self.apply_object(cluster, object);
+        }
+    }
+
+    /// All objects of a cluster.
+    fn keys(&self, cluster: &ClusterId) -> Vec<ObjectKey> {
+        let mut keys = Vec::new();
+        for (name, entry) in &self.entries {
+            let Some(word) = entry.words.iter().find(|word| word.cluster == *cluster) else {
+                continue;
+            };
+            keys.extend(word.export.as_ref().map(|_| ObjectKey::Export(name.clone())));
+            keys.extend(word.service.as_ref().map(|_| ObjectKey::Service(name.clone())));
+            keys.extend(word.import.as_ref().map(|_| ObjectKey::Import(name.clone())));
+            keys.extend(word.slices.iter().map(|slice| ObjectKey::Slice(slice.name.clone())));
+        }
+        keys.extend(
+            self.nodes.keys().filter(|(c, _)| c == cluster).map(|(_, name)| ObjectKey::Node(name.clone())),
+        );
+        let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
+        keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
+        keys
+    }
+
+    /// Changes what a cluster says about a service, and marks it.
+    fn word(&mut self, cluster: &ClusterId, name: &ServiceName, change: impl FnOnce(&mut Word)) {
+        let words = &mut self.entries.entry(name.clone()).or_default().words;
+        let at = words.binary_search_by(|word| word.cluster.cmp(cluster)).unwrap_or_else(|at| {
+            words.insert(at, Word::new(cluster.clone()));
+            at
+        });
+        change(&mut words[at]);
+        if words[at].is_silent() {
+            words.remove(at);
+        }
+        self.dirty.insert(name.clone());
+    }
+
+    fn set_pool(&mut self, name: &ServiceName, ips: SmallVec<[IpAddr; 2]>) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.pool, ips.clone());
+        for ip in before {
+            self.unclaim(ip, UnixTime::MAX, name);
+        }
+        for ip in ips {
+            self.claim(ip, UnixTime::MAX, name);
+        }
+        if !self.pending.contains_key(name) {
+            self.dirty.insert(name.clone());
+        }
+        self.drop_if_empty(name);
+    }
+
+    /// Brings `claims` in line with the service's home import.
+    fn file_claims(&mut self, name: &ServiceName) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let home = self.home.as_ref().and_then(|home| entry.words.iter().find(|word| word.cluster == *home));
+        let import = home.and_then(|word| word.import.as_ref()).filter(|import| !import.headless);
+        let now = import.map(|import| (import.created, import.ips.clone()));
+        if entry.claimed == now {
+            return self.drop_if_empty(name);
+        }
+        let before = std::mem::replace(&mut entry.claimed, now.clone());
+        for (created, ips) in before.into_iter() {
+            ips.iter().for_each(|ip| self.unclaim(*ip, created, name));
+        }
+        for (created, ips) in now.into_iter() {
+            ips.iter().for_each(|ip| self.claim(*ip, created, name));
+        }
+        self.drop_if_empty(name);
+    }
+
+    fn claim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
+        let claims = self.claims.entry(ip).or_default();
+        let before = claims.first().cloned();
+        claims.insert((created, name.clone()));
+        let after = claims.first().cloned();
+        self.touch_claimants(ip, name, before != after);
+    }
+
+    fn unclaim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
+        let Some(claims) = self.claims.get_mut(&ip) else {
+            return;
+        };
+        let before = claims.first().cloned();
+        claims.remove(&(created, name.clone()));
+        let after = claims.first().cloned();
+        self.touch_claimants(ip, name, before != after);
+        if after.is_none() {
+            self.claims.remove(&ip);
+        }
+    }
+
+    /// An address changed hands: everybody else who claims it must be looked at again.
+    fn touch_claimants(&mut self, ip: IpAddr, name: &ServiceName, changed: bool) {
+        if changed && let Some(claims) = self.claims.get(&ip) {
+            self.dirty.extend(claims.iter().map(|(_, other)| other).filter(|other| *other != name).cloned());
+        }
+    }
+
+    fn file_invalid(&mut self, name: &ServiceName) {
+        let words = self.entries.get(name).map_or(&[][..], |entry| &entry.words);
+        let invalid: Vec<_> =
+            words.iter().filter_map(|word| Some((word.cluster.clone(), word.invalid()?))).collect();
+        if invalid.is_empty() {
+            self.invalid.remove(name);
+        } else {
+            self.invalid.insert(name.clone(), invalid);
+        }
+    }
+
+    fn drop_if_empty(&mut self, name: &ServiceName) {
+        let empty =
+            |entry: &Entry| entry.words.is_empty() && entry.pool.is_empty() && entry.claimed.is_none();
+        if self.entries.get(name).is_some_and(empty) {
+            self.entries.remove(name);
+        }
+    }
+
+    /// What the pool should do for a service; `None` when all is as it should be.
+    fn demand(&self, name: &ServiceName, merged: Option<&Merged>) -> Option<VipDemand> {
+        let entry = self.entries.get(name)?;
+        let mut families = SmallVec::new();
+        if let Some(merged) = merged.filter(|merged| !merged.headless && entry.claimed.is_none()) {
+            families.clone_from(&merged.spec.ip_families);
+            if families.is_empty() {
+                families.push(IpFamily::V4);
+            }
+        }
+        let has: SmallVec<[IpFamily; 2]> = entry.pool.iter().map(|ip| IpFamily::from(*ip)).collect();
+        let lost = entry.pool.iter().any(|ip| self.owner(*ip) != Some(name));
+        (has != families || (lost && !families.is_empty()))
+            .then(|| VipDemand { service: name.clone(), families })
+    }
+}

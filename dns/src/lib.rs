@@ -1,1 +1,10 @@
 //! Snapshot to wire.
+//!
+//! `respond` is the product: the octets of a query and a view in, the octets of a reply out. Transports carry them.
+
+pub mod cookie;
+pub mod limiter;
+pub mod respond;
+pub mod settings;
+pub mod transfer;
+pub mod view;

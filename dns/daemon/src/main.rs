@@ -1,2 +1,5 @@
 //! Composition root.
+mod cli;
+mod config;
+mod output;
 fn main() {}

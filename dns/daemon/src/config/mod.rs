@@ -1,0 +1,242 @@
+//! Configuration: what it means.
+//!
+//! A file goes through three stages: text → located tree (`tree`), tree → values with every problem collected
+//! (`section`, `scalar`, `spec`), and values → [`Config`], which knows nothing of YAML. Units and the reason for
+//! each default stand in `defaults.yaml`; a test holds it equal to [`Config::default`].
+
+mod default;
+mod scalar;
+mod section;
+mod spec;
+mod tree;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use portolan_zones::{ClusterId, Name, ZoneConfig};
+
+pub use scalar::Secret;
+pub use section::Problem;
+
+/// The whole default configuration, with comments.
+pub const DEFAULTS: &str = include_str!("defaults.yaml");
+
+/// Everything that an operator can decide.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the clusters' state comes from.
+    pub clusters: Vec<Cluster>,
+    /// The cluster whose ServiceImports' VIPs count.
+    pub home: Option<ClusterId>,
+    /// Zones of services.
+    pub zones: Vec<ZoneConfig>,
+    /// Origins of zones of PTR records; everything else as the first zone has it.
+    pub reverse_zones: Vec<Name>,
+    /// Most endpoints of a headless service in one answer.
+    pub max_endpoints: usize,
+    /// Virtual IPs of our own.
+    pub vips: Vips,
+    /// Where DNS is served.
+    pub listen: Listen,
+    /// Certificate of the encrypted transports.
+    pub tls: Option<Tls>,
+    /// Path of DNS over HTTPS (RFC 8484).
+    pub https_path: String,
+    /// Bounds of stream connections.
+    pub tcp: Tcp,
+    /// EDNS(0).
+    pub edns: Edns,
+    /// DNS cookies.
+    pub cookies: Cookies,
+    /// Response rate limiting.
+    pub rate_limit: RateLimit,
+    /// Who may ask.
+    pub access: Access,
+    /// Whose EDNS Client Subnet is believed (RFC 7871 §11.3).
+    pub trusted_forwarders: Vec<IpNet>,
+    /// Admin HTTP; `None` is off.
+    pub admin: Option<SocketAddr>,
+    /// How long a server that is told to end goes on answering while it is not ready.
+    pub lameduck: Duration,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// One cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Its id; by default that of its ClusterProperty, else the folder's name.
+    pub name: Option<ClusterId>,
+    /// File or folder of Kubernetes objects.
+    pub manifests: PathBuf,
+}
+
+/// Virtual IPs and their memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vips {
+    /// Pool of IPv4 VIPs.
+    pub ipv4: Option<Ipv4Net>,
+    /// Pool of IPv6 VIPs.
+    pub ipv6: Option<Ipv6Net>,
+    /// Where allocations are remembered.
+    pub state_file: PathBuf,
+    /// How long a freed VIP is not given to another service.
+    pub quarantine: Duration,
+}
+
+/// Addresses by transport.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the names are those of the transports")]
+pub struct Listen {
+    pub udp: Vec<SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
+    pub tls: Vec<SocketAddr>,
+    pub https: Vec<SocketAddr>,
+    pub quic: Vec<SocketAddr>,
+}
+
+/// PEM files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Bounds of TCP and TLS connections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tcp {
+    /// A connection without a query for so long is closed.
+    pub idle_timeout: Duration,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections of one address.
+    pub max_connections_per_client: usize,
+    /// Queries of one connection that are answered at the same time.
+    pub max_pipelined: usize,
+}
+
+/// EDNS(0), RFC 6891.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edns {
+    /// Octets of the largest UDP answer.
+    pub max_udp_payload: u16,
+    /// Name server identifier (RFC 5001); empty: none.
+    pub nsid: String,
+}
+
+/// DNS cookies, RFC 7873 and RFC 9018.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cookies {
+    /// Whether cookies are answered.
+    pub enabled: bool,
+    /// The first signs, all verify. Empty: one is made up at the start.
+    pub secrets: Vec<Secret>,
+    /// The file that some of them come from.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// Response rate limiting of UDP, per client network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateLimit {
+    /// Whether limits count at all.
+    pub enabled: bool,
+    /// Count and report, but answer.
+    pub log_only: bool,
+    /// Positive answers and NODATA, per second.
+    pub responses_per_second: u32,
+    /// NXDOMAIN answers, per second.
+    pub nxdomains_per_second: u32,
+    /// Errors, per second.
+    pub errors_per_second: u32,
+    /// Seconds' worth of answers that may come at once.
+    pub burst: u32,
+    /// Prefix length that makes one IPv4 client network.
+    pub ipv4_prefix: u8,
+    /// The same for IPv6.
+    pub ipv6_prefix: u8,
+    /// Every so many limited answers one is sent truncated; 0: never.
+    pub slip: u8,
+    /// Networks without limits.
+    pub exempt: Vec<IpNet>,
+}
+
+/// Access lists. Denied wins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// Who may query.
+    pub query: Vec<IpNet>,
+    /// Who may not.
+    pub deny: Vec<IpNet>,
+}
+
+/// How log lines look and which there are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// A level, or directives such as `info,portolan_dns=debug`.
+    pub level: String,
+}
+
+/// A log line's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, file),
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                Err(vec![Problem { file: file.to_owned(), line: 0, field: String::new(), message }])
+            }
+        }
+    }
+
+    /// Takes `text` as what `file` holds; `file` locates problems and relative paths, and is not read.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
+        spec::parse(text, file).0
+    }
+
+    /// All zones. One whose name server has no addresses gets those of `listen` that are no wildcards.
+    pub fn all_zones(&self) -> Vec<ZoneConfig> {
+        let reverse = self.reverse_zones.iter().filter_map(|origin| {
+            let first = self.zones.first()?.clone();
+            Some(ZoneConfig { origin: origin.clone(), ..first })
+        });
+        let glue = self.listen.specific_addresses();
+        let with_glue = |mut zone: ZoneConfig| {
+            if zone.name_server_addresses.is_empty() {
+                zone.name_server_addresses.clone_from(&glue);
+            }
+            zone
+        };
+        self.zones.iter().cloned().chain(reverse).map(with_glue).collect()
+    }
+}
+
+impl Listen {
+    /// Addresses of plain DNS that are no wildcards, each once.
+    fn specific_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for address in self.udp.iter().chain(&self.tcp).map(SocketAddr::ip) {
+            if !address.is_unspecified() && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+#[cfg(test)]
+mod tests;

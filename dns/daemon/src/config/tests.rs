@@ -1,0 +1,217 @@
+//! What a file means, and what is said of a wrong one.
+
+use super::*;
+
+const FILE: &str = "/etc/portolan/portolan.yaml";
+
+fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+    Config::parse(text, Path::new(FILE))
+}
+
+/// `line: field: message` of each problem of `text` under `version: v1`, which is line 1.
+fn problems(text: &str) -> Vec<String> {
+    let problems = parse(&format!("version: v1\n{text}")).expect_err(text);
+    problems.into_iter().map(|p| format!("{}: {}: {}", p.line, p.field, p.message)).collect()
+}
+
+/// What a reader of `check --print-defaults` sees is what holds.
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    let mut expected = Config::default();
+    expected.vips.state_file = "/etc/portolan/vips.json".into();
+    assert_eq!(parse(DEFAULTS), Ok(expected.clone()));
+    assert_eq!(parse("version: v1"), Ok(expected));
+}
+
+#[test]
+fn every_known_key_is_in_the_printed_defaults() {
+    let everything = "version: v1\nclusters: [{manifests: a}]\nzones: [{origin: a.example}]";
+    let (config, known) = spec::parse(everything, Path::new(FILE));
+    assert!(config.is_ok(), "{config:?}");
+    assert!(known.len() > 50, "{known:?}");
+    for field in &known {
+        let key = field.rsplit('.').next().unwrap();
+        let written = |line: &str| line.trim_start_matches([' ', '#', '-']).starts_with(&format!("{key}:"));
+        assert!(DEFAULTS.lines().any(written), "{field} is not in defaults.yaml");
+    }
+}
+
+/// One row per section: what is written and what it changes.
+#[test]
+fn every_section_takes_effect() {
+    type Change = fn(&mut Config);
+    let rows: &[(&str, Change)] = &[
+        ("clusters: [{name: fra1, manifests: a}, {manifests: /b}]", |c| {
+            c.clusters = vec![
+                Cluster { name: Some(ClusterId::new("fra1").unwrap()), manifests: "/etc/portolan/a".into() },
+                Cluster { name: None, manifests: "/b".into() },
+            ];
+        }),
+        ("home: fra1.eu", |c| c.home = Some(ClusterId::new("fra1.eu").unwrap())),
+        (
+            "zones: [{origin: Global.Example.com., ttl: 30, name-server: {name: ns1, addresses: [192.0.2.1]}}]",
+            |c| {
+                let mut zone = ZoneConfig::new(Name::parse("global.example.com").unwrap());
+                (zone.ttl, zone.name_server) = (30, "ns1".into());
+                zone.name_server_addresses = vec!["192.0.2.1".parse().unwrap()];
+                c.zones = vec![zone];
+            },
+        ),
+        ("reverse-zones: [241.0.0.0/8, 0.0.d.f.ip6.arpa]", |c| {
+            let name = |text| Name::parse(text).unwrap();
+            c.reverse_zones = vec![name("241.in-addr.arpa"), name("0.0.d.f.ip6.arpa")];
+        }),
+        ("max-endpoints: 16", |c| c.max_endpoints = 16),
+        ("vips: {pool: {ipv4: 243.0.0.0/16, ipv6: ''}, state-file: /var/lib/vips, quarantine: 2h}", |c| {
+            c.vips.ipv4 = Some("243.0.0.0/16".parse().unwrap());
+            (c.vips.ipv6, c.vips.state_file) = (None, "/var/lib/vips".into());
+            c.vips.quarantine = Duration::from_secs(7200);
+        }),
+        (
+            "listen: {udp: 127.0.0.1:5353, tcp: [], tls: ['[::1]:853']}\ntls: {certificate: c.pem, key: k.pem}",
+            |c| {
+                let tls = vec!["[::1]:853".parse().unwrap()];
+                let udp = vec!["127.0.0.1:5353".parse().unwrap()];
+                c.listen = Listen { udp, tcp: vec![], tls, https: vec![], quic: vec![] };
+                c.tls = Some(Tls {
+                    certificate: "/etc/portolan/c.pem".into(),
+                    key: "/etc/portolan/k.pem".into(),
+                });
+            },
+        ),
+        ("https: {path: /q}", |c| c.https_path = "/q".into()),
+        ("tcp: {idle-timeout: 500ms, max-connections: 5}", |c| {
+            (c.tcp.idle_timeout, c.tcp.max_connections) = (Duration::from_millis(500), 5);
+        }),
+        ("edns: {max-udp-payload: 4096, nsid: fra1}", |c| {
+            c.edns = Edns { max_udp_payload: 4096, nsid: "fra1".into() };
+        }),
+        ("cookies: {enabled: false, secrets: [00000000000000000000000000000001]}", |c| {
+            let secret = Secret(1_u128.to_be_bytes());
+            c.cookies = Cookies { enabled: false, secrets: vec![secret], secret_file: None };
+        }),
+        ("rate-limit: {slip: 0, exempt: [192.0.2.1], log-only: true}", |c| {
+            (c.rate_limit.slip, c.rate_limit.log_only) = (0, true);
+            c.rate_limit.exempt = vec!["192.0.2.1/32".parse().unwrap()];
+        }),
+        ("access: {deny: [192.0.2.0/24]}", |c| c.access.deny = vec!["192.0.2.0/24".parse().unwrap()]),
+        ("client-subnet: {trusted-forwarders: [10.0.0.1]}", |c| {
+            c.trusted_forwarders = vec!["10.0.0.1/32".parse().unwrap()];
+        }),
+        ("admin: {listen: ''}", |c| c.admin = None),
+        ("shutdown: {lameduck: 0s}", |c| c.lameduck = Duration::ZERO),
+        ("log: {format: json, level: 'warn,portolan_dns=trace'}", |c| {
+            c.log = Log { format: LogFormat::Json, level: "warn,portolan_dns=trace".into() };
+        }),
+    ];
+    for (text, change) in rows {
+        let mut expected = parse("version: v1").unwrap();
+        let before = expected.clone();
+        change(&mut expected);
+        assert_ne!(expected, before, "the row changes nothing: {text}");
+        assert_eq!(parse(&format!("version: v1\n{text}")), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn wrong_values_are_named_with_line_and_field() {
+    for (text, expected) in [
+        ("listn: {}", "2: listn: unknown key `listn`, did you mean `listen`?"),
+        (
+            "tcp: {idle-timout: 5s}",
+            "2: tcp.idle-timout: unknown key `idle-timout`, did you mean `idle-timeout`?",
+        ),
+        ("https: {zzzz: 1}", "2: https.zzzz: unknown key `zzzz`, known here: path"),
+        ("home: a\nhome: b", "3: home: `home` is written twice, first on line 2: remove one"),
+        ("clusters:\n  - name: a", "3: clusters[0].manifests: `manifests` is missing: it has no default"),
+        (
+            "clusters:\n  - {name: a, manifests: x}\n  - {name: a, manifests: y}",
+            "4: clusters[1]: `a` is listed twice: remove one",
+        ),
+        ("clusters: fra1", "2: clusters: expected a list: lines that begin with `-`"),
+        ("zones: []", "2: zones: there must be a zone: leave `zones` out for clusterset.local"),
+        ("zones: [{origin: .}]", "2: zones[0].origin: the root can't be served"),
+        (
+            "zones: [{origin: a, ttl: 3000000000}]",
+            "2: zones[0].ttl: 3000000000 seconds are more than 2147483647 (RFC 2181 §8)",
+        ),
+        (
+            "reverse-zones:\n- 10.0.0.0/12",
+            "3: reverse-zones[0]: `10.0.0.0/12` is not on an octet boundary: use /8, /16, /24 or /32",
+        ),
+        ("max-endpoints: 0", "2: max-endpoints: must be at least 1"),
+        ("max-endpoints: many", "2: max-endpoints: `many` is not a whole number"),
+        ("max-endpoints: [1]", "2: max-endpoints: expected a whole number, not a list"),
+        (
+            "vips: {pool: {ipv4: fd00::/64}}",
+            "2: vips.pool.ipv4: `fd00::/64` is not an IPv4 network such as `241.0.0.0/8`",
+        ),
+        (
+            "listen:\n  udp:\n    - 127.0.0.1",
+            "4: listen.udp[0]: `127.0.0.1` is not an address with a port, such as `0.0.0.0:53` or `[::]:53`",
+        ),
+        (
+            "listen: {https: '[::1]:443'}",
+            "1: tls: listen.tls, listen.https and listen.quic need `certificate` and `key` here",
+        ),
+        ("tls: {certificate: a}", "2: tls.key: `certificate` is given and `key` is not: both are needed"),
+        ("tcp: 5s", "2: tcp: expected a section of `key: value` lines"),
+        ("tcp: {idle-timeout: 10}", "2: tcp.idle-timeout: `10` has no unit: write 10s for seconds"),
+        ("edns: {max-udp-payload: 100}", "2: edns.max-udp-payload: must be from 512 to 4096 octets"),
+        (
+            "cookies:\n  secrets:\n  - 0xsecret",
+            "4: cookies.secrets[0]: what is written here is not 32 hexadecimal digits",
+        ),
+        ("rate-limit: {ipv4-prefix: 33}", "2: rate-limit.ipv4-prefix: is a prefix length: at most 32"),
+        (
+            "access: {query: [10.0.0.1/8]}",
+            "2: access.query[0]: `10.0.0.1/8` has bits behind its prefix: write 10.0.0.0/8",
+        ),
+        ("log: {format: xml}", "2: log.format: `xml` is not `human` or `json`"),
+        ("https: {path: q}", "2: https.path: `q` must start with `/`"),
+    ] {
+        assert_eq!(problems(text), [expected], "{text}");
+    }
+    assert!(problems("log: {level: inof}")[0].starts_with("2: log.level: `inof` is not error, warn"));
+    assert!(problems("cookies: {secret-file: none}")[0].contains("/etc/portolan/none cannot be read"));
+}
+
+#[test]
+fn every_problem_is_told_at_once_in_the_order_of_lines() {
+    let text = "log:\n  level: loud\nlisten:\n  udp: [nowhere]\n  tcp: ['[::]:53', '[::]:53']\nzones:\n  - orign: a\ntpc: {}\n";
+    let fields: Vec<_> = parse(text).unwrap_err().into_iter().map(|p| (p.line, p.field)).collect();
+    let expected = [
+        (1, "version"),
+        (2, "log.level"),
+        (4, "listen.udp[0]"),
+        (5, "listen.tcp[1]"),
+        (7, "zones[0].origin"),
+        (7, "zones[0].orign"),
+        (8, "tpc"),
+    ];
+    assert_eq!(fields, expected.map(|(line, field)| (line, field.to_owned())));
+}
+
+#[test]
+fn problems_print_as_compilers_print_them() {
+    let problem = parse("version: v2").unwrap_err().remove(0);
+    assert_eq!(
+        problem.to_string(),
+        "/etc/portolan/portolan.yaml:1: version: this release reads `version: v1`"
+    );
+    let missing = Config::load(Path::new("/nonexistent/portolan.yaml")).unwrap_err().remove(0);
+    assert!(missing.to_string().starts_with("/nonexistent/portolan.yaml: cannot be read: "), "{missing}");
+    assert_eq!(parse("version: [").unwrap_err().len(), 1);
+}
+
+#[test]
+fn glue_is_what_is_listened_on_but_no_wildcard() {
+    let glue = |text: &str| {
+        parse(&format!("version: v1\n{text}")).unwrap().all_zones().remove(0).name_server_addresses
+    };
+    assert_eq!(glue(""), Vec::<IpAddr>::new());
+    let listen = "listen: {udp: ['192.0.2.1:53', '0.0.0.0:53'], tcp: ['192.0.2.1:53']}";
+    assert_eq!(glue(listen), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    let written = format!("{listen}\nzones: [{{origin: a, name-server: {{addresses: [192.0.2.9]}}}}]");
+    assert_eq!(glue(&written), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+}

@@ -1,0 +1,28 @@
+//! The one place that writes to standard output. Everything else that the binary says goes to the log.
+
+use std::io::{self, ErrorKind, Write};
+
+/// What a command says, and its exit status.
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    /// Text for standard output.
+    pub text: String,
+    /// 0 as asked, 1 something is wrong.
+    pub status: u8,
+}
+
+impl Outcome {
+    /// All is well.
+    pub fn good(text: impl Into<String>) -> Self {
+        Self { text: text.into(), status: 0 }
+    }
+}
+
+/// Writes to standard output. A reader that has gone away (`portolan zone | head`) is no error.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::cookie::Secret;
 
 /// All settings of the answering side. `Default` is safe to serve with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
     /// What the server says about itself.
     pub identity: Identity,
@@ -26,7 +26,7 @@ pub struct Settings {
 }
 
 /// Answers about the server itself; nothing is told unless it is configured.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Identity {
     /// NSID (RFC 5001), `id.server` and `hostname.bind` (RFC 4892); at most 255 octets are told.
     pub nsid: Option<Box<str>>,
@@ -35,7 +35,7 @@ pub struct Identity {
 }
 
 /// EDNS(0), RFC 6891.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Edns {
     /// Largest UDP message that is sent or advertised, in octets; 1232 avoids IP fragments (DNS flag day 2020).
     pub max_udp_payload: u16,
@@ -50,7 +50,7 @@ impl Default for Edns {
 }
 
 /// DNS cookies (RFC 7873, RFC 9018).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cookies {
     /// The first one signs, all verify: that is how secrets roll over. Empty turns cookies off. Servers
     /// behind one address must share them.
@@ -58,7 +58,7 @@ pub struct Cookies {
 }
 
 /// Response rate limiting of UDP, by client network and class of response.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RateLimit {
     /// Replies of one class to one network in a second; `None` turns it off.
     pub per_second: Option<NonZeroU32>,
@@ -112,7 +112,7 @@ pub fn private_networks() -> Vec<IpNet> {
 }
 
 /// Access lists.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Access {
     /// Who may ask; nothing listed: everybody.
     pub query: AccessList,
@@ -121,7 +121,7 @@ pub struct Access {
 }
 
 /// Networks; the closest one that holds an address decides, `deny` on a tie.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct AccessList {
     /// Let in.
     pub allow: Vec<IpNet>,
@@ -130,7 +130,7 @@ pub struct AccessList {
 }
 
 /// Limits of TCP and TLS (RFC 7766 §6.2, RFC 9210).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tcp {
     /// A connection without a query ends after this long; also told to clients (RFC 7828).
     pub idle_timeout: Duration,

@@ -4,6 +4,7 @@
 //! (`section`, `scalar`, `spec`), and values → [`Config`], which knows nothing of YAML. Units and the reason for
 //! each default stand in `defaults.yaml`; a test holds it equal to [`Config::default`].
 
+mod answers;
 mod default;
 mod scalar;
 mod section;
@@ -14,10 +15,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
+use portolan_dns::cookie::Secret;
+use portolan_dns::settings::Settings;
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
-pub use scalar::Secret;
 pub use section::Problem;
 
 /// The whole default configuration, with comments.
@@ -44,18 +46,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Path of DNS over HTTPS (RFC 8484).
     pub https_path: String,
-    /// Bounds of stream connections.
-    pub tcp: Tcp,
-    /// EDNS(0).
-    pub edns: Edns,
+    /// How queries are answered; its cookie secrets are in `cookies`.
+    pub answers: Settings,
     /// DNS cookies.
     pub cookies: Cookies,
-    /// Response rate limiting.
-    pub rate_limit: RateLimit,
-    /// Who may ask.
-    pub access: Access,
-    /// Whose EDNS Client Subnet is believed (RFC 7871 §11.3).
-    pub trusted_forwarders: Vec<IpNet>,
     /// Admin HTTP; `None` is off.
     pub admin: Option<SocketAddr>,
     /// How long a server that is told to end goes on answering while it is not ready.
@@ -106,28 +100,6 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Bounds of TCP and TLS connections.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tcp {
-    /// A connection without a query for so long is closed.
-    pub idle_timeout: Duration,
-    /// Connections in all.
-    pub max_connections: usize,
-    /// Connections of one address.
-    pub max_connections_per_client: usize,
-    /// Queries of one connection that are answered at the same time.
-    pub max_pipelined: usize,
-}
-
-/// EDNS(0), RFC 6891.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Edns {
-    /// Octets of the largest UDP answer.
-    pub max_udp_payload: u16,
-    /// Name server identifier (RFC 5001); empty: none.
-    pub nsid: String,
-}
-
 /// DNS cookies, RFC 7873 and RFC 9018.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cookies {
@@ -137,40 +109,6 @@ pub struct Cookies {
     pub secrets: Vec<Secret>,
     /// The file that some of them come from.
     pub secret_file: Option<PathBuf>,
-}
-
-/// Response rate limiting of UDP, per client network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RateLimit {
-    /// Whether limits count at all.
-    pub enabled: bool,
-    /// Count and report, but answer.
-    pub log_only: bool,
-    /// Positive answers and NODATA, per second.
-    pub responses_per_second: u32,
-    /// NXDOMAIN answers, per second.
-    pub nxdomains_per_second: u32,
-    /// Errors, per second.
-    pub errors_per_second: u32,
-    /// Seconds' worth of answers that may come at once.
-    pub burst: u32,
-    /// Prefix length that makes one IPv4 client network.
-    pub ipv4_prefix: u8,
-    /// The same for IPv6.
-    pub ipv6_prefix: u8,
-    /// Every so many limited answers one is sent truncated; 0: never.
-    pub slip: u8,
-    /// Networks without limits.
-    pub exempt: Vec<IpNet>,
-}
-
-/// Access lists. Denied wins.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Access {
-    /// Who may query.
-    pub query: Vec<IpNet>,
-    /// Who may not.
-    pub deny: Vec<IpNet>,
 }
 
 /// How log lines look and which there are.
@@ -206,6 +144,16 @@ impl Config {
     /// Takes `text` as what `file` holds; `file` locates problems and relative paths, and is not read.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
         spec::parse(text, file).0
+    }
+
+    /// How queries are answered, with `made_up` as the cookies' secret when there is none.
+    pub fn settings(&self, made_up: Secret) -> Settings {
+        let secrets = match (self.cookies.enabled, self.cookies.secrets.is_empty()) {
+            (false, _) => Vec::new(),
+            (true, true) => vec![made_up],
+            (true, false) => self.cookies.secrets.clone(),
+        };
+        Settings { cookies: portolan_dns::settings::Cookies { secrets }, ..self.answers.clone() }
     }
 
     /// All zones. One whose name server has no addresses gets those of `listen` that are no wildcards.

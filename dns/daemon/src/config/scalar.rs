@@ -1,11 +1,12 @@
 //! What a scalar may mean. Each kind of value says what it expects, and why a text is not that.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use portolan_dns::cookie::Secret;
 use portolan_zones::{ClusterId, Name};
 
 /// A value that is written as one word.
@@ -40,6 +41,7 @@ from_str! {
     u32: "a whole number from 0 to 4294967295";
     u16: "a whole number from 0 to 65535";
     usize: "a whole number";
+    NonZeroU32: "a whole number from 1 to 4294967295";
     IpAddr: "an IP address";
     SocketAddr: "an address with a port, such as `0.0.0.0:53` or `[::]:53`";
 }
@@ -179,16 +181,6 @@ fn reverse_origin(net: IpNet) -> Result<String, String> {
         IpNet::V6(_) => return Err("is not on a nibble boundary: use a prefix length that 4 divides".into()),
     };
     Ok(labels.into_iter().rev().chain([suffix.to_owned()]).collect::<Vec<_>>().join("."))
-}
-
-/// 128 bits that nobody prints.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Secret(pub [u8; 16]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 impl Scalar for Secret {

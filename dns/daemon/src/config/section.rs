@@ -111,6 +111,15 @@ impl<'a> Section<'a> {
         self.optional(key)
     }
 
+    /// A number at `key` that must not be 0.
+    pub(super) fn at_least_one(&mut self, key: &'static str, default: usize) -> usize {
+        let number = self.get(key, default);
+        if number == 0 {
+            self.problem(key, "must be at least 1");
+        }
+        number
+    }
+
     /// The list at `key`, or `default` when it is not written. A single scalar is a list of one.
     pub(super) fn list<T: Scalar>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
         let Some(node) = self.find(key) else {

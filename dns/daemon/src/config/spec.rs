@@ -2,20 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
+use portolan_dns::cookie::Secret;
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use super::scalar::{ReverseOrigin, Scalar};
 use super::section::{Findings, Section};
 use super::tree::{self, Malformed};
-use super::{
-    Access, Cluster, Config, Cookies, Edns, Listen, Log, LogFormat, Problem, RateLimit, Secret, Tcp, Tls,
-    Vips,
-};
+use super::{Cluster, Config, Cookies, Listen, Log, LogFormat, Problem, Tls, Vips, answers};
 
-/// Longest NSID that leaves room for an answer.
-const MAX_NSID: usize = 128;
 /// Largest TTL (RFC 2181 §8).
 const MAX_TTL: u32 = i32::MAX as u32;
 
@@ -61,17 +56,13 @@ fn config(root: &mut Section<'_>) -> Config {
         home: root.optional("home"),
         zones,
         reverse_zones,
-        max_endpoints: at_least_one(root, "max-endpoints", default.max_endpoints),
+        max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
         vips: root.section("vips", Vips::read),
         listen,
         tls,
         https_path: root.section("https", |https| https_path(https, default.https_path)),
-        tcp: root.section("tcp", Tcp::read),
-        edns: root.section("edns", Edns::read),
+        answers: answers::read(root),
         cookies: root.section("cookies", Cookies::read),
-        rate_limit: root.section("rate-limit", RateLimit::read),
-        access: root.section("access", Access::read),
-        trusted_forwarders: root.section("client-subnet", |ecs| ecs.list("trusted-forwarders", Vec::new())),
         admin: root.section("admin", |admin| or_off(admin, "listen", default.admin)),
         lameduck: root.section("shutdown", |shutdown| shutdown.get("lameduck", default.lameduck)),
         log: root.section("log", Log::read),
@@ -171,37 +162,6 @@ impl Tls {
     }
 }
 
-impl Tcp {
-    fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::default();
-        Self {
-            idle_timeout: section.get("idle-timeout", default.idle_timeout),
-            max_connections: at_least_one(section, "max-connections", default.max_connections),
-            max_connections_per_client: at_least_one(
-                section,
-                "max-connections-per-client",
-                default.max_connections_per_client,
-            ),
-            max_pipelined: at_least_one(section, "max-pipelined", default.max_pipelined),
-        }
-    }
-}
-
-impl Edns {
-    fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::default();
-        let max_udp_payload = section.get("max-udp-payload", default.max_udp_payload);
-        if !(512..=4096).contains(&max_udp_payload) {
-            section.problem("max-udp-payload", "must be from 512 to 4096 octets");
-        }
-        let nsid = section.get("nsid", default.nsid);
-        if nsid.len() > MAX_NSID {
-            section.problem("nsid", format!("holds {} octets, allowed are {MAX_NSID}", nsid.len()));
-        }
-        Self { max_udp_payload, nsid }
-    }
-}
-
 impl Cookies {
     fn read(section: &mut Section<'_>) -> Self {
         let enabled = section.get("enabled", Self::default().enabled);
@@ -227,34 +187,6 @@ fn read_secrets(file: &Path) -> Result<Vec<Secret>, String> {
             secret.map_err(|why| format!("line {} of {} {why}", at + 1, file.display()))
         })
         .collect()
-}
-
-impl RateLimit {
-    fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::default();
-        Self {
-            enabled: section.get("enabled", default.enabled),
-            log_only: section.get("log-only", default.log_only),
-            responses_per_second: at_least_one(section, "responses-per-second", default.responses_per_second),
-            nxdomains_per_second: at_least_one(section, "nxdomains-per-second", default.nxdomains_per_second),
-            errors_per_second: at_least_one(section, "errors-per-second", default.errors_per_second),
-            burst: at_least_one(section, "burst", default.burst),
-            ipv4_prefix: prefix(section, "ipv4-prefix", default.ipv4_prefix, 32),
-            ipv6_prefix: prefix(section, "ipv6-prefix", default.ipv6_prefix, 128),
-            slip: section.get("slip", default.slip),
-            exempt: section.list("exempt", default.exempt),
-        }
-    }
-}
-
-impl Access {
-    fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::default();
-        Self {
-            query: section.list::<IpNet>("query", default.query),
-            deny: section.list::<IpNet>("deny", default.deny),
-        }
-    }
 }
 
 impl Log {
@@ -297,26 +229,6 @@ fn ttl(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
         section.problem(key, format!("{seconds} seconds are more than {MAX_TTL} (RFC 2181 §8)"));
     }
     seconds
-}
-
-fn prefix(section: &mut Section<'_>, key: &'static str, default: u8, longest: u8) -> u8 {
-    let prefix = section.get(key, default);
-    if prefix > longest {
-        section.problem(key, format!("is a prefix length: at most {longest}"));
-    }
-    prefix
-}
-
-fn at_least_one<T: Scalar + PartialEq + From<u8>>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: T,
-) -> T {
-    let number = section.get(key, default);
-    if number == T::from(0) {
-        section.problem(key, "must be at least 1");
-    }
-    number
 }
 
 fn relative_name(section: &mut Section<'_>, key: &'static str, default: &str) -> Box<str> {

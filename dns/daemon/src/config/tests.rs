@@ -81,22 +81,23 @@ fn every_section_takes_effect() {
         ),
         ("https: {path: /q}", |c| c.https_path = "/q".into()),
         ("tcp: {idle-timeout: 500ms, max-connections: 5}", |c| {
-            (c.tcp.idle_timeout, c.tcp.max_connections) = (Duration::from_millis(500), 5);
+            (c.answers.tcp.idle_timeout, c.answers.tcp.max_connections) = (Duration::from_millis(500), 5);
         }),
-        ("edns: {max-udp-payload: 4096, nsid: fra1}", |c| {
-            c.edns = Edns { max_udp_payload: 4096, nsid: "fra1".into() };
-        }),
+        ("edns: {max-udp-payload: 4096}", |c| c.answers.edns.max_udp_payload = 4096),
+        ("client-subnet: {enabled: false}", |c| c.answers.edns.client_subnet = false),
+        ("identity: {nsid: fra1}", |c| c.answers.identity.nsid = Some("fra1".into())),
         ("cookies: {enabled: false, secrets: [00000000000000000000000000000001]}", |c| {
             let secret = Secret(1_u128.to_be_bytes());
             c.cookies = Cookies { enabled: false, secrets: vec![secret], secret_file: None };
         }),
         ("rate-limit: {slip: 0, exempt: [192.0.2.1], log-only: true}", |c| {
-            (c.rate_limit.slip, c.rate_limit.log_only) = (0, true);
-            c.rate_limit.exempt = vec!["192.0.2.1/32".parse().unwrap()];
+            (c.answers.rate_limit.slip, c.answers.rate_limit.log_only) = (0, true);
+            c.answers.rate_limit.exempt = vec!["192.0.2.1/32".parse().unwrap()];
         }),
-        ("access: {deny: [192.0.2.0/24]}", |c| c.access.deny = vec!["192.0.2.0/24".parse().unwrap()]),
-        ("client-subnet: {trusted-forwarders: [10.0.0.1]}", |c| {
-            c.trusted_forwarders = vec!["10.0.0.1/32".parse().unwrap()];
+        ("rate-limit: {enabled: false}", |c| c.answers.rate_limit.per_second = None),
+        ("access: {query: {deny: [192.0.2.0/24]}, transfer: {allow: 192.0.2.1}}", |c| {
+            c.answers.access.query.deny = vec!["192.0.2.0/24".parse().unwrap()];
+            c.answers.access.transfer.allow = vec!["192.0.2.1/32".parse().unwrap()];
         }),
         ("admin: {listen: ''}", |c| c.admin = None),
         ("shutdown: {lameduck: 0s}", |c| c.lameduck = Duration::ZERO),
@@ -164,8 +165,8 @@ fn wrong_values_are_named_with_line_and_field() {
         ),
         ("rate-limit: {ipv4-prefix: 33}", "2: rate-limit.ipv4-prefix: is a prefix length: at most 32"),
         (
-            "access: {query: [10.0.0.1/8]}",
-            "2: access.query[0]: `10.0.0.1/8` has bits behind its prefix: write 10.0.0.0/8",
+            "access: {query: {allow: [10.0.0.1/8]}}",
+            "2: access.query.allow[0]: `10.0.0.1/8` has bits behind its prefix: write 10.0.0.0/8",
         ),
         ("log: {format: xml}", "2: log.format: `xml` is not `human` or `json`"),
         ("https: {path: q}", "2: https.path: `q` must start with `/`"),
@@ -214,4 +215,17 @@ fn glue_is_what_is_listened_on_but_no_wildcard() {
     assert_eq!(glue(listen), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     let written = format!("{listen}\nzones: [{{origin: a, name-server: {{addresses: [192.0.2.9]}}}}]");
     assert_eq!(glue(&written), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn cookies_are_off_made_up_or_configured() {
+    let made_up = Secret([7; 16]);
+    let secrets =
+        |text: &str| parse(&format!("version: v1\n{text}")).unwrap().settings(made_up).cookies.secrets;
+    assert_eq!(secrets(""), [made_up]);
+    assert_eq!(secrets("cookies: {enabled: false}"), []);
+    assert_eq!(
+        secrets("cookies: {secrets: [00000000000000000000000000000001]}"),
+        [Secret(1_u128.to_be_bytes())]
+    );
 }

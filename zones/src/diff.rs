@@ -13,7 +13,8 @@ use crate::zone::Zones;
 pub struct Diff {
     /// Services that are new, changed or gone, by name.
     pub services: Vec<ServiceDiff>,
-    namespaces: Vec<(Arc<str>, Option<u32>)>,
+    /// Whole: a persistent map is shared, not copied.
+    namespaces: imbl::HashMap<Arc<str>, u32>,
     zones: Arc<Zones>,
     generation: u64,
     serial: u32,
@@ -46,12 +47,15 @@ impl Snapshot {
             }
         });
         services.sort_by(|a, b| a.name().cmp(&b.name()));
-        let gone = older.namespaces.keys().filter(|name| !self.namespaces.contains_key(*name));
-        let gone = gone.map(|name| (name.clone(), None));
-        let held = self.namespaces.iter().filter(|(name, count)| older.namespaces.get(*name) != Some(count));
-        let namespaces = gone.chain(held.map(|(name, count)| (name.clone(), Some(*count)))).collect();
         let Self { generation, serial, complete, .. } = *self;
-        Diff { services, namespaces, zones: self.zones.clone(), generation, serial, complete }
+        Diff {
+            services,
+            namespaces: self.namespaces.clone(),
+            zones: self.zones.clone(),
+            generation,
+            serial,
+            complete,
+        }
     }
 
     /// The snapshot that `diff` leads to from this one.
@@ -63,12 +67,7 @@ impl Snapshot {
                 next.replace(name, service.after.as_ref());
             }
         }
-        for (name, count) in &diff.namespaces {
-            match count {
-                Some(count) => next.namespaces.insert(name.clone(), *count),
-                None => next.namespaces.remove(name),
-            };
-        }
+        next.namespaces = diff.namespaces.clone();
         Self { generation: diff.generation, serial: diff.serial, complete: diff.complete, ..next }
     }
 
@@ -78,7 +77,7 @@ impl Snapshot {
         for service in self.services.iter() {
             next.replace(&service.name, Some(service));
         }
-        Self { namespaces: self.namespaces.clone(), ..next }
+        next
     }
 }
 

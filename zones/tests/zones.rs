@@ -1,0 +1,9 @@
+//! What names answer, from objects to lookup: one binary for all chapters.
+
+mod answers;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+mod merging;
+mod properties;
+mod vips;

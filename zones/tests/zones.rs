@@ -1,7 +1,8 @@
 //! What names answer, from objects to lookup: one binary for all chapters.
 
-mod answers;
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod answers;
 
 mod common;
 mod merging;

@@ -108,7 +108,7 @@ proptest! {
             let cluster = alive[*key as usize % alive.len()];
             let change = queues.get_mut(&cluster).and_then(Vec::pop).unwrap();
             shuffled.say(CLUSTERS[cluster], change);
-            if *key as usize % steps == 0 {
+            if (*key as usize).is_multiple_of(steps) {
                 give_vips(&mut shuffled);
                 shuffled.compile();
             }

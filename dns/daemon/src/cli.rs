@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hickory_proto::rr::{Name, RecordType};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.yaml";
@@ -108,10 +109,10 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Lookup {
     /// Domain name; absolute, with or without the final dot
-    pub name: String,
+    pub name: Name,
     /// Record type, for example A, AAAA, SRV, PTR, TXT, SOA, NS, ANY
-    #[arg(default_value = "A", ignore_case = true)]
-    pub record_type: String,
+    #[arg(value_name = "TYPE", default_value = "A", value_parser = record_type)]
+    pub record_type: RecordType,
     /// Address of the client that asks
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub from: IpAddr,
@@ -134,6 +135,16 @@ pub struct Zone {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub source: Source,
+}
+
+/// Mnemonics in either case, and `TYPE<number>` (RFC 3597 §5).
+fn record_type(text: &str) -> Result<RecordType, String> {
+    let upper = text.to_ascii_uppercase();
+    let by_number =
+        upper.strip_prefix("TYPE").and_then(|number| number.parse::<u16>().ok()).map(RecordType::from);
+    by_number
+        .or_else(|| upper.parse().ok())
+        .ok_or_else(|| "no such record type; TYPE<number> is always one".to_owned())
 }
 
 /// How to print.
@@ -198,11 +209,11 @@ mod tests {
         assert_eq!(serve.ready_file, Some("r".into()));
 
         let Command::Lookup(lookup) =
-            parse("portolan lookup a.example SRV --from 10.0.0.1 --tcp --config c.yaml").unwrap().command
+            parse("portolan lookup a.example srv --from 10.0.0.1 --tcp --config c.yaml").unwrap().command
         else {
             panic!("no lookup")
         };
-        assert_eq!((lookup.name.as_str(), lookup.record_type.as_str()), ("a.example", "SRV"));
+        assert_eq!((lookup.name.to_string().as_str(), lookup.record_type), ("a.example", RecordType::SRV));
         assert_eq!((lookup.from, lookup.tcp), ("10.0.0.1".parse().unwrap(), true));
         assert_eq!((lookup.source.config, lookup.format), (Some("c.yaml".into()), Format::Human));
 
@@ -220,6 +231,8 @@ mod tests {
             "portolan sail",
             "portolan serve --listen nowhere",
             "portolan lookup",
+            "portolan lookup a..b",
+            "portolan lookup a SVR",
             "portolan lookup a --from x",
             "portolan completions cmd.exe",
         ] {

@@ -1,5 +1,6 @@
 //! Composition root.
 mod cli;
 mod config;
+mod lookup;
 mod output;
 fn main() {}

@@ -38,7 +38,7 @@ impl Default for Vips {
         Self {
             ipv4: Some(POOL_V4),
             ipv6: Some(POOL_V6),
-            state_file: "vips.json".into(),
+            state_file: Some("vips.json".into()),
             quarantine: Duration::from_secs(3600),
         }
     }

@@ -74,8 +74,8 @@ pub struct Vips {
     pub ipv4: Option<Ipv4Net>,
     /// Pool of IPv6 VIPs.
     pub ipv6: Option<Ipv6Net>,
-    /// Where allocations are remembered.
-    pub state_file: PathBuf,
+    /// Where allocations are remembered; `None`: they aren't.
+    pub state_file: Option<PathBuf>,
     /// How long a freed VIP is not given to another service.
     pub quarantine: Duration,
 }

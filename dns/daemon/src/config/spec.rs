@@ -104,9 +104,10 @@ impl Vips {
         let default = Self::default();
         let (ipv4, ipv6) = section
             .section("pool", |pool| (or_off(pool, "ipv4", default.ipv4), or_off(pool, "ipv6", default.ipv6)));
-        let state_file = section.get("state-file", default.state_file);
+        let state_file =
+            or_off(section, "state-file", default.state_file).map(|file| section.beside_file(&file));
         let quarantine = section.get("quarantine", default.quarantine);
-        Self { ipv4, ipv6, state_file: section.beside_file(&state_file), quarantine }
+        Self { ipv4, ipv6, state_file, quarantine }
     }
 }
 

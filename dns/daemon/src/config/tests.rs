@@ -18,7 +18,7 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn the_printed_defaults_are_the_defaults() {
     let mut expected = Config::default();
-    expected.vips.state_file = "/etc/portolan/vips.json".into();
+    expected.vips.state_file = Some("/etc/portolan/vips.json".into());
     assert_eq!(parse(DEFAULTS), Ok(expected.clone()));
     assert_eq!(parse("version: v1"), Ok(expected));
 }
@@ -64,7 +64,7 @@ fn every_section_takes_effect() {
         ("max-endpoints: 16", |c| c.max_endpoints = 16),
         ("vips: {pool: {ipv4: 243.0.0.0/16, ipv6: ''}, state-file: /var/lib/vips, quarantine: 2h}", |c| {
             c.vips.ipv4 = Some("243.0.0.0/16".parse().unwrap());
-            (c.vips.ipv6, c.vips.state_file) = (None, "/var/lib/vips".into());
+            (c.vips.ipv6, c.vips.state_file) = (None, Some("/var/lib/vips".into()));
             c.vips.quarantine = Duration::from_secs(7200);
         }),
         (

@@ -1,0 +1,121 @@
+//! From the command line to a configuration: the file, or a folder of manifests, or both.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{DEFAULT_CONFIG, Source};
+use crate::config::{Cluster, Config, Problem};
+
+impl Source {
+    /// The configuration file, if one is read: a folder of manifests alone needs none.
+    pub fn file(&self) -> Option<PathBuf> {
+        match (&self.config, &self.manifests) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some(_)) => None,
+            (None, None) => Some(DEFAULT_CONFIG.into()),
+        }
+    }
+
+    /// Reads what is asked for.
+    pub fn load(&self) -> Result<Config, Vec<Problem>> {
+        let mut config = match self.file() {
+            Some(file) => Config::load(&file)?,
+            None => trial(),
+        };
+        if let Some(folder) = &self.manifests {
+            config.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
+        }
+        if config.clusters.is_empty() {
+            let message = "there is no cluster: list their manifests here, or give --manifests DIR";
+            return Err(vec![problem(&self.file().unwrap_or_default(), "clusters", message)]);
+        }
+        Ok(config)
+    }
+}
+
+/// Without a file nothing is written either: VIPs are not remembered.
+fn trial() -> Config {
+    let mut config = Config::default();
+    config.vips.state_file = None;
+    config
+}
+
+/// A cluster for each subfolder, in the order of their names.
+fn subfolders(folder: &Path) -> Result<Vec<Cluster>, Problem> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| problem(folder, "", &format!("cannot be read: {error}")))?;
+    let visible = |path: &PathBuf| {
+        path.is_dir() && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    let mut folders: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
+    if folders.is_empty() {
+        return Err(problem(folder, "", "has no subfolder: each subfolder is a cluster, with its manifests"));
+    }
+    folders.sort();
+    Ok(folders.into_iter().map(|manifests| Cluster { name: None, manifests }).collect())
+}
+
+fn problem(file: &Path, field: &str, message: &str) -> Problem {
+    Problem { file: file.to_owned(), line: 0, field: field.to_owned(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(config: Option<&Path>, manifests: Option<&Path>) -> Source {
+        Source { config: config.map(Path::to_owned), manifests: manifests.map(Path::to_owned) }
+    }
+
+    #[test]
+    fn a_folder_of_folders_is_a_clusterset_that_remembers_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["tokyo", "paris", ".git"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("README.md"), "").unwrap();
+        let config = source(None, Some(folder.path())).load().unwrap();
+        let manifests: Vec<_> = config.clusters.iter().map(|cluster| cluster.manifests.clone()).collect();
+        assert_eq!(manifests, ["paris", "tokyo"].map(|name| folder.path().join(name)));
+        assert_eq!(config.vips.state_file, None);
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_the_files_clusters() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("clusters/paris")).unwrap();
+        let file = folder.path().join("portolan.yaml");
+        std::fs::write(&file, "version: v1\nmax-endpoints: 3\nclusters: [{manifests: other}]").unwrap();
+        let config = source(Some(&file), Some(&folder.path().join("clusters"))).load().unwrap();
+        assert_eq!((config.max_endpoints, config.clusters.len()), (3, 1));
+        assert!(config.clusters[0].manifests.ends_with("clusters/paris"));
+        assert_eq!(config.vips.state_file, Some(folder.path().join("vips.json")));
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("portolan.yaml");
+        std::fs::write(&file, "version: v1").unwrap();
+        for (source, expected) in [
+            (source(None, Some(folder.path())), "has no subfolder"),
+            (source(None, Some(&folder.path().join("none"))), "cannot be read"),
+            (source(Some(&file), None), "there is no cluster"),
+            (source(Some(folder.path()), None), "cannot be read"),
+        ] {
+            let problems = source.load().unwrap_err();
+            assert!(problems[0].to_string().contains(expected), "{problems:?}");
+        }
+    }
+
+    /// The samples are what newcomers copy.
+    #[test]
+    fn the_samples_are_valid() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zones/samples");
+        let files: Vec<_> = std::fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() > 5);
+        for folder in files {
+            let config = source(Some(&folder.join("portolan.yaml")), None).load();
+            assert!(config.is_ok(), "{config:?}");
+        }
+    }
+}

@@ -2,9 +2,12 @@
 //!
 //! `respond` is the product: the octets of a query and a view in, the octets of a reply out. Transports carry them.
 
+mod admit;
 pub mod cookie;
+mod edns;
 pub mod limiter;
 pub mod respond;
 pub mod settings;
 pub mod transfer;
 pub mod view;
+mod wire;

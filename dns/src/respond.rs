@@ -1,15 +1,23 @@
 //! The one function behind all transports: the octets of a query and who asks, to the octets of the reply.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
-use portolan_zones::{QName, Snapshot};
+use portolan_zones::service::Absence;
+use portolan_zones::{Found, Lookup, QName, Snapshot};
 
-use crate::limiter::{Limited, Limiter};
+use crate::cookie::Cookie;
+use crate::edns::{ExtendedError, MIN_PAYLOAD, Opt};
+use crate::limiter::{Class, Limited, Limiter};
 use crate::settings::Settings;
 use crate::transfer::Transfer;
-use crate::view::View;
+use crate::view::{Transport, View};
+use crate::wire::query::Query;
+use crate::wire::records::Renderer;
+use crate::wire::writer::Writer;
+use crate::wire::{CH, IN, flag, opcode, rcode};
 
 /// What an answer depends on besides query and view.
 pub struct Context<'a, C: Clock = DefaultClock> {
@@ -34,7 +42,7 @@ pub struct Scratch {
 /// A reply message. Kept from query to query: once it has grown, nothing is allocated.
 #[derive(Default)]
 pub struct Reply {
-    octets: Vec<u8>,
+    pub(crate) octets: Vec<u8>,
 }
 
 impl Reply {
@@ -50,7 +58,7 @@ pub enum Verdict {
     Send(Facts),
     /// Send nothing.
     Drop(Dropped),
-    /// Send the messages of a zone transfer; the reply is empty. Only where [`crate::view::Transport::carries_transfers`].
+    /// Send the messages of a zone transfer; the reply is empty. Only where [`Transport::carries_transfers`].
     Transfer(Transfer, Facts),
 }
 
@@ -82,13 +90,302 @@ pub struct Facts {
 
 /// Answers `query` into `reply`. Total: any octets have a verdict. Allocates nothing once `reply` has grown.
 pub fn respond<C: Clock>(
-    _context: &Context<'_, C>,
+    context: &Context<'_, C>,
     query: &[u8],
-    _view: &View,
+    view: &View,
     scratch: &mut Scratch,
     reply: &mut Reply,
 ) -> Verdict {
     reply.octets.clear();
-    let _ = scratch.qname.read(query);
-    Verdict::Drop(Dropped::NoQuery)
+    let Some(query) = Query::read(query, &mut scratch.qname) else {
+        return Verdict::Drop(Dropped::NoQuery);
+    };
+    // IPv4 clients of a dual-stack socket are IPv4 clients: for lists, limits and cookies.
+    let client = view.client.ip().to_canonical();
+    let exchange =
+        Exchange { context, query: &query, qname: &scratch.qname, client, transport: view.transport };
+    exchange.run(reply)
+}
+
+/// One query on its way to its reply.
+struct Exchange<'a, C: Clock> {
+    context: &'a Context<'a, C>,
+    query: &'a Query<'a>,
+    qname: &'a QName,
+    client: IpAddr,
+    transport: Transport,
+}
+
+/// What is replied.
+enum Answer<'a> {
+    /// No record, only a response code.
+    Status(u16, Option<ExtendedError>),
+    /// A lookup in one of our zones.
+    Found(Lookup<'a>),
+    /// A text about the server, class CH.
+    Chaos(&'a str),
+    /// The whole zone at this position.
+    Transfer(usize),
+}
+
+impl<'a, C: Clock> Exchange<'a, C> {
+    fn run(&self, reply: &mut Reply) -> Verdict {
+        let cookie = self.cookie();
+        let answer = self.answer();
+        let opt = self.opt(&answer, cookie);
+        let limited = self.limit(&answer, cookie);
+        match (limited, &answer) {
+            (Some(Limited::Dropped), _) => {
+                Verdict::Drop(Dropped::Limited(self.facts(&answer, answer.rcode(), false, limited)))
+            }
+            (Some(Limited::Slipped), _) => self.slip(&answer, opt, cookie, reply),
+            (_, Answer::Transfer(zone)) => {
+                let snapshot = self.context.snapshot.clone();
+                let transfer = Transfer::new(snapshot, *zone, self.query, opt.as_ref());
+                Verdict::Transfer(transfer, self.facts(&answer, rcode::NOERROR, false, None))
+            }
+            _ => {
+                let truncated = self.write(&answer, opt.as_ref(), reply);
+                Verdict::Send(self.facts(&answer, answer.rcode(), truncated, limited))
+            }
+        }
+    }
+
+    /// Everything that decides between answers, in the order in which a server gives up.
+    fn answer(&self) -> Answer<'a> {
+        let (query, settings) = (self.query, self.context.settings);
+        if query.status != rcode::NOERROR {
+            return status(query.status);
+        }
+        if let Some(edns) = &query.edns {
+            if edns.version != 0 {
+                return status(rcode::BADVERS);
+            }
+            if !edns.is_sound(settings, self.transport) {
+                return status(rcode::FORMERR);
+            }
+        }
+        if !settings.access.may_query(self.client) {
+            return refused(ExtendedError::PROHIBITED);
+        }
+        match (query.opcode(), query.class) {
+            (opcode::UPDATE, _) if query.rtype != RecordType::SOA => status(rcode::FORMERR),
+            (opcode::UPDATE | opcode::NOTIFY, _) => status(self.change()),
+            (_, IN) => self.question(),
+            (_, CH) => self.chaos(),
+            _ => status(rcode::REFUSED),
+        }
+    }
+
+    /// NOTIFY (RFC 1996) and UPDATE (RFC 2136 §3.1): our zones come from Kubernetes alone.
+    fn change(&self) -> u16 {
+        match self.context.snapshot.zones.find(self.qname) {
+            Some((_, _, 0)) => rcode::REFUSED,
+            _ => rcode::NOTAUTH,
+        }
+    }
+
+    /// A question of class IN.
+    fn question(&self) -> Answer<'a> {
+        const TKEY: u16 = 249;
+        const MAILB: u16 = 253;
+        const MAILA: u16 = 254;
+        match self.query.rtype {
+            RecordType::OPT | RecordType::TSIG => return status(rcode::FORMERR),
+            RecordType::Unknown(TKEY | MAILB | MAILA) => return status(rcode::NOTIMP),
+            RecordType::AXFR if !self.transport.is_stream() => return status(rcode::FORMERR),
+            RecordType::AXFR | RecordType::IXFR => return self.transfer(),
+            _ => {}
+        }
+        match self.context.snapshot.lookup(self.qname, self.query.rtype) {
+            Some(lookup) => Answer::Found(lookup),
+            None => refused(ExtendedError::NOT_AUTHORITATIVE),
+        }
+    }
+
+    /// AXFR (RFC 5936) and IXFR (RFC 1995): whole zones only, to whom they may be told.
+    fn transfer(&self) -> Answer<'a> {
+        let snapshot = self.context.snapshot;
+        let incremental = self.query.rtype == RecordType::IXFR;
+        if !self.context.settings.access.may_transfer(self.client) {
+            return refused(ExtendedError::PROHIBITED);
+        }
+        let Some((zone, _, 0)) = snapshot.zones.find(self.qname) else {
+            return status(rcode::NOTAUTH);
+        };
+        if !snapshot.complete {
+            return Answer::Status(rcode::SERVFAIL, Some(ExtendedError::NOT_READY));
+        }
+        let current = match (incremental, self.query.serial) {
+            (true, None) => return status(rcode::FORMERR),
+            (true, Some(serial)) => snapshot.serial.wrapping_sub(serial) as i32 <= 0,
+            (false, _) => false,
+        };
+        // RFC 1995 §2: a lone SOA says "nothing newer", and over UDP "come by TCP".
+        let lone = current || incremental && !self.transport.is_stream();
+        match snapshot.lookup(self.qname, RecordType::SOA).filter(|_| lone) {
+            Some(lookup) => Answer::Found(lookup),
+            None if self.transport.carries_transfers() => Answer::Transfer(zone),
+            None => refused(ExtendedError::PROHIBITED),
+        }
+    }
+
+    /// The names of class CH that are about the server (RFC 4892).
+    fn chaos(&self) -> Answer<'a> {
+        let identity = &self.context.settings.identity;
+        let text = match self.qname.wire() {
+            b"\x02id\x06server\x00" | b"\x08hostname\x04bind\x00" => identity.nsid.as_deref(),
+            b"\x07version\x06server\x00" | b"\x07version\x04bind\x00" => identity.version.as_deref(),
+            _ => None,
+        };
+        let asked = matches!(self.query.rtype, RecordType::TXT | RecordType::ANY);
+        text.filter(|_| asked).map_or_else(|| status(rcode::REFUSED), Answer::Chaos)
+    }
+
+    /// The OPT of the reply; a query with OPT gets one (RFC 6891 §6.1.1), whatever else is wrong with it.
+    fn opt(&self, answer: &Answer<'_>, cookie: Option<Cookie>) -> Option<Opt<'a>> {
+        let edns = self.query.edns.as_ref()?;
+        let settings = self.context.settings;
+        let mut opt = match answer.rcode() {
+            rcode::FORMERR | rcode::BADVERS => edns.bare_reply(settings),
+            _ => edns.reply(settings, self.transport),
+        };
+        opt.cookie = cookie.map(|cookie| cookie.option);
+        opt.error = answer.error();
+        Some(opt)
+    }
+
+    fn cookie(&self) -> Option<Cookie> {
+        let option = self.query.edns.as_ref()?.cookie?;
+        let secrets = &self.context.settings.cookies.secrets;
+        matches!(option.len(), 8 | 16..=40)
+            .then(|| Cookie::judge(secrets, option, self.client, self.context.now))
+            .flatten()
+    }
+
+    /// Whether the reply is over its limit. Streams and good cookies prove who asks: no limit.
+    fn limit(&self, answer: &Answer<'_>, cookie: Option<Cookie>) -> Option<Limited> {
+        if self.transport.is_stream() || cookie.is_some_and(|cookie| cookie.proven) {
+            return None;
+        }
+        self.context.limiter.check(&self.context.settings.rate_limit, self.client, answer.class())
+    }
+
+    /// A small reply that only an honest client makes use of: it comes back with its new cookie, or by TCP.
+    fn slip(
+        &self,
+        answer: &Answer<'_>,
+        mut opt: Option<Opt<'_>>,
+        cookie: Option<Cookie>,
+        reply: &mut Reply,
+    ) -> Verdict {
+        if let Some(opt) = &mut opt {
+            opt.error = None;
+        }
+        let rcode = if cookie.is_some() { rcode::BADCOOKIE } else { rcode::NOERROR };
+        let mut writer = Writer::new(&mut reply.octets, self.query.id, self.query.question, 0);
+        if cookie.is_none() {
+            writer.truncate();
+        }
+        self.finish(writer, 0, rcode, opt.as_ref());
+        Verdict::Send(self.facts(answer, rcode, cookie.is_none(), Some(Limited::Slipped)))
+    }
+
+    /// Writes the reply; returns whether TC is set.
+    fn write(&self, answer: &Answer<'_>, opt: Option<&Opt<'_>>, reply: &mut Reply) -> bool {
+        let limit = self.size_limit() - opt.map_or(0, Opt::len);
+        let mut writer = Writer::new(&mut reply.octets, self.query.id, self.query.question, limit);
+        let mut renderer = Renderer {
+            writer: &mut writer,
+            snapshot: self.context.snapshot,
+            qname: self.qname,
+            entropy: self.context.entropy,
+        };
+        match answer {
+            Answer::Found(lookup) => renderer.lookup(lookup),
+            Answer::Chaos(text) => renderer.chaos(text),
+            Answer::Status(..) | Answer::Transfer(_) => {}
+        }
+        let truncated = writer.is_truncated();
+        let authority = if answer.is_authoritative() { flag::AUTHORITATIVE } else { 0 };
+        self.finish(writer, authority, answer.rcode(), opt);
+        truncated
+    }
+
+    /// RFC 1035 §4.1.1: id, opcode and RD are the query's; RFC 4035 §3.1.6: so is CD. AD is never set.
+    fn finish(&self, writer: Writer<'_>, authority: u16, rcode: u16, opt: Option<&Opt<'_>>) {
+        const OPCODE: u16 = 0x7800;
+        let echoed = self.query.flags & (OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+        let limit = self.size_limit();
+        let flags = flag::RESPONSE | echoed | authority | rcode & 0x0f;
+        writer.finish(flags, opt.map(|opt| move |out: &mut Vec<u8>| opt.write(out, rcode, limit)));
+    }
+
+    /// Octets that the reply may have (RFC 1035 §4.2.1, RFC 6891 §6.2.3).
+    fn size_limit(&self) -> usize {
+        if self.transport.is_stream() {
+            return u16::MAX.into();
+        }
+        let theirs = self.query.edns.map_or(MIN_PAYLOAD, |edns| edns.payload);
+        theirs.min(self.context.settings.edns.max_udp_payload).max(MIN_PAYLOAD).into()
+    }
+
+    fn facts(&self, answer: &Answer<'_>, rcode: u16, truncated: bool, limited: Option<Limited>) -> Facts {
+        Facts {
+            zone: match answer {
+                Answer::Found(lookup) => Some(lookup.zone_index),
+                Answer::Transfer(zone) => Some(*zone),
+                Answer::Status(..) | Answer::Chaos(_) => None,
+            },
+            rtype: self.query.rtype,
+            rcode,
+            dnssec_ok: self.query.edns.is_some_and(|edns| edns.dnssec_ok),
+            truncated,
+            limited,
+        }
+    }
+}
+
+impl Answer<'_> {
+    fn rcode(&self) -> u16 {
+        match self {
+            Self::Status(rcode, _) => *rcode,
+            Self::Found(Lookup { found: Found::NxDomain(_), .. }) => rcode::NXDOMAIN,
+            Self::Found(Lookup { found: Found::NotReady, .. }) => rcode::SERVFAIL,
+            Self::Found(_) | Self::Chaos(_) | Self::Transfer(_) => rcode::NOERROR,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Found(Lookup { found: Found::NoData, .. }) => Class::NoData,
+            Self::Found(Lookup { found: Found::NxDomain(_), .. }) => Class::NxDomain,
+            Self::Found(Lookup { found: Found::NotReady, .. }) | Self::Status(..) => Class::Error,
+            Self::Found(_) | Self::Chaos(_) | Self::Transfer(_) => Class::Answer,
+        }
+    }
+
+    fn is_authoritative(&self) -> bool {
+        matches!(self.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
+    }
+
+    fn error(&self) -> Option<ExtendedError> {
+        match self {
+            Self::Status(_, error) => *error,
+            Self::Found(Lookup { found: Found::NotReady, .. }) => Some(ExtendedError::NOT_READY),
+            Self::Found(Lookup { found: Found::NxDomain(Some(why)), .. }) => Some(match why {
+                Absence::NoReadyEndpoints => ExtendedError::NO_READY_ENDPOINTS,
+                Absence::NoVip => ExtendedError::NO_VIRTUAL_IP,
+            }),
+            _ => None,
+        }
+    }
+}
+
+fn status<'a>(rcode: u16) -> Answer<'a> {
+    Answer::Status(rcode, None)
+}
+
+fn refused<'a>(why: ExtendedError) -> Answer<'a> {
+    Answer::Status(rcode::REFUSED, Some(why))
 }

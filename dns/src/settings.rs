@@ -28,9 +28,9 @@ pub struct Settings {
 /// Answers about the server itself; nothing is told unless it is configured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Identity {
-    /// NSID (RFC 5001), `id.server` and `hostname.bind` (RFC 4892); at most 255 octets are told.
+    /// NSID (RFC 5001), `id.server` and `hostname.bind` (RFC 4892); NSID tells its first 128 octets.
     pub nsid: Option<Box<str>>,
-    /// `version.server` and `version.bind`; at most 255 octets are told.
+    /// `version.server` and `version.bind`.
     pub version: Option<Box<str>>,
 }
 

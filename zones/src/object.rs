@@ -12,7 +12,7 @@ use crate::name::{ClusterId, ServiceName};
 pub type UnixTime = i64;
 
 /// One object of one cluster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Object {
     /// ServiceExport: this service is offered to the clusterset.
     Export(Export),
@@ -78,7 +78,7 @@ impl std::fmt::Display for ObjectKey {
 }
 
 /// What happened in one cluster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct ClusterEvent {
     /// The cluster that says so.
     pub cluster: ClusterId,
@@ -87,7 +87,7 @@ pub struct ClusterEvent {
 }
 
 /// The whole vocabulary of a watch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Change {
     /// The object is new or changed.
     Apply(Object),
@@ -98,7 +98,7 @@ pub enum Change {
 }
 
 /// A ServiceExport.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Export {
     /// Same namespace and name as the Service.
     pub name: ServiceName,
@@ -111,7 +111,7 @@ pub struct Export {
 }
 
 /// A Service, as far as an export of it matters.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Service {
     /// Namespace and name.
     pub name: ServiceName,
@@ -122,7 +122,7 @@ pub struct Service {
 }
 
 /// Whether and how a Service can be exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServiceKind {
     /// Has a cluster IP: becomes a ClusterSetIP import.
     ClusterIp,
@@ -133,7 +133,7 @@ pub enum ServiceKind {
 }
 
 /// Properties that an import takes from the exports, by KEP-1645's conflict rules.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Hash, Default)]
 pub struct ServiceSpec {
     /// `spec.ports`, in the order written.
     pub ports: Arc<[Port]>,
@@ -162,7 +162,7 @@ impl From<IpAddr> for IpFamily {
 }
 
 /// `spec.sessionAffinity` and `spec.sessionAffinityConfig.clientIP`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SessionAffinity {
     /// No affinity.
     #[default]
@@ -175,7 +175,7 @@ pub enum SessionAffinity {
 }
 
 /// A port of a Service or ServiceImport.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Port {
     /// A valid label, or `None`: unnamed ports have no `_port._proto` record.
     pub name: Option<Arc<str>>,
@@ -208,7 +208,7 @@ impl Protocol {
 }
 
 /// A ServiceImport.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Import {
     /// Namespace and name.
     pub name: ServiceName,
@@ -223,7 +223,7 @@ pub struct Import {
 }
 
 /// An EndpointSlice of one service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Slice {
     /// Namespace and name of the slice itself.
     pub name: SliceName,
@@ -250,7 +250,7 @@ pub struct SlicePort {
 }
 
 /// One address of one endpoint. 48 bytes: there may be millions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Endpoint {
     /// Where it listens.
     pub address: IpAddr,
@@ -267,7 +267,7 @@ pub struct Endpoint {
 
 /// Conditions of an endpoint, defaults resolved: `ready` unset means ready, `serving` unset means as ready,
 /// `terminating` unset means no (EndpointSlice API).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are the API's")]
 pub struct Conditions {
     pub ready: bool,
@@ -290,7 +290,7 @@ pub struct Place {
 }
 
 /// A Node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Node {
     /// `metadata.name`.
     pub name: Arc<str>,

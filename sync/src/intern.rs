@@ -1,0 +1,94 @@
+//! Values that millions of endpoints share: one allocation for each.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use portolan_zones::object::{Place, Port, SlicePort};
+
+/// Finds the shared copy of a value, or makes it.
+#[derive(Default)]
+pub struct Interner {
+    texts: Pool<str>,
+    places: Pool<Place>,
+    ports: Pool<[Port]>,
+    slice_ports: Pool<[SlicePort]>,
+}
+
+impl Interner {
+    /// A text that recurs: a namespace, a node, a port's name.
+    pub fn text(&mut self, text: &str) -> Arc<str> {
+        self.texts.get(text, Arc::from)
+    }
+
+    /// Where an endpoint runs; `None` when nothing is known of it.
+    pub fn place(&mut self, node: Option<&str>, az: Option<&str>) -> Option<Arc<Place>> {
+        if node.is_none() && az.is_none() {
+            return None;
+        }
+        let place = Place { node: node.map(|t| self.text(t)), az: az.map(|t| self.text(t)) };
+        Some(self.places.get(&place, |place| Arc::new(place.clone())))
+    }
+
+    /// The ports of a Service.
+    pub fn ports(&mut self, ports: &[Port]) -> Arc<[Port]> {
+        self.ports.get(ports, Arc::from)
+    }
+
+    /// The ports of an EndpointSlice.
+    pub fn slice_ports(&mut self, ports: &[SlicePort]) -> Arc<[SlicePort]> {
+        self.slice_ports.get(ports, Arc::from)
+    }
+}
+
+/// The shared values of one type. What nobody else uses any more is dropped whenever their number has doubled.
+struct Pool<T: ?Sized> {
+    values: HashSet<Arc<T>, foldhash::fast::RandomState>,
+    sweep_at: usize,
+}
+
+impl<T: ?Sized + Hash + Eq> Pool<T> {
+    fn get(&mut self, value: &T, make: impl FnOnce(&T) -> Arc<T>) -> Arc<T> {
+        if let Some(shared) = self.values.get(value) {
+            return shared.clone();
+        }
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(1024);
+        }
+        let shared = make(value);
+        self.values.insert(shared.clone());
+        shared
+    }
+}
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Self { values: HashSet::default(), sweep_at: 1024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_are_one() {
+        let mut interner = Interner::default();
+        let a = interner.place(Some("node-1"), Some("eu-west-a"));
+        let b = interner.place(Some("node-1"), Some("eu-west-a"));
+        assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
+        assert_eq!(interner.place(None, None), None);
+    }
+
+    #[test]
+    fn values_that_nobody_uses_do_not_pile_up() {
+        let mut interner = Interner::default();
+        let kept = interner.text("kept");
+        for i in 0..100_000 {
+            interner.text(&i.to_string());
+        }
+        assert!(interner.texts.values.len() <= 2048);
+        assert!(Arc::ptr_eq(&kept, &interner.text("kept")));
+    }
+}

@@ -1,0 +1,274 @@
+//! Kubernetes objects, slim: only the fields that decide an answer, borrowed from the text where they can be.
+//!
+//! Every field is optional, for an API server may leave out or null any of them; unknown fields are skipped.
+//! What is missing or wrong is said by `convert`, which knows what each field is for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// Text borrowed from the source unless it holds escapes. (`Option<Cow<str>>` itself would always copy.)
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What says which object this is.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Head<'a> {
+    /// Group and version.
+    #[serde(borrow)]
+    pub api_version: Option<Text<'a>>,
+    /// Kind.
+    pub kind: Option<Text<'a>>,
+    /// Namespace and name.
+    pub metadata: Option<Metadata<'a>>,
+}
+
+/// `metadata`.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata<'a> {
+    /// Name.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// Absent for cluster-scoped kinds.
+    pub namespace: Option<Text<'a>>,
+    /// RFC 3339.
+    pub creation_timestamp: Option<Text<'a>>,
+    /// The labels that we know.
+    pub labels: Option<Labels<'a>>,
+}
+
+/// The labels that we know, of all kinds.
+#[derive(Debug, Clone, Deserialize, Default)]
+pub struct Labels<'a> {
+    /// Which Service an EndpointSlice belongs to.
+    #[serde(borrow, rename = "kubernetes.io/service-name")]
+    pub service: Option<Text<'a>>,
+    /// Which ServiceImport a mirrored EndpointSlice belongs to.
+    #[serde(rename = "multicluster.kubernetes.io/service-name")]
+    pub imported_service: Option<Text<'a>>,
+    /// Where a mirrored EndpointSlice comes from.
+    #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
+    pub source_cluster: Option<Text<'a>>,
+    /// Who writes an EndpointSlice.
+    #[serde(rename = "endpointslice.kubernetes.io/managed-by")]
+    pub managed_by: Option<Text<'a>>,
+    /// Who made an EndpointSlice, as Clusternet says it.
+    #[serde(rename = "clusternet.io/created-by")]
+    pub created_by: Option<Text<'a>>,
+    /// Where a Node is.
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub az: Option<Text<'a>>,
+    /// Where a Node is.
+    #[serde(rename = "topology.kubernetes.io/region")]
+    pub region: Option<Text<'a>>,
+}
+
+/// An object with a `spec` and perhaps a `status`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "Spec: Deserialize<'de>, Status: Deserialize<'de>"))]
+pub struct Resource<'a, Spec, Status = serde::de::IgnoredAny> {
+    /// Group and version.
+    #[serde(borrow)]
+    pub api_version: Option<Text<'a>>,
+    /// Kind.
+    pub kind: Option<Text<'a>>,
+    /// Namespace, name, labels.
+    pub metadata: Option<Metadata<'a>>,
+    /// What is wanted.
+    pub spec: Option<Spec>,
+    /// What is.
+    pub status: Option<Status>,
+}
+
+/// v1 Service.
+pub type Service<'a> = Resource<'a, ServiceSpec<'a>>;
+/// ServiceImport, in v1alpha1 and v1beta1 alike.
+pub type ServiceImport<'a> = Resource<'a, ServiceSpec<'a>>;
+/// ServiceExport, in v1alpha1 and v1beta1 alike.
+pub type ServiceExport<'a> = Resource<'a, ExportSpec<'a>>;
+/// v1 Node.
+pub type Node<'a> = Resource<'a, NodeSpec<'a>, NodeStatus<'a>>;
+/// v1 Namespace.
+pub type Namespace<'a> = Resource<'a, serde::de::IgnoredAny>;
+/// ClusterProperty, in v1alpha1 and v1beta1 alike.
+pub type ClusterProperty<'a> = Resource<'a, PropertySpec<'a>>;
+
+/// The spec of a Service or a ServiceImport: their common fields have the same meaning.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec<'a> {
+    /// Service: `ClusterIP`, `ExternalName`, …; ServiceImport: `ClusterSetIP` or `Headless`.
+    #[serde(borrow, rename = "type")]
+    pub kind: Option<Text<'a>>,
+    /// Service only; `None` is headless.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<Text<'a>>,
+    /// Service only.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Option<Vec<Text<'a>>>,
+    /// ServiceImport only.
+    pub ips: Option<Vec<Text<'a>>>,
+    /// `IPv4` and `IPv6`.
+    pub ip_families: Option<Vec<Text<'a>>>,
+    /// Ports.
+    pub ports: Option<Vec<Port<'a>>>,
+    /// `None` or `ClientIP`.
+    pub session_affinity: Option<Text<'a>>,
+    /// Its timeout.
+    pub session_affinity_config: Option<SessionAffinityConfig>,
+    /// `Cluster` or `Local`.
+    pub internal_traffic_policy: Option<Text<'a>>,
+    /// For example `PreferSameZone`.
+    pub traffic_distribution: Option<Text<'a>>,
+}
+
+/// A port of a Service, a ServiceImport or an EndpointSlice.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port<'a> {
+    /// Empty is unnamed.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// TCP by default.
+    pub protocol: Option<Text<'a>>,
+    /// `appProtocol`.
+    pub app_protocol: Option<Text<'a>>,
+    /// Number; absent in an EndpointSlice for all ports.
+    pub port: Option<i64>,
+}
+
+/// `sessionAffinityConfig`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionAffinityConfig {
+    /// `clientIP`.
+    #[serde(rename = "clientIP")]
+    pub client_ip: Option<ClientIp>,
+}
+
+/// `sessionAffinityConfig.clientIP`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientIp {
+    /// Seconds.
+    pub timeout_seconds: Option<i64>,
+}
+
+/// The spec of a ServiceExport.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportSpec<'a> {
+    /// Labels for the import.
+    #[serde(borrow)]
+    pub exported_labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    /// Annotations for the import.
+    pub exported_annotations: Option<BTreeMap<Text<'a>, Text<'a>>>,
+}
+
+/// discovery.k8s.io/v1 EndpointSlice.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSlice<'a> {
+    /// Group and version.
+    #[serde(borrow)]
+    pub api_version: Option<Text<'a>>,
+    /// Kind.
+    pub kind: Option<Text<'a>>,
+    /// Namespace, name, labels.
+    pub metadata: Option<Metadata<'a>>,
+    /// `IPv4`, `IPv6` or `FQDN`.
+    pub address_type: Option<Text<'a>>,
+    /// Endpoints, each with addresses.
+    pub endpoints: Option<Vec<Endpoint<'a>>>,
+    /// Target ports.
+    pub ports: Option<Vec<Port<'a>>>,
+}
+
+/// An endpoint of an EndpointSlice.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint<'a> {
+    /// Interchangeable addresses of one family.
+    #[serde(borrow)]
+    pub addresses: Option<Vec<Text<'a>>>,
+    /// Readiness.
+    pub conditions: Option<Conditions>,
+    /// A label.
+    pub hostname: Option<Text<'a>>,
+    /// Node.
+    pub node_name: Option<Text<'a>>,
+    /// Availability zone.
+    #[serde(rename = "zone")]
+    pub az: Option<Text<'a>>,
+    /// The Pod, mostly.
+    pub target_ref: Option<TargetRef<'a>>,
+}
+
+/// Conditions of an endpoint, as written.
+#[derive(Debug, Clone, Copy, Deserialize, Default)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub struct Conditions {
+    pub ready: Option<bool>,
+    pub serving: Option<bool>,
+    pub terminating: Option<bool>,
+}
+
+/// What is behind an endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub struct TargetRef<'a> {
+    #[serde(borrow)]
+    pub kind: Option<Text<'a>>,
+    pub namespace: Option<Text<'a>>,
+    pub name: Option<Text<'a>>,
+    pub uid: Option<Text<'a>>,
+}
+
+/// The spec of a Node.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NodeSpec<'a> {
+    /// The older, single form.
+    #[serde(borrow, rename = "podCIDR")]
+    pub pod_cidr: Option<Text<'a>>,
+    /// Networks of its pods.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Option<Vec<Text<'a>>>,
+}
+
+/// The status of a Node.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NodeStatus<'a> {
+    /// Addresses and names.
+    #[serde(borrow)]
+    pub addresses: Option<Vec<NodeAddress<'a>>>,
+}
+
+/// An address of a Node.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NodeAddress<'a> {
+    /// An IP address or a name.
+    #[serde(borrow)]
+    pub address: Option<Text<'a>>,
+    /// `InternalIP`, `ExternalIP`, `Hostname`, …
+    #[serde(rename = "type")]
+    pub kind: Option<Text<'a>>,
+}
+
+/// The spec of a ClusterProperty.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PropertySpec<'a> {
+    /// The property's value.
+    #[serde(borrow)]
+    pub value: Option<Text<'a>>,
+}

@@ -42,7 +42,7 @@ pub fn compile(
         answers_changed = true;
     }
     let mut changed = answers_changed;
-    for (name, merged) in std::mem::take(&mut table.pending) {
+    for (name, merged) in table.take_pending() {
         let service = merged.map(|merged| assemble(table, zones, &name, merged));
         if next.services.get(name.wire()).map(|before| &**before) != service.as_ref() {
             changed = true;

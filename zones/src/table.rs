@@ -57,8 +57,10 @@ pub struct Table {
     synced: BTreeSet<ClusterId>,
     /// Who claims an address, oldest first; pool addresses are the youngest claims.
     claims: HashMap<IpAddr, BTreeSet<(UnixTime, ServiceName)>, RandomState>,
-    dirty: HashSet<ServiceName, RandomState>,
-    pub(crate) pending: HashMap<ServiceName, Option<Merged>, RandomState>,
+    /// Touched since they were last merged, in order; each once, as its entry remembers.
+    dirty: Vec<ServiceName>,
+    /// Merged since the last snapshot; of two of one name the later holds.
+    pending: Vec<(ServiceName, Option<Merged>)>,
     invalid: BTreeMap<ServiceName, Vec<(ClusterId, InvalidExport)>>,
 }
 
@@ -71,6 +73,19 @@ struct Entry {
     pool: SmallVec<[IpAddr; 2]>,
     /// What its home import claims, as filed in `claims`.
     claimed: Option<(UnixTime, Arc<[IpAddr]>)>,
+    /// Whether it is in `dirty`.
+    dirty: bool,
+    /// Where it is in `pending`.
+    pending: Option<usize>,
+}
+
+impl Entry {
+    /// The addresses that the home cluster's import claims, with its age.
+    fn claim(&self, home: Option<&ClusterId>) -> Option<(UnixTime, Arc<[IpAddr]>)> {
+        let word = self.words.iter().find(|word| Some(&word.cluster) == home)?;
+        let import = word.import.as_ref().filter(|import| !import.headless)?;
+        Some((import.created, import.ips.clone()))
+    }
 }
 
 impl Table {
@@ -90,7 +105,7 @@ impl Table {
             Event::Home(home) => {
                 if self.home != home {
                     self.home = home;
-                    self.dirty.extend(self.entries.keys().cloned());
+                    self.touch_all();
                 }
             }
             Event::Vips { service, ips } => self.set_pool(&service, ips),
@@ -99,20 +114,14 @@ impl Table {
 
     /// Merges what was touched; returns the services whose wish for pool addresses is not met.
     pub fn settle(&mut self) -> Vec<VipDemand> {
-        let mut demands = Vec::new();
         while !self.dirty.is_empty() {
             // Filing a claim may touch the services that claim the same address: another round.
             for name in std::mem::take(&mut self.dirty) {
-                self.file_claims(&name);
-                let merged =
-                    self.entries.get(&name).and_then(|entry| merge(&entry.words, self.home.as_ref()));
-                self.file_invalid(&name);
-                self.pending.insert(name, merged);
+                self.settle_one(name);
             }
         }
-        for (name, merged) in &self.pending {
-            demands.extend(self.demand(name, merged.as_ref()));
-        }
+        let mut demands: Vec<_> =
+            self.pending.iter().filter_map(|(name, merged)| self.demand(name, merged.as_ref())).collect();
         demands.sort_by(|a, b| a.service.cmp(&b.service));
         demands
     }
@@ -141,7 +150,22 @@ impl Table {
 
     /// Marks everything as touched: the next snapshot is compiled from scratch.
     pub(crate) fn touch_all(&mut self) {
-        self.dirty.extend(self.entries.keys().cloned());
+        for (name, entry) in &mut self.entries {
+            if !std::mem::replace(&mut entry.dirty, true) {
+                self.dirty.push(name.clone());
+            }
+        }
+    }
+
+    /// What was merged since the last call, for the compiler.
+    pub(crate) fn take_pending(&mut self) -> Vec<(ServiceName, Option<Merged>)> {
+        let pending = std::mem::take(&mut self.pending);
+        for (name, _) in &pending {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.pending = None;
+            }
+        }
+        pending
     }
 
     /// Namespaces that some cluster has.
@@ -270,7 +294,11 @@ impl Table {
 
     /// Changes what a cluster says about a service, and marks it.
     fn word(&mut self, cluster: &ClusterId, name: &ServiceName, change: impl FnOnce(&mut Word)) {
-        let words = &mut self.entries.entry(name.clone()).or_default().words;
+        let entry = self.entries.entry(name.clone()).or_default();
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.dirty.push(name.clone());
+        }
+        let words = &mut entry.words;
         let at = words.binary_search_by(|word| word.cluster.cmp(cluster)).unwrap_or_else(|at| {
             words.insert(at, Word::new(cluster.clone()));
             at
@@ -279,7 +307,39 @@ impl Table {
         if words[at].is_silent() {
             words.remove(at);
         }
-        self.dirty.insert(name.clone());
+    }
+
+    fn touch(&mut self, name: &ServiceName) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && !std::mem::replace(&mut entry.dirty, true)
+        {
+            self.dirty.push(name.clone());
+        }
+    }
+
+    /// Merges one service and files what follows from it.
+    fn settle_one(&mut self, name: ServiceName) {
+        let Some(entry) = self.entries.get_mut(&name) else { return self.pending.push((name, None)) };
+        entry.dirty = false;
+        let merged = merge(&entry.words, self.home.as_ref());
+        let empty = entry.words.is_empty();
+        let invalid = entry.words.iter().any(|word| word.invalid().is_some());
+        match entry.pending {
+            Some(at) => self.pending[at].1 = merged,
+            None => {
+                entry.pending = Some(self.pending.len());
+                self.pending.push((name.clone(), merged));
+            }
+        }
+        if entry.claimed != entry.claim(self.home.as_ref()) {
+            self.file_claims(&name);
+        }
+        if invalid || !self.invalid.is_empty() {
+            self.file_invalid(&name);
+        }
+        if empty {
+            self.drop_if_empty(&name);
+        }
     }
 
     fn set_pool(&mut self, name: &ServiceName, ips: SmallVec<[IpAddr; 2]>) {
@@ -293,8 +353,9 @@ impl Table {
         for ip in ips {
             self.claim(ip, UnixTime::MAX, name);
         }
-        if !self.pending.contains_key(name) {
-            self.dirty.insert(name.clone());
+        // A merged service that waits for the compiler takes its addresses then.
+        if self.entries.get(name).is_some_and(|entry| entry.pending.is_none()) {
+            self.touch(name);
         }
         self.drop_if_empty(name);
     }
@@ -304,12 +365,7 @@ impl Table {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let home = self.home.as_ref().and_then(|home| entry.words.iter().find(|word| word.cluster == *home));
-        let import = home.and_then(|word| word.import.as_ref()).filter(|import| !import.headless);
-        let now = import.map(|import| (import.created, import.ips.clone()));
-        if entry.claimed == now {
-            return self.drop_if_empty(name);
-        }
+        let now = entry.claim(self.home.as_ref());
         let before = std::mem::replace(&mut entry.claimed, now.clone());
         for (created, ips) in before.into_iter() {
             ips.iter().for_each(|ip| self.unclaim(*ip, created, name));
@@ -317,7 +373,6 @@ impl Table {
         for (created, ips) in now.into_iter() {
             ips.iter().for_each(|ip| self.claim(*ip, created, name));
         }
-        self.drop_if_empty(name);
     }
 
     fn claim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
@@ -344,7 +399,9 @@ impl Table {
     /// An address changed hands: everybody else who claims it must be looked at again.
     fn touch_claimants(&mut self, ip: IpAddr, name: &ServiceName, changed: bool) {
         if changed && let Some(claims) = self.claims.get(&ip) {
-            self.dirty.extend(claims.iter().map(|(_, other)| other).filter(|other| *other != name).cloned());
+            let others: Vec<_> =
+                claims.iter().map(|(_, other)| other).filter(|other| *other != name).cloned().collect();
+            others.iter().for_each(|other| self.touch(other));
         }
     }
 

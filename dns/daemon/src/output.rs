@@ -26,3 +26,9 @@ pub fn print(text: &str) -> io::Result<()> {
         result => result,
     }
 }
+
+/// Says on standard error why a command failed.
+pub fn complain(error: &anyhow::Error) {
+    // Where standard error is closed, nobody is left to tell.
+    drop(writeln!(io::stderr(), "portolan: {error:#}"));
+}

@@ -25,10 +25,18 @@ impl Source {
             config.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
         }
         if config.clusters.is_empty() {
-            let message = "there is no cluster: list their manifests here, or give --manifests DIR";
-            return Err(vec![problem(&self.file().unwrap_or_default(), "clusters", message)]);
+            let message = "there is no cluster: list them as `clusters`, or give --manifests DIR";
+            return Err(vec![Problem::of_file(&self.file().unwrap_or_default(), message)]);
         }
         Ok(config)
+    }
+
+    /// The same for commands that can only go on or end.
+    pub fn load_or_fail(&self) -> anyhow::Result<Config> {
+        self.load().map_err(|problems| {
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the configuration is wrong:\n{}", lines.join("\n"))
+        })
     }
 }
 
@@ -42,20 +50,19 @@ fn trial() -> Config {
 /// A cluster for each subfolder, in the order of their names.
 fn subfolders(folder: &Path) -> Result<Vec<Cluster>, Problem> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = entries.map_err(|error| problem(folder, "", &format!("cannot be read: {error}")))?;
+    let entries = entries.map_err(|error| Problem::of_file(folder, format!("cannot be read: {error}")))?;
     let visible = |path: &PathBuf| {
         path.is_dir() && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
     };
     let mut folders: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
     if folders.is_empty() {
-        return Err(problem(folder, "", "has no subfolder: each subfolder is a cluster, with its manifests"));
+        return Err(Problem::of_file(
+            folder,
+            "has no subfolder: each subfolder is a cluster, with its manifests",
+        ));
     }
     folders.sort();
     Ok(folders.into_iter().map(|manifests| Cluster { name: None, manifests }).collect())
-}
-
-fn problem(file: &Path, field: &str, message: &str) -> Problem {
-    Problem { file: file.to_owned(), line: 0, field: field.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use portolan_dns::settings::{Access, AccessList, Edns, Identity, RateLimit, Sett
 
 use super::section::Section;
 
-/// Longest text that answers tell about the server, in octets.
-const MAX_TEXT: usize = 255;
+/// Octets of the NSID that are told.
+const MAX_NSID: usize = 128;
+/// Octets of a TXT string (RFC 1035 §3.3).
+const MAX_TXT: usize = 255;
 
 /// Reads the sections from the root. Cookies are not among them: their secrets are made up or read elsewhere.
 pub(super) fn read(root: &mut Section<'_>) -> Settings {
@@ -25,14 +27,14 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
 }
 
 fn identity(section: &mut Section<'_>) -> Identity {
-    let mut told = |key| {
+    let mut told = |key, most| {
         let text = section.get(key, String::new());
-        if text.len() > MAX_TEXT {
-            section.problem(key, format!("has {} octets, at most {MAX_TEXT} are told", text.len()));
+        if text.len() > most {
+            section.problem(key, format!("has {} octets, at most {most} are told", text.len()));
         }
         (!text.is_empty()).then(|| text.into_boxed_str())
     };
-    Identity { nsid: told("nsid"), version: told("version") }
+    Identity { nsid: told("nsid", MAX_NSID), version: told("version", MAX_TXT) }
 }
 
 fn udp_payload(section: &mut Section<'_>, default: u16) -> u16 {

@@ -134,10 +134,7 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
         match std::fs::read_to_string(file) {
             Ok(text) => Self::parse(&text, file),
-            Err(error) => {
-                let message = format!("cannot be read: {error}");
-                Err(vec![Problem { file: file.to_owned(), line: 0, field: String::new(), message }])
-            }
+            Err(error) => Err(vec![Problem::of_file(file, format!("cannot be read: {error}"))]),
         }
     }
 
@@ -154,6 +151,24 @@ impl Config {
             (true, false) => self.cookies.secrets.clone(),
         };
         Settings { cookies: portolan_dns::settings::Cookies { secrets }, ..self.answers.clone() }
+    }
+
+    /// The sections in which `new` differs and only a restart brings it into force.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("listen", self.listen != new.listen),
+            ("tls", self.tls.is_some() != new.tls.is_some()),
+            ("https", self.https_path != new.https_path),
+            ("admin", self.admin != new.admin),
+            ("log.format", self.log.format != new.log.format),
+        ];
+        sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+
+    /// The files whose contents count besides the configuration itself and the manifests.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
+        tls.chain(self.cookies.secret_file.clone()).collect()
     }
 
     /// All zones. One whose name server has no addresses gets those of `listen` that are no wildcards.

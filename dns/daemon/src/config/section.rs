@@ -23,6 +23,13 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// A problem of the file as a whole.
+    pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: 0, field: String::new(), message: message.into() }
+    }
+}
+
 /// `file:line: field: message`, the parts that are known.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -229,3 +229,12 @@ fn cookies_are_off_made_up_or_configured() {
         [Secret(1_u128.to_be_bytes())]
     );
 }
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let running = parse("version: v1").unwrap();
+    let needs = |text: &str| running.needs_restart(&parse(&format!("version: v1\n{text}")).unwrap());
+    assert_eq!(needs("admin: {listen: ''}\nlisten: {tcp: []}"), ["listen", "admin"]);
+    assert_eq!(needs("log: {format: json}"), ["log.format"]);
+    assert_eq!(needs("log: {level: debug}\nzones: [{origin: a}]\nrate-limit: {slip: 3}"), Vec::<&str>::new());
+}

@@ -1,0 +1,10 @@
+//! End to end: the real `portolan`, real manifests, real clients.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed step fails the test"
+)]
+
+mod tables;

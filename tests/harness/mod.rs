@@ -1,0 +1,22 @@
+//! A test says: a [`Setup`] of files, started as a [`Server`], asked by real programs, answers as a [`Reply`].
+
+mod binary;
+mod http;
+mod program;
+mod reply;
+mod server;
+mod setup;
+mod table;
+mod wait;
+mod wire;
+mod zonefile;
+
+pub use binary::{portolan, repository};
+pub use program::{Package, program, run};
+pub use reply::Reply;
+pub use server::Server;
+pub use setup::{ADMIN, DNS, HTTPS, QUIC, Setup, TLS, copy_folder, loopback};
+pub use table::{check, check_in};
+pub use wait::{eventually, until};
+pub use wire::{ask_tcp, ask_udp, query, rcode};
+pub use zonefile::{absolute, without_serial};

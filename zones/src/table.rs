@@ -136,6 +136,12 @@ impl Table {
         self.claims.get(&address).and_then(|claims| claims.first()).map(|(_, owner)| owner)
     }
 
+    /// The service whose import has an address; the pool must not give it to another one.
+    pub fn import_owner(&self, address: IpAddr) -> Option<&ServiceName> {
+        let (created, owner) = self.claims.get(&address)?.first()?;
+        (*created < UnixTime::MAX).then_some(owner)
+    }
+
     /// Exports that don't count, and why.
     pub fn invalid_exports(&self) -> impl Iterator<Item = (&ServiceName, &ClusterId, InvalidExport)> {
         self.invalid
@@ -368,10 +374,10 @@ impl Table {
         let now = entry.claim(self.home.as_ref());
         let before = std::mem::replace(&mut entry.claimed, now.clone());
         for (created, ips) in before.into_iter() {
-            ips.iter().for_each(|ip| self.unclaim(*ip, created, name));
+            ips.iter().for_each(|ip| self.unclaim(*ip, created.min(UnixTime::MAX - 1), name));
         }
         for (created, ips) in now.into_iter() {
-            ips.iter().for_each(|ip| self.claim(*ip, created, name));
+            ips.iter().for_each(|ip| self.claim(*ip, created.min(UnixTime::MAX - 1), name));
         }
     }
 

@@ -1,0 +1,353 @@
+//! The owner of the table: one thread that takes batches in, settles virtual IPs, compiles and publishes.
+//!
+//! A batch is applied whole before anything is published, so that readers never see half of it. Batches that wait
+//! are taken together. The state file is written from here, at most once a second, after what is new has been published.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use portolan_zones::object::UnixTime;
+use portolan_zones::{Event, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
+
+use crate::publish::{Publisher, Snapshots};
+use crate::state_file;
+use crate::vip::{Memory, PoolRanges, VipPool};
+
+/// How the pool of virtual IPs is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolConfig {
+    /// Where addresses come from.
+    pub ranges: PoolRanges,
+    /// How long a freed address is kept from other services.
+    pub quarantine: Duration,
+    /// Where assignments are remembered; `None`: a restart chooses anew.
+    pub state_file: Option<PathBuf>,
+}
+
+/// What the owner is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Applied whole, published once.
+    Events(Vec<Event>),
+    /// Other zones to answer.
+    Zones(Arc<Zones>),
+    /// Another pool.
+    Pool(PoolConfig),
+    /// Save and end.
+    Stop,
+}
+
+/// How the owner fares, for `/status` and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnerStatus {
+    /// Services with addresses of the pool.
+    pub pool_services: usize,
+    /// Services that want addresses and get none, and why. At most [`MAX_PROBLEMS`].
+    pub vip_problems: Vec<String>,
+    /// The state file's last error; gone when it could be written again.
+    pub state_file_error: Option<String>,
+    /// Exports that don't count: service, cluster, reason as the MCS API spells it. At most [`MAX_PROBLEMS`].
+    pub invalid_exports: Vec<(String, String, &'static str)>,
+}
+
+/// Most problems of one sort that a status lists.
+pub const MAX_PROBLEMS: usize = 100;
+/// Batches that may wait before sources have to.
+const QUEUE: usize = 64;
+/// Between two writes of the state file, and how long an idle owner sleeps.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Rounds of settling: an address that changes hands moves its old owner, which seldom moves a third service.
+const ROUNDS: usize = 4;
+
+/// A running owner.
+pub(crate) struct Owner {
+    sender: SyncSender<Message>,
+    snapshots: Snapshots,
+    status: Arc<Mutex<OwnerStatus>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Owner {
+    /// Starts the thread. Its first snapshot says that nothing is known yet.
+    pub(crate) fn start(zones: Arc<Zones>, pool: PoolConfig) -> std::io::Result<Self> {
+        let publisher = Publisher::new(Snapshot::unsynced(zones.clone()));
+        let snapshots = publisher.snapshots();
+        let status = Arc::new(Mutex::new(OwnerStatus::default()));
+        let (sender, receiver) = sync_channel(QUEUE);
+        let mut state = State::new(zones, pool, status.clone(), true);
+        let run = move || state.run(&receiver, publisher);
+        let thread = std::thread::Builder::new().name("table".into()).spawn(run)?;
+        Ok(Self { sender, snapshots, status, thread: Some(thread) })
+    }
+
+    /// Where sources send to; a full queue makes them wait.
+    pub(crate) fn sender(&self) -> SyncSender<Message> {
+        self.sender.clone()
+    }
+
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
+    }
+
+    pub(crate) fn status(&self) -> OwnerStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has everything saved and ends the thread.
+    pub(crate) fn stop(&mut self) {
+        // An owner that is gone needs no telling.
+        let _ = self.sender.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One snapshot from these events, as a running owner would publish it; the state file is read and left alone.
+pub(crate) fn compile_once(
+    events: Vec<Event>,
+    zones: Arc<Zones>,
+    pool: PoolConfig,
+    now: UnixTime,
+) -> (Snapshot, OwnerStatus) {
+    let status = Arc::new(Mutex::new(OwnerStatus::default()));
+    let mut state = State::new(zones.clone(), pool, status.clone(), false);
+    state.restore();
+    events.into_iter().for_each(|event| state.table.apply(event));
+    let first = Snapshot::unsynced(zones);
+    let snapshot = state.advance(&first, now).unwrap_or(first);
+    let status = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    (snapshot, status)
+}
+
+struct State {
+    table: Table,
+    zones: Arc<Zones>,
+    pool: VipPool,
+    config: PoolConfig,
+    status: Arc<Mutex<OwnerStatus>>,
+    /// Services that want addresses and got none, until they do.
+    wanting: BTreeMap<ServiceName, String>,
+    /// Whether the state file may be touched.
+    writes: bool,
+    saver: Option<Saver>,
+}
+
+impl State {
+    fn new(zones: Arc<Zones>, config: PoolConfig, status: Arc<Mutex<OwnerStatus>>, writes: bool) -> Self {
+        let pool = VipPool::new(config.ranges.clone(), seconds(config.quarantine));
+        Self {
+            table: Table::default(),
+            zones,
+            pool,
+            config,
+            status,
+            wanting: BTreeMap::new(),
+            writes,
+            saver: None,
+        }
+    }
+
+    fn run(&mut self, receiver: &Receiver<Message>, mut publisher: Publisher) {
+        self.restore();
+        let mut saved = Instant::now();
+        loop {
+            let message = receiver.recv_timeout(SAVE_EVERY);
+            let stop = match message {
+                Ok(first) => {
+                    std::iter::once(first).chain(receiver.try_iter().take(QUEUE)).any(|m| self.take(m))
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if let Some(next) = self.advance(&publisher.current(), unix_now()) {
+                tracing::debug!(generation = next.generation, serial = next.serial, "published");
+                publisher.publish(next);
+            }
+            publisher.sweep();
+            if stop || saved.elapsed() >= SAVE_EVERY {
+                self.save(stop);
+                saved = Instant::now();
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Takes one message in; whether it was the last one.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Events(events) => events.into_iter().for_each(|event| self.table.apply(event)),
+            Message::Zones(zones) => self.zones = zones,
+            Message::Pool(config) => {
+                self.pool.reconfigure(config.ranges.clone(), seconds(config.quarantine));
+                let moved = self.config.state_file != config.state_file;
+                self.config = config;
+                if moved {
+                    self.saver = None;
+                    self.pool.keep_changed();
+                }
+            }
+            Message::Stop => return true,
+        }
+        false
+    }
+
+    /// Gives addresses to who needs them, then compiles.
+    fn advance(&mut self, previous: &Snapshot, now: UnixTime) -> Option<Snapshot> {
+        for _ in 0..ROUNDS {
+            let demands = self.table.settle();
+            if !demands.into_iter().fold(false, |given, demand| self.meet(demand, now) || given) {
+                break;
+            }
+        }
+        if self.table.is_complete() {
+            self.pool.free_unclaimed(now);
+        }
+        self.pool.end_quarantines(now);
+        let next = compile(&mut self.table, &self.zones, previous, now)?;
+        self.report();
+        Some(next)
+    }
+
+    /// Gives a service the addresses that it wants; whether that changed anything.
+    fn meet(&mut self, demand: VipDemand, now: UnixTime) -> bool {
+        let before = self.pool.assigned(&demand.service).cloned().unwrap_or_default();
+        let table = &self.table;
+        let claimed = |ip| table.import_owner(ip).is_some_and(|owner| *owner != demand.service);
+        let ips = match self.pool.allocate(&demand, claimed, now) {
+            Ok(ips) => {
+                self.wanting.remove(&demand.service);
+                ips
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if self.wanting.insert(demand.service.clone(), problem.clone()).as_ref() != Some(&problem) {
+                    tracing::warn!("{problem}");
+                }
+                Default::default()
+            }
+        };
+        let given = before != ips;
+        self.table.apply(Event::Vips { service: demand.service, ips });
+        given
+    }
+
+    fn report(&self) {
+        let invalid = self.table.invalid_exports().take(MAX_PROBLEMS);
+        let invalid =
+            invalid.map(|(name, cluster, why)| (name.to_string(), cluster.to_string(), why.as_str()));
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.vip_problems = self.wanting.values().take(MAX_PROBLEMS).cloned().collect();
+        status.invalid_exports = invalid.collect();
+        status.pool_services = self.pool.len();
+    }
+
+    fn restore(&mut self) {
+        let Some(path) = &self.config.state_file else { return };
+        match state_file::load(path, self.writes) {
+            Ok(Some(memory)) => {
+                let refused = self.pool.restore(memory);
+                if refused > 0 {
+                    tracing::warn!(file = %path.display(), refused, "entries of the state file make no sense and were left out");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.state_file_failed(Some(error.to_string())),
+        }
+    }
+
+    /// Has the state file written if there is anything new; waits for it at the end.
+    fn save(&mut self, last: bool) {
+        let Some(path) = self.config.state_file.clone().filter(|_| self.writes) else { return };
+        let saver = self.saver.get_or_insert_with(|| Saver::start(path));
+        if let Some(result) = saver.result() {
+            if result.is_some() {
+                self.pool.keep_changed();
+            }
+            self.state_file_failed(result);
+        }
+        let Some(saver) = &mut self.saver else { return };
+        if saver.is_idle()
+            && let Some(memory) = self.pool.take_memory()
+        {
+            saver.write(memory);
+        }
+        if last && let Some(error) = self.saver.take().and_then(Saver::finish) {
+            self.state_file_failed(Some(error));
+        }
+    }
+
+    fn state_file_failed(&self, error: Option<String>) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error.as_ref().filter(|error| status.state_file_error.as_ref() != Some(error)) {
+            tracing::error!("{error}");
+        }
+        status.state_file_error = error;
+    }
+}
+
+/// Writes the state file on a thread of its own, one write at a time: a slow disk delays no answer.
+struct Saver {
+    sender: Option<SyncSender<Memory>>,
+    results: Receiver<Option<String>>,
+    thread: Option<JoinHandle<()>>,
+    busy: bool,
+}
+
+impl Saver {
+    fn start(path: PathBuf) -> Self {
+        let (sender, memories) = sync_channel::<Memory>(1);
+        let (report, results) = sync_channel(2);
+        let work = move || {
+            for memory in memories {
+                let error = state_file::save(&path, &memory).err().map(|error| error.to_string());
+                if report.send(error).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("state-file".into()).spawn(work).ok();
+        Self { sender: Some(sender), results, thread, busy: false }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy
+    }
+
+    fn write(&mut self, memory: Memory) {
+        if let Some(sender) = &self.sender {
+            self.busy = !matches!(sender.try_send(memory), Err(TrySendError::Disconnected(_)));
+        }
+    }
+
+    /// How the last write went, once: `Some(None)` is well.
+    fn result(&mut self) -> Option<Option<String>> {
+        let result = self.results.try_recv().ok()?;
+        self.busy = false;
+        Some(result)
+    }
+
+    /// Waits for the last write; returns its error.
+    fn finish(mut self) -> Option<String> {
+        self.sender = None;
+        let last = self.results.iter().last().flatten();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        last
+    }
+}
+
+fn seconds(duration: Duration) -> UnixTime {
+    duration.as_secs().try_into().unwrap_or(UnixTime::MAX / 2)
+}
+
+fn unix_now() -> UnixTime {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, seconds)
+}

@@ -1,0 +1,438 @@
+//! Virtual IPs from a pool: for services whose cluster has not given them one (no ServiceImport of home).
+//!
+//! A service's address follows from its name where it can, so that servers without shared memory mostly agree, and is
+//! remembered in a state file, so that a restart changes nothing. A freed address goes back to its own service at
+//! once, to another one only after a quarantine: clients may still use it.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use portolan_zones::object::{IpFamily, UnixTime};
+use portolan_zones::{ServiceName, VipDemand};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
+
+/// A service's addresses, in the order of its families.
+pub type Vips = SmallVec<[IpAddr; 2]>;
+
+/// Key of the hash that chooses addresses: fixed, for all servers must choose alike.
+const KEY: [u8; 16] = *b"portolan-vips-v1";
+/// How many addresses are tried before a pool counts as exhausted for a service.
+const PROBES: u128 = 1 << 20;
+/// Ranges that other systems hand out or route: a pool that overlaps one would send clients astray.
+const RESERVED: [(&str, &str); 4] = [
+    ("240.240.0.0/16", "Istio's automatic addresses"),
+    ("2001:2::/48", "Istio's automatic addresses"),
+    ("242.0.0.0/8", "Submariner Globalnet"),
+    ("243.0.0.0/8", "Submariner's clusterset IPs"),
+];
+
+/// Ranges to allocate from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolRanges {
+    /// IPv4 range; `None`: no IPv4 addresses are given.
+    pub ipv4: Option<Ipv4Net>,
+    /// IPv6 range; `None`: no IPv6 addresses are given.
+    pub ipv6: Option<Ipv6Net>,
+}
+
+impl Default for PoolRanges {
+    /// 241.0.0.0/8 (of the unassigned former class E) and a unique local /108.
+    fn default() -> Self {
+        let v6 = Ipv6Addr::new(0xfd70, 0x6f72, 0x746f, 0, 0, 0, 0, 0);
+        Self {
+            ipv4: Some(Ipv4Net::new_assert(Ipv4Addr::new(241, 0, 0, 0), 8)),
+            ipv6: Some(Ipv6Net::new_assert(v6, 108)),
+        }
+    }
+}
+
+/// Why no address can be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VipError {
+    /// The range is taken by another system.
+    #[error("pool {pool} overlaps {reserved} ({by}): choose another range")]
+    Reserved {
+        /// As configured.
+        pool: IpNet,
+        /// What it overlaps.
+        reserved: IpNet,
+        /// Whose that is.
+        by: &'static str,
+    },
+    /// Every address that was tried is taken.
+    #[error("service {service}: pool {pool} is exhausted: choose a larger range, or unexport services")]
+    Exhausted {
+        /// Who wants one.
+        service: ServiceName,
+        /// Which range.
+        pool: IpNet,
+    },
+    /// The service wants families, and no pool has any of them.
+    #[error("service {0}: no pool for its IP families: configure one, or give its ServiceImport addresses")]
+    NoPool(ServiceName),
+}
+
+impl PoolRanges {
+    /// Refuses ranges that belong to others.
+    pub fn check(&self) -> Result<(), VipError> {
+        let pools = self.ipv4.map(IpNet::V4).into_iter().chain(self.ipv6.map(IpNet::V6));
+        for pool in pools {
+            for (range, by) in RESERVED {
+                let Ok(reserved) = range.parse::<IpNet>() else { continue };
+                if pool.contains(&reserved.network()) || reserved.contains(&pool.network()) {
+                    return Err(VipError::Reserved { pool, reserved, by });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, family: IpFamily) -> Option<IpNet> {
+        match family {
+            IpFamily::V4 => self.ipv4.map(IpNet::V4),
+            IpFamily::V6 => self.ipv6.map(IpNet::V6),
+        }
+    }
+}
+
+/// Who has which address. Pure: time comes in, files are the caller's.
+#[derive(Debug, Default)]
+pub struct VipPool {
+    ranges: PoolRanges,
+    /// Seconds.
+    quarantine: UnixTime,
+    assigned: HashMap<ServiceName, Vips>,
+    /// From the state file, not asked for again yet.
+    restored: HashMap<ServiceName, Vips>,
+    /// Every address of the three others, with its service.
+    holders: HashMap<IpAddr, ServiceName>,
+    /// Freed, and when others may have it.
+    freed: HashMap<IpAddr, UnixTime>,
+    changed: bool,
+}
+
+/// What the state file says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Memory {
+    version: u32,
+    assigned: Vec<(String, Vips)>,
+    freed: Vec<(IpAddr, String, UnixTime)>,
+}
+
+/// The only version of [`Memory`] there is.
+const VERSION: u32 = 1;
+
+impl VipPool {
+    /// An empty pool; `quarantine` in seconds.
+    pub fn new(ranges: PoolRanges, quarantine: UnixTime) -> Self {
+        Self { ranges, quarantine, ..Self::default() }
+    }
+
+    /// Takes other ranges; what was given from the old ones is given up when its service is next looked at.
+    pub fn reconfigure(&mut self, ranges: PoolRanges, quarantine: UnixTime) {
+        self.ranges = ranges;
+        self.quarantine = quarantine;
+    }
+
+    /// Gives a service what it wants: the addresses that it has or had, else new ones. An address that `claimed` says
+    /// another service's import has is given up. No families: the service gives all back.
+    pub fn allocate(
+        &mut self,
+        demand: &VipDemand,
+        claimed: impl Fn(IpAddr) -> bool,
+        now: UnixTime,
+    ) -> Result<Vips, VipError> {
+        let service = &demand.service;
+        if demand.families.is_empty() {
+            self.release(service, now);
+            return Ok(Vips::new());
+        }
+        let before =
+            self.assigned.remove(service).or_else(|| self.restored.remove(service)).unwrap_or_default();
+        let mut ips = Vips::new();
+        let mut failure = None;
+        for family in &demand.families {
+            let Some(range) = self.ranges.of(*family) else { continue };
+            let kept = before.iter().find(|ip| range.contains(*ip) && !claimed(**ip));
+            match kept.copied().map_or_else(|| self.choose(service, range, &claimed, now), Ok) {
+                Ok(ip) => {
+                    self.holders.insert(ip, service.clone());
+                    self.freed.remove(&ip);
+                    ips.push(ip);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        for ip in before.iter().filter(|ip| !ips.contains(ip)) {
+            self.freed.insert(*ip, now + self.quarantine);
+        }
+        self.changed |= before != ips;
+        if ips.is_empty() {
+            return Err(failure.unwrap_or_else(|| VipError::NoPool(service.clone())));
+        }
+        self.assigned.insert(service.clone(), ips.clone());
+        Ok(ips)
+    }
+
+    /// What a service has.
+    pub fn assigned(&self, service: &ServiceName) -> Option<&Vips> {
+        self.assigned.get(service)
+    }
+
+    /// Number of services that have addresses.
+    pub fn len(&self) -> usize {
+        self.assigned.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.assigned.is_empty()
+    }
+
+    /// All clusters have been read: what the state file remembers of services that are gone is freed.
+    pub fn free_unclaimed(&mut self, now: UnixTime) {
+        let gone: Vec<_> = self.restored.keys().cloned().collect();
+        for service in gone {
+            self.release(&service, now);
+        }
+    }
+
+    fn release(&mut self, service: &ServiceName, now: UnixTime) {
+        let before = self.assigned.remove(service).or_else(|| self.restored.remove(service));
+        for ip in before.into_iter().flatten() {
+            self.freed.insert(ip, now + self.quarantine);
+            self.changed = true;
+        }
+    }
+
+    /// The first free address from the one that the name points at.
+    fn choose(
+        &mut self,
+        service: &ServiceName,
+        range: IpNet,
+        claimed: &impl Fn(IpAddr) -> bool,
+        now: UnixTime,
+    ) -> Result<IpAddr, VipError> {
+        let (first, usable) = usable(range);
+        let start = hash(service) % usable;
+        for probe in 0..usable.min(PROBES) {
+            let ip = first.at((start + probe) % usable);
+            if !claimed(ip) && self.is_free_for(service, ip, now) {
+                return Ok(ip);
+            }
+        }
+        Err(VipError::Exhausted { service: service.clone(), pool: range })
+    }
+
+    fn is_free_for(&mut self, service: &ServiceName, ip: IpAddr, now: UnixTime) -> bool {
+        match (self.holders.get(&ip), self.freed.get(&ip)) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(holder), Some(until)) => holder == service || *until <= now,
+        }
+    }
+
+    /// The state file's text if it would differ from the last time.
+    pub(crate) fn take_memory(&mut self) -> Option<Memory> {
+        std::mem::take(&mut self.changed).then(|| self.memory())
+    }
+
+    /// Writing failed: there is something to write still.
+    pub(crate) fn keep_changed(&mut self) {
+        self.changed = true;
+    }
+
+    fn memory(&self) -> Memory {
+        let entries = self.assigned.iter().chain(&self.restored);
+        let mut assigned: Vec<_> = entries.map(|(service, ips)| (service.to_string(), ips.clone())).collect();
+        assigned.sort();
+        let name = |ip| self.holders.get(ip).map(ToString::to_string).unwrap_or_default();
+        let mut freed: Vec<_> = self.freed.iter().map(|(ip, until)| (*ip, name(ip), *until)).collect();
+        freed.sort();
+        Memory { version: VERSION, assigned, freed }
+    }
+
+    /// Takes up what an earlier run remembered; entries that make no sense are left out. Returns how many were.
+    pub(crate) fn restore(&mut self, memory: Memory) -> usize {
+        let mut refused = 0;
+        let name = |text: &str| text.split_once('/').and_then(|(ns, name)| ServiceName::new(ns, name).ok());
+        for (service, ips) in memory.assigned {
+            match name(&service).filter(|_| ips.iter().all(|ip| !self.holders.contains_key(ip))) {
+                Some(service) => {
+                    self.holders.extend(ips.iter().map(|ip| (*ip, service.clone())));
+                    self.restored.insert(service, ips);
+                }
+                None => refused += 1,
+            }
+        }
+        for (ip, service, until) in memory.freed {
+            match name(&service).filter(|_| !self.holders.contains_key(&ip)) {
+                Some(service) => {
+                    self.holders.insert(ip, service);
+                    self.freed.insert(ip, until);
+                }
+                None => refused += 1,
+            }
+        }
+        refused
+    }
+
+    /// Forgets quarantines that are over.
+    pub(crate) fn end_quarantines(&mut self, now: UnixTime) {
+        let over: Vec<IpAddr> =
+            self.freed.iter().filter(|(_, until)| **until <= now).map(|(ip, _)| *ip).collect();
+        for ip in over {
+            self.freed.remove(&ip);
+            self.holders.remove(&ip);
+            self.changed = true;
+        }
+    }
+}
+
+impl Memory {
+    /// Whether this program can read it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.version == VERSION
+    }
+}
+
+/// Where counting starts.
+#[derive(Clone, Copy)]
+enum First {
+    V4(u32),
+    V6(u128),
+}
+
+impl First {
+    fn at(self, offset: u128) -> IpAddr {
+        match self {
+            Self::V4(first) => Ipv4Addr::from(first.wrapping_add(offset as u32)).into(),
+            Self::V6(first) => Ipv6Addr::from(first.wrapping_add(offset)).into(),
+        }
+    }
+}
+
+/// First address and number of addresses that may be given: not the network's own, nor IPv4's broadcast address.
+fn usable(range: IpNet) -> (First, u128) {
+    let size = |bits: u8| 1_u128.checked_shl(bits.into()).unwrap_or(u128::MAX);
+    match range {
+        IpNet::V4(net) if net.prefix_len() >= 31 => {
+            (First::V4(net.network().into()), size(32 - net.prefix_len()))
+        }
+        IpNet::V4(net) => (First::V4(u32::from(net.network()) + 1), size(32 - net.prefix_len()) - 2),
+        IpNet::V6(net) if net.prefix_len() >= 127 => {
+            (First::V6(net.network().into()), size(128 - net.prefix_len()))
+        }
+        IpNet::V6(net) => (First::V6(u128::from(net.network()) + 1), size(128 - net.prefix_len()) - 1),
+    }
+}
+
+fn hash(service: &ServiceName) -> u128 {
+    let mut hasher = SipHasher13::new_with_key(&KEY);
+    hasher.write(service.wire());
+    hasher.finish().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: UnixTime = 3600;
+
+    fn ranges(v4: &str, v6: &str) -> PoolRanges {
+        PoolRanges { ipv4: v4.parse().ok(), ipv6: v6.parse().ok() }
+    }
+
+    fn demand(name: &str, families: &[IpFamily]) -> VipDemand {
+        VipDemand {
+            service: ServiceName::new("n", name).unwrap(),
+            families: families.iter().copied().collect(),
+        }
+    }
+
+    fn give(pool: &mut VipPool, name: &str, now: UnixTime) -> Result<Vips, VipError> {
+        pool.allocate(&demand(name, &[IpFamily::V4]), |_| false, now)
+    }
+
+    #[test]
+    fn addresses_follow_from_names_and_stay() {
+        let mut one = VipPool::new(PoolRanges::default(), HOUR);
+        let mut two = VipPool::new(PoolRanges::default(), HOUR);
+        let a = give(&mut one, "a", 0).unwrap();
+        give(&mut two, "b", 0).unwrap();
+        assert_eq!(give(&mut two, "a", 0).unwrap(), a, "servers agree without talking");
+        assert_eq!(give(&mut one, "a", 9).unwrap(), a, "asking again changes nothing");
+        let both = one.allocate(&demand("d", &[IpFamily::V6, IpFamily::V4]), |_| false, 0).unwrap();
+        assert!(both[0].is_ipv6() && both[1].is_ipv4());
+    }
+
+    #[test]
+    fn small_pools_fill_to_the_last_address_and_say_when_they_are_full() {
+        let mut pool = VipPool::new(ranges("10.0.0.0/29", ""), HOUR);
+        let mut given: Vec<_> = (0..6).flat_map(|i| give(&mut pool, &format!("s{i}"), 0).unwrap()).collect();
+        given.sort();
+        let expected: Vec<IpAddr> = (1..=6).map(|i| IpAddr::from([10, 0, 0, i])).collect();
+        assert_eq!(given, expected, "neither network nor broadcast address");
+        let error = give(&mut pool, "s7", 0).unwrap_err();
+        assert!(error.to_string().contains("n/s7: pool 10.0.0.0/29 is exhausted"), "{error}");
+        let v6 = pool.allocate(&demand("v6", &[IpFamily::V6]), |_| false, 0);
+        assert!(matches!(v6, Err(VipError::NoPool(_))));
+    }
+
+    #[test]
+    fn a_freed_address_waits_before_others_get_it() {
+        let mut pool = VipPool::new(ranges("10.0.0.1/32", ""), HOUR);
+        let ips = give(&mut pool, "a", 0).unwrap();
+        pool.allocate(&demand("a", &[]), |_| false, 10).unwrap();
+        assert!(give(&mut pool, "b", 10 + HOUR - 1).is_err());
+        assert_eq!(give(&mut pool, "a", 20).unwrap(), ips, "its own service gets it back");
+        pool.allocate(&demand("a", &[]), |_| false, 30).unwrap();
+        assert_eq!(give(&mut pool, "b", 30 + HOUR).unwrap(), ips);
+        assert!(give(&mut pool, "a", 30 + HOUR).is_err());
+    }
+
+    #[test]
+    fn memory_survives() {
+        let mut pool = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
+        let (a, _) = (give(&mut pool, "a", 0).unwrap(), give(&mut pool, "gone", 0).unwrap());
+        pool.allocate(&demand("gone", &[]), |_| false, 0).unwrap();
+        let memory = pool.take_memory().unwrap();
+        assert!(pool.take_memory().is_none(), "nothing new");
+        let mut later = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
+        assert_eq!(later.restore(serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap()), 0);
+        assert_eq!(give(&mut later, "a", 5).unwrap(), a);
+        let before = pool.memory();
+        later.free_unclaimed(5);
+        assert_eq!(serde_json::to_string(&later.memory()).unwrap(), serde_json::to_string(&before).unwrap());
+        later.end_quarantines(HOUR);
+        assert!(later.memory().freed.is_empty());
+    }
+
+    #[test]
+    fn an_imports_claim_moves_the_service() {
+        let mut pool = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
+        let before = give(&mut pool, "a", 0).unwrap();
+        let after = pool.allocate(&demand("a", &[IpFamily::V4]), |ip| ip == before[0], 0).unwrap();
+        assert_ne!(before, after);
+    }
+
+    #[test]
+    fn ranges_of_others_are_refused() {
+        for (v4, v6, by) in [
+            ("240.0.0.0/4", "", "Istio"),
+            ("240.240.1.0/24", "", "Istio"),
+            ("242.0.0.0/8", "", "Globalnet"),
+            ("243.1.0.0/16", "", "clusterset"),
+            ("", "2001:2::/64", "Istio"),
+        ] {
+            let error = ranges(v4, v6).check().unwrap_err().to_string();
+            assert!(error.contains(by) && error.contains("choose another range"), "{error}");
+        }
+        assert_eq!(PoolRanges::default().check(), Ok(()));
+    }
+}

@@ -16,6 +16,9 @@ pub(crate) const MIN_PAYLOAD: u16 = 512;
 /// Octets of the NSID that are told, so that header, longest question and OPT fit in [`MIN_PAYLOAD`].
 const MAX_NSID: usize = 128;
 
+/// The address family of a client subnet that gives none, as `dig +subnet=0` does; it is not echoed.
+const NO_FAMILY: [u8; 2] = [0, 0];
+
 /// Option codes.
 mod code {
     pub(super) const NSID: u16 = 3;
@@ -101,7 +104,9 @@ impl<'q> Edns<'q> {
             dnssec_ok: self.dnssec_ok,
             nsid: nsid.filter(|_| self.nsid).map(|nsid| &nsid[..nsid.len().min(MAX_NSID)]),
             cookie: None,
-            client_subnet: self.client_subnet.filter(|_| settings.edns.client_subnet),
+            client_subnet: self
+                .client_subnet
+                .filter(|subnet| settings.edns.client_subnet && !subnet.starts_with(&NO_FAMILY)),
             keepalive: self
                 .keepalive
                 .filter(|_| keeps_alive(transport))
@@ -139,7 +144,7 @@ fn split_option(rest: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// RFC 7871 §6: family and prefix length agree, the address has no octet and no bit too many, and the
-/// scope of a query is 0. Family 0 with no address is what resolvers send that give none.
+/// scope of a query is 0.
 fn is_client_subnet(option: &[u8]) -> bool {
     let [family_high, family_low, source, scope, address @ ..] = option else {
         return false;

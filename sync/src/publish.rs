@@ -50,7 +50,9 @@ mod tests {
         let snapshots = publisher.snapshots();
         let guard = snapshots.load();
         let weak = Arc::downgrade(&publisher.current());
-        publisher.publish(Snapshot { generation: 1, ..Snapshot::default() });
+        let mut next = Snapshot::default();
+        next.generation = 1;
+        publisher.publish(next);
         assert_eq!((guard.generation, snapshots.load().generation), (0, 1));
         drop(guard);
         assert!(weak.upgrade().is_some(), "a reader that lets go frees nothing");

@@ -18,7 +18,7 @@ pub struct Interner {
 impl Interner {
     /// A text that recurs: a namespace, a node, a port's name.
     pub fn text(&mut self, text: &str) -> Arc<str> {
-        self.texts.get(text, Arc::from)
+        self.texts.get(text, || text.into())
     }
 
     /// Where an endpoint runs; `None` when nothing is known of it.
@@ -27,17 +27,17 @@ impl Interner {
             return None;
         }
         let place = Place { node: node.map(|t| self.text(t)), az: az.map(|t| self.text(t)) };
-        Some(self.places.get(&place, |place| Arc::new(place.clone())))
+        Some(self.places.get(&place, || Arc::new(place.clone())))
     }
 
     /// The ports of a Service.
     pub fn ports(&mut self, ports: &[Port]) -> Arc<[Port]> {
-        self.ports.get(ports, Arc::from)
+        self.ports.get(ports, || ports.into())
     }
 
     /// The ports of an EndpointSlice.
     pub fn slice_ports(&mut self, ports: &[SlicePort]) -> Arc<[SlicePort]> {
-        self.slice_ports.get(ports, Arc::from)
+        self.slice_ports.get(ports, || ports.into())
     }
 }
 
@@ -48,7 +48,7 @@ struct Pool<T: ?Sized> {
 }
 
 impl<T: ?Sized + Hash + Eq> Pool<T> {
-    fn get(&mut self, value: &T, make: impl FnOnce(&T) -> Arc<T>) -> Arc<T> {
+    fn get(&mut self, value: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
         if let Some(shared) = self.values.get(value) {
             return shared.clone();
         }
@@ -56,7 +56,7 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
             self.values.retain(|value| Arc::strong_count(value) > 1);
             self.sweep_at = (self.values.len() * 2).max(1024);
         }
-        let shared = make(value);
+        let shared = make();
         self.values.insert(shared.clone());
         shared
     }

@@ -1,0 +1,109 @@
+//! Why an object is refused.
+
+use portolan_zones::NameError;
+
+/// Why an object is refused; each names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// A field that must be there is not.
+    #[error("{field} is missing")]
+    Missing {
+        /// Path of the field.
+        field: String,
+    },
+    /// No DNS label, or no cluster id.
+    #[error("{field}: {error}")]
+    Name {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// Too long for what becomes of it.
+    #[error("{field} has {len} characters, allowed are {most}")]
+    TooLong {
+        /// Path of the field.
+        field: String,
+        /// What it has.
+        len: usize,
+        /// What it may have.
+        most: usize,
+    },
+    /// No IP address.
+    #[error("{field}: `{value}` is not an IP address")]
+    Address {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
+    /// An address of the other IP family.
+    #[error("{field}: `{value}` is not an {family} address, as addressType says")]
+    Family {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+        /// The slice's `addressType`.
+        family: &'static str,
+    },
+    /// No network in CIDR form.
+    #[error("{field}: `{value}` is not a network such as 10.1.0.0/24")]
+    Network {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
+    /// No port number.
+    #[error("{field}: {value} is not a port from 1 to 65535")]
+    Port {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: i64,
+    },
+    /// No time.
+    #[error("{field}: `{value}` is not a time such as 2026-01-02T03:04:05Z (RFC 3339)")]
+    Time {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
+    /// No number of seconds.
+    #[error("{field}: {value} is not a number of seconds from 1 to 86400")]
+    Seconds {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: i64,
+    },
+    /// None of the words that are allowed.
+    #[error("{field}: `{value}` is not one of {}", allowed.join(", "))]
+    Unknown {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        allowed: &'static [&'static str],
+    },
+    /// An EndpointSlice of names: DNS answers here hold addresses.
+    #[error("addressType: slices of type FQDN hold names, which can't be answered as addresses")]
+    Fqdn,
+}
+
+impl ConvertError {
+    pub(super) fn name(field: &str, error: NameError) -> Self {
+        Self::Name { field: field.to_owned(), error }
+    }
+
+    pub(super) fn unknown(
+        field: impl Into<String>,
+        value: &str,
+        allowed: &'static [&'static str],
+    ) -> Self {
+        Self::Unknown { field: field.into(), value: value.to_owned(), allowed }
+    }
+}

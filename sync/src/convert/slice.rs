@@ -1,0 +1,174 @@
+//! EndpointSlices.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use portolan_zones::ClusterId;
+use portolan_zones::name::ServiceName;
+use portolan_zones::object::{Conditions, Endpoint, Object, Slice, SliceName, SlicePort};
+use siphasher::sip::SipHasher24;
+
+use super::{
+    ConvertError, address, label, metadata, namespace_of, port_name, port_number, protocol, slice_name,
+};
+use crate::intern::Interner;
+use crate::kube_types as kube;
+
+/// Multi-cluster controllers: what they wrote is another cluster's and must not be taken for this one's own.
+const MIRRORS: [&str; 7] = [
+    "lighthouse-agent.submariner.io",
+    "endpointslice-mesh-controller.cilium.io",
+    "endpointslice-dispatch-controller.karmada.io",
+    "endpointslice-controller.karmada.io",
+    "endpointslice.reflection.liqo.io",
+    "aws-cloud-map-mcs-controller-for-k8s",
+    "clusternet-agent",
+];
+
+/// Translates an EndpointSlice; `None` for one that belongs to no service, or that a multi-cluster controller
+/// mirrored from a cluster which it does not name.
+pub fn slice(
+    slice: &kube::EndpointSlice<'_>,
+    interner: &mut Interner,
+) -> Result<Option<Object>, ConvertError> {
+    let metadata = metadata(&slice.metadata)?;
+    let name = slice_name(metadata, interner)?;
+    let Some((service, source)) = owner(metadata, &name)? else {
+        return Ok(None);
+    };
+    let family = match slice.address_type.as_deref().unwrap_or_default() {
+        "IPv4" => "IPv4",
+        "IPv6" => "IPv6",
+        "FQDN" => return Err(ConvertError::Fqdn),
+        "" => return Err(ConvertError::Missing { field: "addressType".to_owned() }),
+        other => return Err(ConvertError::unknown("addressType", other, &["IPv4", "IPv6", "FQDN"])),
+    };
+    let from = slice.endpoints.as_deref().unwrap_or_default();
+    let mut endpoints = Vec::with_capacity(from.len());
+    for (i, endpoint) in from.iter().enumerate() {
+        push_endpoint(&mut endpoints, i, endpoint, family, interner)?;
+    }
+    Ok(Some(Object::Slice(Slice {
+        name,
+        service,
+        source,
+        ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
+        endpoints: endpoints.into(),
+    })))
+}
+
+/// The service that a slice belongs to, and the cluster that it was mirrored from (KEP-1645, "Using EndpointSlice
+/// objects"). On a mirrored slice the MCS label decides: the other one names the derived Service.
+fn owner(
+    metadata: &kube::Metadata<'_>,
+    name: &SliceName,
+) -> Result<Option<(ServiceName, Option<ClusterId>)>, ConvertError> {
+    let Some(labels) = &metadata.labels else {
+        tracing::debug!(slice = %name.name, namespace = %name.namespace, "ignored: it has no service-name label");
+        return Ok(None);
+    };
+    let source = labels.source_cluster.as_deref().filter(|text| !text.is_empty());
+    let (field, service) = match (source, &labels.imported_service) {
+        (Some(_), Some(service)) => ("metadata.labels[multicluster.kubernetes.io/service-name]", Some(service)),
+        _ => ("metadata.labels[kubernetes.io/service-name]", labels.service.as_ref()),
+    };
+    let Some(service) = service.filter(|text| !text.is_empty()) else {
+        tracing::debug!(slice = %name.name, namespace = %name.namespace, "ignored: it has no service-name label");
+        return Ok(None);
+    };
+    let writers = [&labels.managed_by, &labels.created_by];
+    let mirror = writers.into_iter().flatten().find(|writer| MIRRORS.contains(&&***writer));
+    if let (None, Some(mirror)) = (source, mirror) {
+        let mirror = &**mirror;
+        tracing::debug!(slice = %name.name, namespace = %name.namespace, mirror, "ignored: mirrored from elsewhere");
+        return Ok(None);
+    }
+    let service = label(field, Some(service))?;
+    let service = ServiceName::new(namespace_of(metadata)?, service)
+        .map_err(|error| ConvertError::name(field, error))?;
+    let source = source.map(ClusterId::new).transpose().map_err(|error| {
+        ConvertError::name("metadata.labels[multicluster.kubernetes.io/source-cluster]", error)
+    })?;
+    Ok(Some((service, source)))
+}
+
+/// One entry per address: the addresses of an endpoint are interchangeable.
+fn push_endpoint(
+    endpoints: &mut Vec<Endpoint>,
+    at: usize,
+    from: &kube::Endpoint<'_>,
+    family: &'static str,
+    interner: &mut Interner,
+) -> Result<(), ConvertError> {
+    let conditions = conditions(from.conditions.unwrap_or_default());
+    let hostname = from.hostname.as_deref().filter(|text| !text.is_empty());
+    if let Some(hostname) = hostname {
+        portolan_zones::name::check_label(hostname)
+            .map_err(|error| ConvertError::Name { field: format!("endpoints[{at}].hostname"), error })?;
+    }
+    let node = from.node_name.as_deref().filter(|text| !text.is_empty());
+    let place = interner.place(node, from.az.as_deref().filter(|text| !text.is_empty()));
+    for (i, text) in from.addresses.as_deref().unwrap_or_default().iter().enumerate() {
+        let field = || format!("endpoints[{at}].addresses[{i}]");
+        let address = address(field, text)?;
+        if address.is_ipv4() != (family == "IPv4") {
+            return Err(ConvertError::Family { field: field(), value: text.to_string(), family });
+        }
+        endpoints.push(Endpoint {
+            address,
+            conditions,
+            identity: identity(from.target_ref.as_ref(), address),
+            hostname: hostname.map(Box::from),
+            place: place.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Unset `ready` means ready, unset `serving` as ready, unset `terminating` no (EndpointSlice API).
+fn conditions(from: kube::Conditions) -> Conditions {
+    let ready = from.ready.unwrap_or(true);
+    Conditions {
+        ready,
+        serving: from.serving.unwrap_or(ready),
+        terminating: from.terminating.unwrap_or(false),
+    }
+}
+
+/// A hash with a fixed key, so that all replicas agree, of what `targetRef` names, else of the address.
+fn identity(target: Option<&kube::TargetRef<'_>>, address: IpAddr) -> u32 {
+    let mut hasher = SipHasher24::new_with_key(b"portolanendpoint");
+    let mut text = |text: Option<&str>| {
+        hasher.write(text.unwrap_or_default().as_bytes());
+        hasher.write(&[0]);
+    };
+    match target {
+        Some(kube::TargetRef { kind, namespace, name: Some(name), .. }) => {
+            text(kind.as_deref());
+            text(namespace.as_deref());
+            text(Some(name));
+        }
+        Some(kube::TargetRef { uid: Some(uid), .. }) => text(Some(uid)),
+        _ => match address {
+            IpAddr::V4(address) => hasher.write(&address.octets()),
+            IpAddr::V6(address) => hasher.write(&address.octets()),
+        },
+    }
+    (hasher.finish() >> 32) as u32
+}
+
+fn ports(
+    from: &[kube::Port<'_>],
+    interner: &mut Interner,
+) -> Result<std::sync::Arc<[SlicePort]>, ConvertError> {
+    let mut ports = Vec::with_capacity(from.len());
+    for (i, port) in from.iter().enumerate() {
+        let field = |name: &str| format!("ports[{i}].{name}");
+        ports.push(SlicePort {
+            name: port_name(|| field("name"), port.name.as_deref(), interner)?,
+            protocol: protocol(|| field("protocol"), port.protocol.as_deref())?,
+            number: port.port.map(|number| port_number(|| field("port"), number)).transpose()?,
+        });
+    }
+    Ok(interner.slice_ports(&ports))
+}

@@ -1,0 +1,166 @@
+//! Which file of a cluster gives which object: finds what changed, and settles who wins when two give the same.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use portolan_zones::object::{Change, Object, ObjectKey};
+
+use super::reading::{Flaw, Reading};
+
+/// Who gives which object.
+///
+/// Objects themselves are not kept, only a hash of each, so that an object that did not change is no event.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    files: HashMap<Arc<Path>, Box<[ObjectKey]>, RandomState>,
+    claims: HashMap<ObjectKey, Claim, RandomState>,
+    /// Files that give an object that another file, earlier in the order, gives too; with the line.
+    rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, u32>, RandomState>,
+    hasher: RandomState,
+}
+
+const VACANT: u64 = 0;
+
+/// The file whose object counts.
+struct Claim {
+    file: Arc<Path>,
+    /// Hash of the object; `VACANT` after the file that gave it dropped it and its heir has yet to be read again.
+    content: u64,
+    line: u32,
+}
+
+impl Ledger {
+    /// Takes what a file says now. Returns the files that must be read again, for they take the place of this one.
+    pub(crate) fn take(
+        &mut self,
+        file: &Arc<Path>,
+        reading: &mut Reading,
+        changes: &mut Vec<Change>,
+    ) -> Vec<Arc<Path>> {
+        let mut keys = Vec::with_capacity(reading.objects.len());
+        let mut seen = HashMap::with_capacity_and_hasher(reading.objects.len(), self.hasher.clone());
+        for (line, object) in std::mem::take(&mut reading.objects) {
+            let key = object.key();
+            if let Some(first) = seen.get(&key) {
+                let message = format!("is there twice, first at line {first}, which stays");
+                reading.flaw(Some(line), Some(key.to_string()), message);
+                continue;
+            }
+            seen.insert(key.clone(), line);
+            self.claim(file, key.clone(), line, object, changes);
+            keys.push(key);
+        }
+        let refused: HashSet<&ObjectKey> = reading.refused.iter().collect();
+        let before = self.files.remove(file).unwrap_or_default();
+        let mut vacant = Vec::new();
+        for key in before.into_iter().filter(|key| !seen.contains_key(key)) {
+            if reading.partial || refused.contains(&key) {
+                keys.push(key);
+            } else {
+                vacant.extend(self.give_up(file, key, changes));
+            }
+        }
+        self.files.insert(file.clone(), keys.into());
+        vacant
+    }
+
+    /// A file is gone, with its objects.
+    pub(crate) fn remove(&mut self, file: &Arc<Path>, changes: &mut Vec<Change>) -> Vec<Arc<Path>> {
+        let keys = self.files.remove(file).unwrap_or_default();
+        keys.into_iter().filter_map(|key| self.give_up(file, key, changes)).collect()
+    }
+
+    /// Number of objects that count, by kind.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for key in self.claims.keys() {
+            *counts.entry(kind(key)).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Objects that don't count because another file gives them.
+    pub(crate) fn duplicates(&self) -> Vec<(Arc<Path>, Flaw)> {
+        let mut flaws = Vec::new();
+        for (key, rivals) in &self.rivals {
+            let Some(winner) = self.claims.get(key) else {
+                continue;
+            };
+            for (file, line) in rivals {
+                let message = format!("is in {} too, which comes first and counts", winner.file.display());
+                let flaw = Flaw { line: Some(*line), object: Some(key.to_string()), message };
+                flaws.push((file.clone(), flaw));
+            }
+        }
+        flaws.sort_by(|(a, x), (b, y)| (a, x.line).cmp(&(b, y.line)));
+        flaws
+    }
+
+    fn claim(
+        &mut self,
+        file: &Arc<Path>,
+        key: ObjectKey,
+        line: u32,
+        object: Object,
+        changes: &mut Vec<Change>,
+    ) {
+        let content = self.hasher.hash_one(&object) | 1;
+        let Some(claim) = self.claims.get_mut(&key) else {
+            self.claims.insert(key, Claim { file: file.clone(), content, line });
+            changes.push(Change::Apply(object));
+            return;
+        };
+        if claim.file < *file {
+            self.rivals.entry(key).or_default().insert(file.clone(), line);
+            return;
+        }
+        if claim.file != *file {
+            let rivals = self.rivals.entry(key).or_default();
+            rivals.remove(file);
+            rivals.insert(std::mem::replace(&mut claim.file, file.clone()), claim.line);
+        }
+        claim.line = line;
+        if claim.content != content {
+            claim.content = content;
+            changes.push(Change::Apply(object));
+        }
+    }
+
+    /// A file no longer gives an object. Returns the file that does so now, to be read again.
+    fn give_up(&mut self, file: &Arc<Path>, key: ObjectKey, changes: &mut Vec<Change>) -> Option<Arc<Path>> {
+        let rivals = self.rivals.get_mut(&key);
+        let claim = self.claims.get_mut(&key)?;
+        if claim.file != *file {
+            let rivals = rivals?;
+            rivals.remove(file);
+            if rivals.is_empty() {
+                self.rivals.remove(&key);
+            }
+            return None;
+        }
+        let Some((heir, line)) = rivals.and_then(BTreeMap::pop_first) else {
+            self.claims.remove(&key);
+            changes.push(Change::Delete(key));
+            return None;
+        };
+        if self.rivals.get(&key).is_some_and(BTreeMap::is_empty) {
+            self.rivals.remove(&key);
+        }
+        *claim = Claim { file: heir.clone(), content: VACANT, line };
+        Some(heir)
+    }
+}
+
+fn kind(key: &ObjectKey) -> &'static str {
+    match key {
+        ObjectKey::Export(_) => "ServiceExport",
+        ObjectKey::Service(_) => "Service",
+        ObjectKey::Import(_) => "ServiceImport",
+        ObjectKey::Slice(_) => "EndpointSlice",
+        ObjectKey::Node(_) => "Node",
+        ObjectKey::Namespace(_) => "Namespace",
+    }
+}

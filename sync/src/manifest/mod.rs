@@ -1,0 +1,68 @@
+//! Clusters from manifests: a folder, or a file, of Kubernetes objects for each.
+//!
+//! What is broken never takes away what was known: an object that can't be read keeps its last good version, a
+//! document that can't be parsed keeps what its file gave, a folder that vanished keeps everything. Each is a
+//! [`Problem`], and all of them are told at once.
+
+mod clusters;
+mod document;
+mod ledger;
+mod reading;
+mod scan;
+mod source;
+pub(crate) mod watch;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use portolan_zones::ClusterId;
+
+pub(crate) use clusters::Clusters;
+
+/// Where one cluster's objects are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSource {
+    /// The cluster's id, unless a ClusterProperty among its objects says it; default: the file's or folder's name.
+    pub name: Option<ClusterId>,
+    /// A folder, read with all folders in it, or a single file; `.yaml`, `.yml` or `.json`.
+    pub path: PathBuf,
+}
+
+/// Something that is wrong with a cluster's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The cluster's id, as far as it is known.
+    pub cluster: String,
+    /// The file, or the folder.
+    pub file: PathBuf,
+    /// Counted from 1; `None` when it is about the whole file.
+    pub line: Option<u32>,
+    /// `Kind namespace/name`.
+    pub object: Option<String>,
+    /// What is wrong, and what holds instead.
+    pub message: String,
+}
+
+/// `file:line: object: message`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if let Some(object) = &self.object {
+            write!(f, " {object}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+/// Reads everything once. The events are those that a table needs; the problems are in the order of the sources.
+pub fn load(sources: &[ClusterSource]) -> (Vec<portolan_zones::Event>, Vec<Problem>) {
+    let mut clusters = Clusters::new(sources.to_vec());
+    let events = clusters.refresh(|_| true);
+    (events, clusters.problems())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! A thread that reads again what changed: at once when the kernel says so, and now and then in any case.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use portolan_zones::Event;
+
+use super::scan::is_manifest;
+use super::{ClusterSource, Clusters, Problem};
+use crate::status::SourceStatus;
+
+/// A change is rarely alone: what follows so soon is read together with it.
+const COALESCE: Duration = Duration::from_millis(10);
+/// Even without any word of a change, everything is looked at so often: folders vanish and come back.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What the thread is told.
+pub(crate) enum Signal {
+    /// By the kernel.
+    Changed(notify::Result<notify::Event>),
+    /// By the operator.
+    Reconfigure(Vec<ClusterSource>),
+    /// The end.
+    Stop,
+}
+
+/// The running thread.
+pub(crate) struct Watch {
+    signals: Sender<Signal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Reads all sources, then watches them. Each batch goes to `deliver`, with how the sources are; it returns
+    /// whether to go on.
+    pub(crate) fn start(
+        sources: Vec<ClusterSource>,
+        deliver: impl FnMut(Vec<Event>, Vec<SourceStatus>) -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (signals, received) = channel();
+        let own = signals.clone();
+        let run = move || Watching::new(sources, own, Box::new(deliver)).run(&received);
+        let thread = std::thread::Builder::new().name("manifests".to_owned()).spawn(run)?;
+        Ok(Self { signals, thread: Some(thread) })
+    }
+
+    /// Watches other sources from now on.
+    pub(crate) fn reconfigure(&self, sources: Vec<ClusterSource>) {
+        // A send fails only when the thread has ended, and then there is nothing to tell it.
+        let _ = self.signals.send(Signal::Reconfigure(sources));
+    }
+
+    /// Ends the thread and waits for it.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.signals.send(Signal::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Deliver = Box<dyn FnMut(Vec<Event>, Vec<SourceStatus>) -> bool + Send>;
+
+struct Watching {
+    clusters: Clusters,
+    deliver: Deliver,
+    signals: Sender<Signal>,
+    /// `None` where the kernel gives none; polling goes on.
+    watcher: Option<RecommendedWatcher>,
+    /// What is watched, with the inode: a folder that is made anew must be watched anew.
+    watched: HashSet<(PathBuf, u64)>,
+    /// Problems that were logged already.
+    logged: HashSet<String>,
+}
+
+impl Watching {
+    fn new(sources: Vec<ClusterSource>, signals: Sender<Signal>, deliver: Deliver) -> Self {
+        Self {
+            clusters: Clusters::new(sources),
+            deliver,
+            signals,
+            watcher: None,
+            watched: HashSet::new(),
+            logged: HashSet::new(),
+        }
+    }
+
+    fn run(mut self, received: &Receiver<Signal>) {
+        self.make_watcher();
+        // Watched first, read second: what changes in between is read twice, but never missed.
+        self.watch_all();
+        if !self.refresh(&Due::All) {
+            return;
+        }
+        loop {
+            let mut due = Due::Only(HashSet::new());
+            let mut wait = POLL;
+            let mut until: Option<Instant> = None;
+            loop {
+                match received.recv_timeout(wait) {
+                    Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(Signal::Reconfigure(sources)) => {
+                        self.clusters.reconfigure(sources);
+                        self.make_watcher();
+                        due = Due::All;
+                    }
+                    Ok(Signal::Changed(event)) => due.add(event),
+                    Err(RecvTimeoutError::Timeout) if until.is_none() => due = Due::All,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if matches!(&due, Due::Only(paths) if paths.is_empty()) {
+                    continue;
+                }
+                wait = until.get_or_insert_with(|| Instant::now() + COALESCE).saturating_duration_since(Instant::now());
+                if wait.is_zero() {
+                    break;
+                }
+            }
+            self.watch_all();
+            if !self.refresh(&due) {
+                return;
+            }
+        }
+    }
+
+    fn refresh(&mut self, due: &Due) -> bool {
+        let events = self.clusters.refresh(|source| due.concerns(source));
+        let status = self.clusters.status();
+        self.log(status.iter().flat_map(|source| &source.problems));
+        (self.deliver)(events, status)
+    }
+
+    /// A line for each problem when it comes up, and not again while it lasts.
+    fn log<'a>(&mut self, problems: impl Iterator<Item = &'a Problem>) {
+        let mut now = HashSet::new();
+        for problem in problems {
+            let text = problem.to_string();
+            if !self.logged.contains(&text) && !now.contains(&text) {
+                tracing::warn!(cluster = problem.cluster, "{text}");
+            }
+            now.insert(text);
+        }
+        self.logged = now;
+    }
+
+    fn make_watcher(&mut self) {
+        let signals = self.signals.clone();
+        let tell = move |event: notify::Result<notify::Event>| {
+            if !event.as_ref().is_ok_and(is_only_read) {
+                // A send fails only when the thread that listens has ended.
+                let _ = signals.send(Signal::Changed(event));
+            }
+        };
+        self.watched.clear();
+        self.watcher = notify::recommended_watcher(tell)
+            .inspect_err(|error| {
+                tracing::warn!(%error, "files can't be watched: they are looked at every {} s", POLL.as_secs());
+            })
+            .ok();
+    }
+
+    /// Watches every source's folder that is not watched yet, or was made anew.
+    fn watch_all(&mut self) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let mut now = HashSet::new();
+        for source in self.clusters.sources() {
+            let path = absolute(&source.path);
+            // A file is replaced by renaming another onto it: its folder is what can be watched.
+            let (path, mode) = match path.parent() {
+                Some(parent) if path.is_file() => (parent.to_owned(), RecursiveMode::NonRecursive),
+                _ => (path, RecursiveMode::Recursive),
+            };
+            let Some(inode) = inode(&path) else {
+                continue;
+            };
+            let key = (path, inode);
+            if !self.watched.contains(&key) && !now.contains(&key)
+                && let Err(error) = watcher.watch(&key.0, mode)
+            {
+                let path = key.0.display();
+                tracing::warn!(%error, %path, "can't be watched: it is looked at every {} s", POLL.as_secs());
+            }
+            now.insert(key);
+        }
+        self.watched = now;
+    }
+}
+
+/// Which sources to look at.
+enum Due {
+    All,
+    /// Those that these paths are of.
+    Only(HashSet<PathBuf>),
+}
+
+impl Due {
+    fn add(&mut self, event: notify::Result<notify::Event>) {
+        let Self::Only(paths) = self else {
+            return;
+        };
+        match event {
+            Ok(event) if !event.need_rescan() && !event.paths.is_empty() => {
+                // A folder's name is enough: sources are looked at as a whole.
+                paths.extend(event.paths.iter().filter_map(|path| path.parent()).map(Path::to_owned));
+                paths.extend(event.paths.into_iter().filter(|path| !is_manifest(path)));
+            }
+            _ => *self = Self::All,
+        }
+    }
+
+    fn concerns(&self, source: &ClusterSource) -> bool {
+        let Self::Only(paths) = self else {
+            return true;
+        };
+        let root = absolute(&source.path);
+        let folder = if is_manifest(&root) { root.parent().unwrap_or(&root) } else { &root };
+        paths.iter().any(|path| path.starts_with(folder))
+    }
+}
+
+/// Reading a file is an event too, and must not make us read again.
+fn is_only_read(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}

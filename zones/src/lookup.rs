@@ -108,10 +108,14 @@ impl Snapshot {
         let Some((first, last)) = crate::reverse::range(name) else {
             return in_name_server(zone, name, rtype);
         };
-        let mut below = self.reverse.range(first..=last);
-        match below.next() {
-            Some((_, targets)) if first == last => single(rtype, RecordType::PTR, Records::Ptr(targets)),
-            Some(_) => Found::NoData,
+        // A whole address is found without the range's iterator, which allocates.
+        let found = if first == last {
+            self.reverse.get(&first).map(|targets| single(rtype, RecordType::PTR, Records::Ptr(targets)))
+        } else {
+            self.reverse.range(first..=last).next().map(|_| Found::NoData)
+        };
+        match found {
+            Some(found) => found,
             None if self.complete => in_name_server(zone, name, rtype),
             None => Found::NotReady,
         }

@@ -94,7 +94,7 @@ impl<C: Clock> Limiter<C> {
             return Some(Limited::Logged);
         }
         let count = self.limited.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if settings.slip > 0 && count % settings.slip == 0 {
+        if settings.slip > 0 && count.is_multiple_of(settings.slip) {
             Some(Limited::Slipped)
         } else {
             Some(Limited::Dropped)

@@ -1,0 +1,100 @@
+//! Once its buffers have grown, an answer allocates nothing: counted by the allocator, thread by thread.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "tests fail by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
+use portolan_dns::settings::RateLimit;
+use portolan_dns::view::{Transport, View};
+
+use crate::common::*;
+
+#[path = "respond/common.rs"]
+#[allow(dead_code, reason = "this binary uses a part")]
+mod common;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting what the calling thread asks of it.
+struct Counting;
+
+// SAFETY: every call is handed to `System` unchanged; counting touches a `Cell` without a destructor.
+#[expect(unsafe_code, reason = "only an allocator can count allocations")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are `System`'s.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are `System`'s.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Every kind of reply but a transfer, limits and options included.
+#[test]
+fn answers_allocate_nothing() {
+    let server = Server::new().limited(RateLimit { slip: 1, ..RateLimit::default() }).set(|settings| {
+        settings.identity.nsid = Some("fra1-a".into());
+        settings.cookies.secrets = vec![portolan_dns::cookie::Secret([7; 16])];
+    });
+    let mut queries = Vec::new();
+    for question in [
+        "cart.shop.svc.clusterset.local A",
+        "cart.shop.svc.clusterset.local SRV",
+        "cart.shop.svc.clusterset.local ANY",
+        "big.shop.svc.clusterset.local A",
+        "_http._tcp.big.shop.svc.clusterset.local SRV",
+        "x.clusterset.local A",
+        "down.shop.svc.clusterset.local A",
+        "clusterset.local NS",
+        "1.0.0.241.in-addr.arpa PTR",
+        "dns-version.clusterset.local TXT",
+        "example.com A",
+    ] {
+        queries.push(ask(question).octets());
+        let options =
+            ask(question).option(3, &[]).option(10, &[1; 8]).option(12, &[]).option(8, &[0, 1, 8, 0, 9]);
+        queries.push(options.octets());
+    }
+    queries.push(vec![0; 30]);
+    let (mut scratch, mut reply) = (Scratch::default(), Reply::default());
+    let mut round = |transport| {
+        for (entropy, query) in (0..).zip(&queries) {
+            let context = Context {
+                settings: &server.settings,
+                limiter: &server.limiter,
+                snapshot: &server.snapshot,
+                now: NOW,
+                entropy,
+            };
+            let view = View { client: (server.client, 53).into(), transport };
+            let verdict = respond(&context, query, &view, &mut scratch, &mut reply);
+            assert!(matches!(verdict, Verdict::Send(_)));
+        }
+    };
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+        round(transport);
+        let before = ALLOCATIONS.get();
+        (0..500).for_each(|_| round(transport));
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{transport:?}");
+    }
+    let before = ALLOCATIONS.get();
+    drop(vec![1_u8; 10]);
+    assert!(ALLOCATIONS.get() > before, "the counter counts");
+}

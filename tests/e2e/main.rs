@@ -7,4 +7,6 @@
     reason = "a failed step fails the test"
 )]
 
+mod clients;
+mod golden;
 mod tables;

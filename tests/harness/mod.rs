@@ -2,6 +2,7 @@
 
 mod binary;
 mod http;
+mod manifests;
 mod program;
 mod reply;
 mod server;
@@ -12,6 +13,7 @@ mod wire;
 mod zonefile;
 
 pub use binary::{portolan, repository};
+pub use manifests::{cluster_set_ip, headless, list};
 pub use program::{Package, program, run};
 pub use reply::Reply;
 pub use server::Server;

@@ -94,7 +94,7 @@ impl Server {
     }
 
     pub fn message(&self, query: &[u8]) -> Message {
-        let (octets, _) = self.reply(query).expect("a reply");
+        let (octets, _) = self.reply(query).unwrap();
         Message::from_vec(&octets).unwrap()
     }
 
@@ -103,6 +103,9 @@ impl Server {
         text(&self.message(query))
     }
 }
+
+/// EDNS options: code and octets.
+pub type Options = Vec<(u16, Vec<u8>)>;
 
 /// A query in the making.
 #[derive(Debug, Clone)]
@@ -115,7 +118,7 @@ pub struct Ask {
     /// Records of the authority section.
     pub authority: Vec<Vec<u8>>,
     /// Payload size, version and flags, options.
-    pub edns: Option<(u16, u8, u16, Vec<(u16, Vec<u8>)>)>,
+    pub edns: Option<(u16, u8, u16, Options)>,
 }
 
 /// `ask("cart.shop.svc.clusterset.local A")`; names keep their case.

@@ -1,4 +1,10 @@
-//! Sources of cluster state.
+//! Sources of cluster state: from manifests to a published snapshot.
+//!
+//! ```text
+//! files ── manifest ── convert ──► batches of zones::Event ──► owner (table, virtual IPs) ──► publish
+//! ```
+//!
+//! A watch of the Kubernetes API is one more source: it translates by the same [`convert`] and feeds the same owner.
 
 pub mod convert;
 pub mod intern;
@@ -6,6 +12,13 @@ pub mod kube_types;
 pub mod manifest;
 pub mod owner;
 pub mod publish;
+mod run;
 pub mod state_file;
 pub mod status;
 pub mod vip;
+
+pub use manifest::{ClusterSource, Problem};
+pub use owner::PoolConfig;
+pub use publish::Snapshots;
+pub use run::{Config, Running, StartError, load_once, start};
+pub use status::{SourceStatus, Status};

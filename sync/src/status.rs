@@ -1,20 +1,21 @@
-//! How the sources and the pool are, for `/status` and `/metrics`; never on the query path.
+//! How everything that feeds the snapshot is, for `/status` and `/metrics`; never on the query path.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use portolan_zones::object::UnixTime;
-use portolan_zones::{ClusterId, ServiceName};
+use portolan_zones::ClusterId;
 
 use crate::manifest::Problem;
+use crate::owner::OwnerStatus;
 
 /// How everything that feeds the snapshot is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Status {
     /// In the order configured.
     pub sources: Vec<SourceStatus>,
-    /// The pool of virtual IPs.
-    pub vips: VipStatus,
+    /// The table's owner: virtual IPs, exports that don't count.
+    pub owner: OwnerStatus,
 }
 
 /// How one source is.
@@ -32,17 +33,4 @@ pub struct SourceStatus {
     pub changed_at: Option<UnixTime>,
     /// All that is wrong with it.
     pub problems: Vec<Problem>,
-}
-
-/// How the pool is.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct VipStatus {
-    /// Addresses that services have.
-    pub assigned: usize,
-    /// Addresses that were freed and may not be used yet.
-    pub quarantined: usize,
-    /// Services that get none, for the pool has no more.
-    pub unserved: Vec<ServiceName>,
-    /// What is wrong with the state file.
-    pub problem: Option<String>,
 }

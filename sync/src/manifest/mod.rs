@@ -31,9 +31,9 @@ pub struct ClusterSource {
 /// Something that is wrong with a cluster's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The cluster's id, as far as it is known.
+    /// The cluster's id, as far as it is known; empty when it is about none.
     pub cluster: String,
-    /// The file, or the folder.
+    /// The file, or the folder; empty when it is about none.
     pub file: PathBuf,
     /// Counted from 1; `None` when it is about the whole file.
     pub line: Option<u32>,
@@ -43,17 +43,18 @@ pub struct Problem {
     pub message: String,
 }
 
-/// `file:line: object: message`.
+/// `file:line: object: message`, without what is not known.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, "{line}:")?;
+        match (self.file.as_os_str().is_empty(), self.line) {
+            (true, _) => {}
+            (false, None) => write!(f, "{}: ", self.file.display())?,
+            (false, Some(line)) => write!(f, "{}:{line}: ", self.file.display())?,
         }
         if let Some(object) = &self.object {
-            write!(f, " {object}:")?;
+            write!(f, "{object}: ")?;
         }
-        write!(f, " {}", self.message)
+        f.write_str(&self.message)
     }
 }
 

@@ -1,0 +1,133 @@
+//! Puts the parts together: sources feed the owner of the table, which publishes snapshots.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use portolan_zones::object::UnixTime;
+use portolan_zones::{ClusterId, Event, Snapshot, Zones};
+
+use crate::manifest::watch::Watch;
+use crate::manifest::{self, ClusterSource, Problem};
+use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
+use crate::publish::Snapshots;
+use crate::status::{SourceStatus, Status};
+use crate::vip::VipError;
+
+/// What feeds the snapshot, and how it is compiled.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The clusters. Names are denied (NXDOMAIN) only after all of them have been read once.
+    pub clusters: Vec<ClusterSource>,
+    /// The cluster whose imports' virtual IPs count.
+    pub home: Option<ClusterId>,
+    /// Virtual IPs of our own.
+    pub pool: PoolConfig,
+    /// The zones to answer.
+    pub zones: Arc<Zones>,
+}
+
+/// Why nothing was started, or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The pool overlaps somebody else's.
+    #[error(transparent)]
+    Pool(#[from] VipError),
+    /// The system refuses a thread.
+    #[error("no thread could be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Starts to read and to watch. The first snapshot says that nothing is known yet.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    config.pool.ranges.check()?;
+    let owner = Owner::start(config.zones.clone(), config.pool.clone())?;
+    let sources = Arc::<Mutex<Vec<SourceStatus>>>::default();
+    let (table, shown) = (owner.sender(), sources.clone());
+    // An owner ends only after its sources, so it hears this.
+    let _ = table.send(Message::Events(vec![Event::Home(config.home.clone())]));
+    let deliver = move |events: Vec<Event>, status| {
+        let heard = events.is_empty() || table.send(Message::Events(events)).is_ok();
+        *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        heard
+    };
+    let watch = Watch::start(config.clusters.clone(), deliver)?;
+    Ok(Running { watch, owner, config, sources })
+}
+
+/// What was started. Dropping it stops it.
+pub struct Running {
+    watch: Watch,
+    owner: Owner,
+    config: Config,
+    sources: Arc<Mutex<Vec<SourceStatus>>>,
+}
+
+impl Running {
+    /// Where readers load the newest snapshot from.
+    pub fn snapshots(&self) -> Snapshots {
+        self.owner.snapshots()
+    }
+
+    /// How sources, pool and exports are.
+    pub fn status(&self) -> Status {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { sources, owner: self.owner.status() }
+    }
+
+    /// Takes other settings over without losing what is known: clusters that stay are not read again.
+    pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
+        config.pool.ranges.check()?;
+        let mut messages = Vec::new();
+        if self.config.zones != config.zones {
+            messages.push(Message::Zones(config.zones.clone()));
+        }
+        if self.config.pool != config.pool {
+            messages.push(Message::Pool(config.pool.clone()));
+        }
+        if self.config.home != config.home {
+            messages.push(Message::Events(vec![Event::Home(config.home.clone())]));
+        }
+        for message in messages {
+            // The owner ends only when it is told to, by `stop`.
+            let _ = self.owner.sender().send(message);
+        }
+        if self.config.clusters != config.clusters {
+            self.watch.reconfigure(config.clusters.clone());
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    /// Ends all threads; what is to be remembered is written first.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// Sources end before the owner that they feed.
+    fn end(&mut self) {
+        self.watch.stop();
+        self.owner.stop();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads everything once and compiles it, as a running server would answer; writes nothing.
+pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Problem>), StartError> {
+    config.pool.ranges.check()?;
+    let (mut events, mut problems) = manifest::load(&config.clusters);
+    events.insert(0, Event::Home(config.home.clone()));
+    let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
+    problems.extend(pool_problems(status, config.pool.state_file.clone().unwrap_or_default()));
+    Ok((snapshot, problems))
+}
+
+fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item = Problem> {
+    let about = move |message, file| Problem { cluster: String::new(), file, line: None, object: None, message };
+    let starved = status.vip_problems.into_iter().map(move |message| about(message, PathBuf::new()));
+    starved.chain(status.state_file_error.into_iter().map(move |message| about(message, state_file.clone())))
+}

@@ -7,6 +7,8 @@
     reason = "a failed step fails the test"
 )]
 
+mod cli;
 mod clients;
 mod golden;
+mod kube_dns;
 mod tables;

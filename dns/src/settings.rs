@@ -116,7 +116,7 @@ pub fn private_networks() -> Vec<IpNet> {
 pub struct Access {
     /// Who may ask; nothing listed: everybody.
     pub query: AccessList,
-    /// Who may copy a zone (AXFR): networks of `allow` but not of `deny`; nothing listed: nobody.
+    /// Who may copy a zone (AXFR, IXFR); nothing listed: nobody.
     pub transfer: AccessList,
 }
 
@@ -134,14 +134,22 @@ pub struct AccessList {
 pub struct Tcp {
     /// A connection without a query ends after this long; also told to clients (RFC 7828).
     pub idle_timeout: Duration,
-    /// Connections at once; more are refused.
+    /// Connections at once; over it the one that was idle longest makes room, or the new one is refused.
     pub max_connections: usize,
+    /// The same for the connections of one IPv4 address or IPv6 /64. A forwarder without pipelining needs one
+    /// for each query that it waits for.
+    pub max_connections_per_client: usize,
     /// Replies of one connection that wait to be written; the connection isn't read meanwhile.
     pub max_pipelined: usize,
 }
 
 impl Default for Tcp {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_secs(30), max_connections: 4096, max_pipelined: 128 }
+        Self {
+            idle_timeout: Duration::from_secs(30),
+            max_connections: 4096,
+            max_connections_per_client: 1024,
+            max_pipelined: 128,
+        }
     }
 }

@@ -19,8 +19,7 @@ fn every_type() {
         ("cart.shop.svc.@ A", "NOERROR aa\ncart.shop.svc.@. 5 IN A 241.0.0.1"),
         ("cart.shop.svc.@ AAAA", "NOERROR aa\ncart.shop.svc.@. 5 IN AAAA fd41::1"),
         ("db-0.fra1.db.shop.svc.@ AAAA", "NOERROR aa\ndb-0.fra1.db.shop.svc.@. 5 IN AAAA fd10::1"),
-        // Before clusters answer for a name there is nothing wrong with asking: NODATA has an SOA (RFC 2308 §3),
-        // whose TTL is the lower one of the SOA's own and MINIMUM (§5).
+        // Negative answers have an SOA (RFC 2308 §3), whose TTL is the lower one of its own and MINIMUM (§5).
         ("cart.shop.svc.@ TXT", "NOERROR aa\nAUTHORITY\n@. 3 IN SOA %soa"),
         ("db-1.fra1.db.shop.svc.@ AAAA", "NOERROR aa\nAUTHORITY\n@. 3 IN SOA %soa"),
         ("fra1.db.shop.svc.@ A", "NOERROR aa\nAUTHORITY\n@. 3 IN SOA %soa"),

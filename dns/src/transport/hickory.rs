@@ -1,0 +1,178 @@
+//! DNS over HTTPS (RFC 8484) and over QUIC (RFC 9250), carried by hickory-server.
+//!
+//! hickory-server reads and writes messages, not octets: our reply is decoded with hickory-proto, and hickory-server
+//! encodes it again. Header flags, the response code with its EDNS bits, the question's case and all our EDNS options
+//! survive that; it adds no OPT of its own. Names may be compressed otherwise, so padding is made to fit again
+//! (RFC 8467 §4.1). What is different from our own transports:
+//! - A query that hickory-proto can't decode is answered FORMERR there, without EDNS, and is not counted here.
+//! - HTTPS knows POST only, and wants the `accept` header: a GET (RFC 8484 §4.1) ends in a stream reset.
+//! - QUIC answers the queries of one connection one after another, and 100 of them at most; connections are
+//!   accepted one after another, too.
+//! - Neither has a limit of connections; the idle timeout is the one of TCP at the time of the start.
+//! - It logs each reply at level INFO: a log filter should have `hickory_server=warn`.
+//! - Its end cuts connections off.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answerer, Outcome, Source};
+use crate::metrics::Shard;
+use crate::tls::Certificate;
+use crate::view::Transport;
+
+/// Replies are padded to a multiple of this (RFC 8467 §4.1).
+const PADDING_BLOCK: usize = 468;
+/// Wait before a listener that ended by itself is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// A bound socket of an encrypted transport.
+pub(crate) enum Encrypted {
+    /// DNS over HTTPS, with the path that is served.
+    Https(std::net::TcpListener, String),
+    /// DNS over QUIC.
+    Quic(std::net::UdpSocket),
+}
+
+/// Serves until the server's end. hickory-server gives a listener up after certain errors: then it is started again.
+pub(crate) async fn serve(
+    socket: Encrypted,
+    source: Arc<Source>,
+    shard: Arc<Shard>,
+    certificate: Arc<Certificate>,
+    stop: CancellationToken,
+) {
+    let transport = match socket {
+        Encrypted::Https(..) => Transport::Https,
+        Encrypted::Quic(_) => Transport::Quic,
+    };
+    let answerer = Arc::new(Mutex::new(Answerer::new(&source, shard, transport)));
+    loop {
+        let handler = Handler { source: source.clone(), answerer: answerer.clone() };
+        let mut server = hickory_server::Server::new(handler);
+        let idle_timeout = source.policy().settings.tcp.idle_timeout;
+        if let Err(error) = register(&mut server, &socket, idle_timeout, &certificate) {
+            tracing::error!(%error, transport = transport.label(), "a listener can't be started");
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                if let Err(error) = server.shutdown_gracefully().await {
+                    tracing::debug!(%error, transport = transport.label(), "a listener ended with an error");
+                }
+                return;
+            }
+            ended = server.block_until_done() => {
+                tracing::error!(?ended, transport = transport.label(), "a listener ended by itself: starting it again");
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn register(
+    server: &mut hickory_server::Server<Handler>,
+    socket: &Encrypted,
+    idle_timeout: Duration,
+    certificate: &Arc<Certificate>,
+) -> std::io::Result<()> {
+    match socket {
+        Encrypted::Https(listener, path) => {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            server.register_https_listener(listener, idle_timeout, certificate.clone(), None, path.clone())
+        }
+        Encrypted::Quic(socket) => {
+            let socket = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            server.register_quic_listener(socket, idle_timeout, certificate.clone())
+        }
+    }
+}
+
+/// Answers hickory-server's requests from their octets.
+struct Handler {
+    source: Arc<Source>,
+    answerer: Arc<Mutex<Answerer>>,
+}
+
+impl Handler {
+    /// Our reply; `Ok(None)` if there is none to be sent.
+    fn answer(&self, query: &[u8], client: SocketAddr) -> Result<Option<Message>, hickory_proto::ProtoError> {
+        let (snapshot, policy) = (self.source.snapshot(), self.source.policy());
+        let mut answerer = self.answerer.lock().unwrap_or_else(PoisonError::into_inner);
+        match answerer.answer((&snapshot, &policy), query, client) {
+            Outcome::Reply => {
+                let mut reply = Message::from_vec(answerer.reply())?;
+                pad(&mut reply)?;
+                Ok(Some(reply))
+            }
+            Outcome::Nothing | Outcome::Transfer(_) => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
+        let sent = match self.answer(request.as_slice(), request.src()) {
+            Ok(Some(reply)) => send(&mut response, request, &reply).await,
+            Ok(None) => Ok(nothing_sent(request)),
+            Err(error) => {
+                tracing::error!(%error, "a reply of ours can't be decoded");
+                let failed = MessageResponseBuilder::from_message_request(request);
+                response.send_response(failed.error_msg(&request.metadata, ResponseCode::ServFail)).await
+            }
+        };
+        sent.unwrap_or_else(|error| {
+            tracing::trace!(%error, "reply lost");
+            nothing_sent(request)
+        })
+    }
+}
+
+async fn send(
+    response: &mut impl ResponseHandler,
+    request: &Request,
+    reply: &Message,
+) -> Result<ResponseInfo, NetError> {
+    let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
+    let sections = (&reply.answers, &reply.authorities, &reply.additionals);
+    response.send_response(builder.build(reply.metadata, sections.0, sections.1, [], sections.2)).await
+}
+
+/// hickory-server wants to know what was sent, and doesn't use it.
+fn nothing_sent(request: &Request) -> ResponseInfo {
+    let metadata = Metadata::response_from_request(&request.metadata);
+    Header { metadata, counts: HeaderCounts::default() }.into()
+}
+
+/// Gives a padded reply the padding that its new encoding needs.
+fn pad(reply: &mut Message) -> Result<(), hickory_proto::ProtoError> {
+    if reply.edns.as_ref().is_none_or(|edns| edns.option(EdnsCode::Padding).is_none()) {
+        return Ok(());
+    }
+    set_padding(&mut reply.edns, 0);
+    let len = reply.to_vec()?.len();
+    let whole = len.next_multiple_of(PADDING_BLOCK).min(u16::MAX.into());
+    set_padding(&mut reply.edns, whole.saturating_sub(len));
+    Ok(())
+}
+
+fn set_padding(edns: &mut Option<Edns>, len: usize) {
+    if let Some(edns) = edns {
+        edns.options_mut().remove(EdnsCode::Padding);
+        edns.options_mut().insert(EdnsOption::Unknown(EdnsCode::Padding.into(), vec![0; len]));
+    }
+}

@@ -84,6 +84,8 @@ fn tcp(section: &mut Section<'_>, default: Tcp) -> Tcp {
     Tcp {
         idle_timeout: section.get("idle-timeout", default.idle_timeout),
         max_connections: section.at_least_one("max-connections", default.max_connections),
+        max_connections_per_client: section
+            .at_least_one("max-connections-per-client", default.max_connections_per_client),
         max_pipelined: section.at_least_one("max-pipelined", default.max_pipelined),
     }
 }

@@ -114,6 +114,8 @@ impl Source {
             self.files.remove(&file);
             again.extend(self.ledger.remove(&file, &mut changes));
         }
+        // An heir may be gone as well, and has handed on by now.
+        again.retain(|file| self.files.contains_key(file));
         for (file, stamp) in &listing.files {
             if self.files.get(file).is_none_or(|known| known.stamp != Some(*stamp)) {
                 again.extend(self.read(file, Some(*stamp), &mut changes));

@@ -1,0 +1,512 @@
+//! Files in, events and problems out: what is good is taken, what is bad takes nothing away.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use portolan_zones::Event;
+use portolan_zones::object::{Change, ClusterEvent, Object};
+
+use super::*;
+
+/// One folder for each cluster, and what a table fed with the events would hold.
+struct World {
+    root: tempfile::TempDir,
+    clusters: Clusters,
+    held: BTreeMap<String, BTreeMap<String, Object>>,
+}
+
+impl World {
+    /// Folders of these names, each a source.
+    fn new(names: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let source = |name: &&str| {
+            let path = root.path().join(name);
+            fs::create_dir(&path).unwrap();
+            ClusterSource { name: None, path }
+        };
+        let clusters = Clusters::new(names.iter().map(source).collect());
+        Self { root, clusters, held: BTreeMap::new() }
+    }
+
+    fn one() -> Self {
+        Self::new(&["c1"])
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.root.path().join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) -> &Self {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn remove(&self, file: &str) -> &Self {
+        fs::remove_file(self.path(file)).unwrap();
+        self
+    }
+
+    /// Reads again; returns what the events were, as text.
+    fn refresh(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        for event in self.clusters.refresh(|_| true) {
+            match event {
+                Event::Cluster(ClusterEvent { cluster, change }) => self.apply(&cluster.to_string(), change, &mut told),
+                Event::Forget(cluster) => {
+                    self.held.remove(cluster.as_str());
+                    told.push(format!("forget {cluster}"));
+                }
+                Event::Expect(clusters) => told.push(format!("expect {clusters:?}")),
+                other => panic!("{other:?}"),
+            }
+        }
+        told
+    }
+
+    fn apply(&mut self, cluster: &str, change: Change, told: &mut Vec<String>) {
+        let held = self.held.entry(cluster.to_owned()).or_default();
+        match change {
+            Change::Apply(object) => {
+                told.push(format!("{cluster}: apply {}", object.key()));
+                held.insert(object.key().to_string(), object);
+            }
+            Change::Delete(key) => {
+                told.push(format!("{cluster}: delete {key}"));
+                assert!(held.remove(&key.to_string()).is_some(), "deleted what is not there: {key}");
+            }
+            Change::Reset(objects) => {
+                told.push(format!("{cluster}: reset to {}", objects.len()));
+                *held = objects.into_iter().map(|object| (object.key().to_string(), object)).collect();
+            }
+        }
+    }
+
+    fn held(&self, cluster: &str) -> Vec<&str> {
+        self.held.get(cluster).into_iter().flatten().map(|(key, _)| &**key).collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let root = format!("{}/", self.root.path().display());
+        self.clusters.problems().iter().map(|problem| problem.to_string().replace(&root, "")).collect()
+    }
+
+    fn expect_problems(&self, starts: &[&str]) {
+        let problems = self.problems();
+        assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "{problem}\n does not start with\n{start}");
+        }
+    }
+
+    /// The port that Service `s/<name>` has.
+    fn port(&self, name: &str) -> u16 {
+        let Object::Service(service) = &self.held["c1"][&format!("Service s/{name}")] else { panic!() };
+        service.spec.ports[0].number
+    }
+}
+
+fn service(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  namespace: s\n  name: {name}\nspec:\n  ports:\n  - port: {port}\n"
+    )
+}
+
+fn service_json(name: &str, port: u16) -> String {
+    format!(
+        r#"{{"apiVersion": "v1", "kind": "Service", "metadata": {{"namespace": "s", "name": "{name}"}},
+           "spec": {{"ports": [{{"port": {port}}}]}}}}"#
+    )
+}
+
+fn property(id: &str) -> String {
+    format!(
+        "apiVersion: about.k8s.io/v1beta1\nkind: ClusterProperty\nmetadata:\n  name: cluster.clusterset.k8s.io\nspec:\n  value: {id}\n"
+    )
+}
+
+#[test]
+fn objects_come_in_every_form() {
+    let both = ["Service s/a", "Service s/b"];
+    let (a, b) = (service("a", 1), service("b", 2));
+    let (ja, jb) = (service_json("a", 1), service_json("b", 2));
+    let indented = |text: &str| text.replace('\n', "\n  ");
+    for (file, text) in [
+        ("x.yaml", format!("{a}---\n{b}")),
+        ("x.yml", format!("# first\n---\n{a}...\n---\n# second\n{b}---\n")),
+        ("x.yaml", format!("\u{feff}--- # with a comment\r\n{}---\r\n{b}", a.replace('\n', "\r\n"))),
+        ("deep/er/x.yaml", format!("%YAML 1.2\n---\n{a}---\n{b}")),
+        ("x.yaml", format!("apiVersion: v1\nkind: List\nitems:\n- {}\n- {}\n", indented(&a), indented(&b))),
+        ("x.yaml", format!("{ja}\n---\n{jb}")),
+        ("x.json", format!(r#"{{"apiVersion": "v1", "items": [{ja}, {jb}], "kind": "List"}}"#)),
+        ("x.json", format!("{ja}\n\n{jb}\n")),
+        ("x.json", format!("\u{feff}{ja}{jb}")),
+    ] {
+        let mut world = World::one();
+        world.write(&format!("c1/{file}"), &text);
+        world.refresh();
+        assert_eq!(world.held("c1"), both, "{text}");
+        assert_eq!(world.problems(), [""; 0], "{text}");
+    }
+}
+
+/// `kubectl get --raw` leaves out the items' own kind.
+#[test]
+fn items_of_typed_lists_inherit_their_kind() {
+    let slice = |name: &str| {
+        format!(
+            r#"{{"metadata": {{"namespace": "s", "name": "{name}", "labels": {{"kubernetes.io/service-name": "a"}}}},
+               "addressType": "IPv4", "endpoints": [{{"addresses": ["10.0.0.1"]}}]}}"#
+        )
+    };
+    let list = format!(
+        r#"{{"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "metadata": {{}}, "items": [{}, {}]}}"#,
+        slice("x"),
+        slice("y")
+    );
+    for file in ["c1/x.json", "c1/x.yaml"] {
+        let mut world = World::one();
+        world.write(file, &list);
+        world.refresh();
+        assert_eq!(world.held("c1"), ["EndpointSlice s/x", "EndpointSlice s/y"]);
+    }
+    let mut world = World::one();
+    world.write("c1/x.json", r#"{"kind": "List", "apiVersion": "v1", "items": [{"metadata": {"name": "x"}}]}"#);
+    world.refresh();
+    world.expect_problems(&["c1/x.json:1: kind is missing"]);
+}
+
+#[test]
+fn what_is_not_ours_is_ignored() {
+    let mut world = World::one();
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {ports: x}\n";
+    world.write("c1/a.yaml", deployment);
+    for file in ["c1/.hidden.yaml", "c1/..data/x.yaml", "c1/#x.yaml#", "c1/x.yaml~", "c1/.x.yaml.swp", "c1/x.txt"] {
+        world.write(file, &service("no", 1));
+    }
+    assert_eq!(world.refresh(), ["c1: reset to 0", "expect {\"c1\"}"]);
+    assert_eq!(world.problems(), [""; 0]);
+}
+
+#[test]
+fn only_what_changed_is_told() {
+    let mut world = World::one();
+    world.write("c1/a.yaml", &format!("{}---\n{}", service("a", 1), service("b", 1)));
+    world.write("c1/c.yaml", &service("c", 1));
+    assert_eq!(world.refresh(), ["c1: reset to 3", "expect {\"c1\"}"]);
+    assert_eq!(world.refresh(), [""; 0]);
+    world.write("c1/a.yaml", &format!("# other text\n{}---\n{}", service("a", 2), service("b", 1)));
+    assert_eq!(world.refresh(), ["c1: apply Service s/a"]);
+    world.remove("c1/c.yaml");
+    assert_eq!(world.refresh(), ["c1: delete Service s/c"]);
+    world.write("c1/a.yaml", &service("b", 1)).write("c1/z.yaml", &service("a", 2));
+    assert_eq!(world.refresh(), ["c1: delete Service s/a", "c1: apply Service s/a"], "moved to another file");
+}
+
+/// (a) An object that can't be read is refused alone, and its last good version stays.
+#[test]
+fn a_bad_object_is_refused_alone() {
+    let list = |first: &str, third: &str| {
+        let items = [service_json("a", 1).as_str(), first, &service_json("c", 3), third].join(",\n");
+        format!("{{\"apiVersion\": \"v1\",\n\"kind\": \"List\",\n\"items\": [\n{items}\n]}}\n")
+    };
+    let mut world = World::one();
+    world.write("c1/x.json", &list(&service_json("b", 2), &service_json("d", 4)));
+    world.refresh();
+    world.write("c1/x.json", &list(&service_json("b", 2).replace("2}", "\"two\"}"), &service_json("d", 5)));
+    assert_eq!(world.refresh(), ["c1: apply Service s/d"]);
+    world.expect_problems(&["c1/x.json:7: Service s/b: spec.ports[0].port: invalid type: string \"two\", expected i64"]);
+    assert_eq!((world.port("b"), world.port("d")), (2, 5));
+    world.write("c1/x.json", &list(&service_json("b", 7), &service_json("d", 5)));
+    assert_eq!(world.refresh(), ["c1: apply Service s/b"]);
+    assert_eq!(world.problems(), [""; 0]);
+}
+
+#[test]
+fn a_bad_object_in_yaml_is_told_by_line() {
+    let list = |port: &str| {
+        let b = service("b", 2).replace("port: 2", port).replace('\n', "\n  ");
+        format!("apiVersion: v1\nkind: List\nitems:\n- {}\n- {b}\n", service("a", 1).replace('\n', "\n  "))
+    };
+    let mut world = World::one();
+    world.write("c1/x.yaml", &list("port: 2"));
+    world.write("c1/y.yaml", &format!("---\n{}---\n{}", service("c", 1), service("d", 2)));
+    world.refresh();
+    world.write("c1/x.yaml", &list("port: 70000"));
+    world.write("c1/y.yaml", &format!("---\n{}---\n{}", service("c", 1), service("d", 0)));
+    assert_eq!(world.refresh(), [""; 0]);
+    world.expect_problems(&[
+        "c1/x.yaml:13: Service s/b: spec.ports[0].port: 70000 is not a port from 1 to 65535",
+        "c1/y.yaml:11: Service s/d: spec.ports[0].port: 0 is not a port from 1 to 65535",
+    ]);
+    assert_eq!((world.port("b"), world.port("d")), (2, 2));
+}
+
+/// Which object a nameless one was can't be known: nothing of its file goes.
+#[test]
+fn an_object_without_a_name_takes_nothing_away() {
+    let mut world = World::one();
+    world.write("c1/x.yaml", &format!("{}---\n{}", service("a", 1), service("b", 1)));
+    world.refresh();
+    for broken in ["kind: Service\n", "apiVersion: v1\n", "apiVersion: v1\nkind: Service\nmetadata: {namespace: s}\n"] {
+        world.write("c1/x.yaml", &format!("{}---\n{broken}", service("a", 1)));
+        assert_eq!(world.refresh(), [""; 0], "{broken}");
+        assert_eq!(world.problems().len(), 1);
+    }
+}
+
+/// (b) A document that can't be parsed keeps what the file gave; what else is in the file is taken.
+#[test]
+fn a_half_written_file_takes_nothing_away() {
+    let mut world = World::one();
+    world.write("c1/x.json", &service_json("a", 1)).write("c1/y.yaml", &format!("{}---\n{}", service("b", 1), service("c", 1)));
+    world.refresh();
+    let whole = service_json("a", 1);
+    for cut in [1, 20, whole.len() - 1] {
+        world.write("c1/x.json", &whole[..cut]);
+        assert_eq!(world.refresh(), [""; 0], "cut at {cut}");
+        assert!(world.problems()[0].contains("can't be parsed"), "{:?}", world.problems());
+    }
+    world.write("c1/x.json", &whole).write("c1/y.yaml", &format!("{}---\nkind: [\n", service("b", 2)));
+    assert_eq!(world.refresh(), ["c1: apply Service s/b"]);
+    world.expect_problems(&["c1/y.yaml:"]);
+    assert_eq!(world.held("c1"), ["Service s/a", "Service s/b", "Service s/c"]);
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let mut world = World::one();
+    world.write("c1/x.yaml", &service("a", 1));
+    world.refresh();
+    fs::write(world.path("c1/x.yaml"), b"kind: Service\nname: \xff\n").unwrap();
+    assert_eq!(world.refresh(), [""; 0]);
+    world.expect_problems(&["c1/x.yaml:2: is not UTF-8"]);
+}
+
+/// Bounds: nesting, aliases that multiply, what is no object at all.
+#[test]
+fn hostile_documents_are_refused() {
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
+        + &(b'b'..=b'k').map(|c| {
+            let before = char::from(c - 1);
+            format!("{0}: &{0} [{1}]\n", char::from(c), vec![format!("*{before}"); 9].join(","))
+        }).collect::<String>();
+    for (file, text) in [
+        ("x.json", "[".repeat(100_000)),
+        ("x.json", format!("{{\"items\": {}", "[".repeat(100_000))),
+        ("x.json", "5".to_owned()),
+        ("x.json", "{\"kind\": 5}".to_owned()),
+        ("x.json", r#"{"kind": "List", "apiVersion": "v1", "items": 5}"#.to_owned()),
+        ("x.json", r#"{"kind": "List", "apiVersion": "v1", "items": [5, null, "x"]}"#.to_owned()),
+        ("x.yaml", "[".repeat(100_000)),
+        ("x.yaml", "just text".to_owned()),
+        ("x.yaml", "- a\n- b\n".to_owned()),
+        ("x.yaml", bomb),
+    ] {
+        let mut world = World::one();
+        world.write(&format!("c1/{file}"), &text);
+        world.refresh();
+        assert!(!world.problems().is_empty(), "{}", &text[..text.len().min(80)]);
+    }
+}
+
+/// serde-saphyr's own budget ends at 250,000 nodes: a file with 20,000 endpoints has more.
+#[test]
+fn large_yaml_files_are_read() {
+    let endpoint = "- addresses: [10.0.0.1]\n  nodeName: n1\n  conditions: {ready: true, serving: true, terminating: false}\n";
+    let head = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata:\n  namespace: s\n  name: x\n  labels: {kubernetes.io/service-name: a}\nendpoints:\n";
+    let mut world = World::one();
+    world.write("c1/x.yaml", &format!("{head}{}", endpoint.repeat(30_000)));
+    world.refresh();
+    assert_eq!(world.problems(), [""; 0]);
+    let Object::Slice(slice) = &world.held["c1"]["EndpointSlice s/x"] else { panic!() };
+    assert_eq!(slice.endpoints.len(), 30_000);
+}
+
+/// (c) Of two objects with one key the first by path and position counts; when it goes, the other takes its place.
+#[test]
+fn the_first_of_two_counts_until_it_goes() {
+    let mut world = World::one();
+    world.write("c1/b.yaml", &service("a", 2)).write("c1/c.yaml", &service("a", 3));
+    world.write("c1/d.yaml", &format!("{}---\n{}", service("d", 1), service("d", 2)));
+    world.refresh();
+    assert_eq!((world.port("a"), world.port("d")), (2, 1));
+    world.expect_problems(&[
+        "c1/c.yaml:1: Service s/a: is in ",
+        "c1/d.yaml:10: Service s/d: is there twice, first at line 1",
+    ]);
+    world.write("c1/a.yaml", &service("a", 1));
+    assert_eq!(world.refresh(), ["c1: apply Service s/a"]);
+    assert_eq!(world.port("a"), 1);
+    world.write("c1/c.yaml", &service("a", 4));
+    assert_eq!(world.refresh(), [""; 0], "a change of one that does not count");
+    world.remove("c1/a.yaml").remove("c1/b.yaml");
+    world.refresh();
+    assert_eq!(world.port("a"), 4);
+    world.expect_problems(&["c1/d.yaml:10"]);
+    world.write("c1/d.yaml", &service("d", 2)).remove("c1/c.yaml");
+    world.refresh();
+    assert_eq!((world.held("c1"), world.port("d")), (vec!["Service s/d"], 2));
+}
+
+/// A winner that can't be read any more stays, in its last good version; it does not make way for the other one.
+#[test]
+fn a_winner_that_is_broken_stays_the_winner() {
+    let mut world = World::one();
+    world.write("c1/a.yaml", &service("a", 1)).write("c1/b.yaml", &service("a", 2));
+    world.refresh();
+    world.write("c1/a.yaml", &service("a", 0));
+    assert_eq!(world.refresh(), [""; 0]);
+    world.write("c1/a.yaml", "");
+    world.refresh();
+    assert_eq!(world.port("a"), 2, "an empty file gives nothing");
+}
+
+/// (d) A vanished folder keeps everything, and comes back where it was; a file that is removed deletes its objects.
+#[test]
+fn a_vanished_folder_takes_nothing_away() {
+    let mut world = World::one();
+    world.write("c1/a.yaml", &service("a", 1)).write("c1/b.yaml", &service("b", 1));
+    world.refresh();
+    fs::rename(world.path("c1"), world.path("away")).unwrap();
+    assert_eq!(world.refresh(), [""; 0]);
+    world.expect_problems(&["c1: can't be read: No such file or directory"]);
+    fs::rename(world.path("away"), world.path("c1")).unwrap();
+    assert_eq!(world.refresh(), [""; 0]);
+    assert_eq!(world.problems(), [""; 0]);
+    world.remove("c1/a.yaml");
+    assert_eq!(world.refresh(), ["c1: delete Service s/a"]);
+}
+
+#[test]
+fn a_cluster_that_was_never_there_is_waited_for() {
+    let mut world = World::new(&["c1", "c2"]);
+    fs::remove_dir(world.path("c2")).unwrap();
+    assert_eq!(world.refresh(), ["c1: reset to 0", "expect {\"c1\", \"c2\"}"]);
+    world.write("c2/a.yaml", &service("a", 1));
+    assert_eq!(world.refresh(), ["c2: reset to 1"]);
+}
+
+/// (e) An empty file gives no objects.
+#[test]
+fn an_empty_file_deletes_its_objects() {
+    for empty in ["", "\n\n", "# nothing\n", "---\n"] {
+        let mut world = World::one();
+        world.write("c1/a.yaml", &service("a", 1)).write("c1/b.json", &service_json("b", 1));
+        world.refresh();
+        world.write("c1/a.yaml", empty);
+        assert_eq!(world.refresh(), ["c1: delete Service s/a"], "{empty:?}");
+        assert_eq!(world.problems(), [""; 0]);
+    }
+    let mut world = World::one();
+    world.write("c1/b.json", &service_json("b", 1));
+    world.refresh();
+    world.write("c1/b.json", " ");
+    assert_eq!(world.refresh(), ["c1: delete Service s/b"]);
+}
+
+/// KEP-2149: ClusterProperty `cluster.clusterset.k8s.io` is the cluster's id.
+#[test]
+fn the_id_is_the_propertys_else_the_configured_one_else_the_folders() {
+    let mut world = World::one();
+    world.refresh();
+    assert_eq!(world.clusters.status()[0].cluster.as_ref().unwrap().as_str(), "c1");
+    world.write("c1/a.yaml", &service("a", 1)).write("c1/id.yaml", &property("fra1.b"));
+    assert_eq!(world.refresh(), ["fra1.b: reset to 1", "forget c1", "expect {\"fra1.b\"}"]);
+    world.write("c1/id.yaml", "kind: [");
+    assert_eq!(world.refresh(), [""; 0], "a broken file keeps the id");
+    world.write("c1/id.yaml", &property("ber1"));
+    assert_eq!(world.refresh(), ["ber1: reset to 1", "forget fra1.b", "expect {\"ber1\"}"]);
+    world.write("c1/other.yaml", &property("lon1"));
+    assert_eq!(world.refresh(), [""; 0]);
+    world.expect_problems(&["c1/other.yaml: ClusterProperty lon1: the cluster's id is `ber1` already"]);
+    let old = property("old").replace("cluster.clusterset.k8s.io", "id.k8s.io");
+    world.write("c1/a-first.yaml", &old).remove("c1/other.yaml");
+    assert_eq!(world.refresh(), [""; 0], "the former name yields to the one of today");
+    let named = ClusterSource { name: ClusterId::new("named").ok(), path: world.path("c1") };
+    world.remove("c1/a-first.yaml").remove("c1/id.yaml");
+    assert_eq!(load(&[named]).0.len(), 2);
+}
+
+#[test]
+fn of_two_sources_with_one_id_the_first_counts() {
+    let mut world = World::new(&["c1", "c2"]);
+    world.write("c1/a.yaml", &service("a", 1)).write("c2/b.yaml", &service("b", 1));
+    world.write("c2/id.yaml", &property("c1"));
+    assert_eq!(world.refresh(), ["c1: reset to 1", "expect {\"c1\"}"]);
+    world.expect_problems(&["c2: cluster id `c1` is that of "]);
+    world.write("c1/id.yaml", &property("c3"));
+    assert_eq!(world.refresh(), ["c3: reset to 1", "c1: reset to 1", "expect {\"c1\", \"c3\"}"]);
+    assert_eq!((world.held("c3"), world.held("c1")), (vec!["Service s/a"], vec!["Service s/b"]));
+    world.remove("c1/id.yaml");
+    assert_eq!(world.refresh(), ["c1: reset to 1", "forget c3", "expect {\"c1\"}"]);
+    assert_eq!(world.held("c1"), ["Service s/a"]);
+}
+
+#[test]
+fn sources_come_and_go_without_the_others() {
+    let mut world = World::new(&["c1", "c2"]);
+    world.write("c1/a.yaml", &service("a", 1)).write("c2/b.yaml", &service("b", 1));
+    world.refresh();
+    let source = |name: &str| ClusterSource { name: None, path: world.path(name) };
+    world.write("c3/c.yaml", &service("c", 1));
+    let sources = vec![source("c3"), source("c1")];
+    world.clusters.reconfigure(sources);
+    assert_eq!(world.refresh(), ["c3: reset to 1", "forget c2", "expect {\"c1\", \"c3\"}"]);
+}
+
+#[test]
+fn a_single_file_is_a_cluster_too() {
+    let mut world = World::new(&[]);
+    world.write("paris.yaml", &service("a", 1));
+    world.clusters.reconfigure(vec![ClusterSource { name: None, path: world.path("paris.yaml") }]);
+    assert_eq!(world.refresh(), ["paris: reset to 1", "expect {\"paris\"}"]);
+    world.remove("paris.yaml");
+    assert_eq!(world.refresh(), [""; 0]);
+    world.expect_problems(&["paris.yaml: can't be read"]);
+}
+
+/// A mounted ConfigMap: files are links into `..data`, which is a link that is swapped by a rename.
+#[test]
+fn swapped_links_are_changes() {
+    let mut world = World::one();
+    let swap = |world: &World, version: &str, port: u16| {
+        world.write(&format!("c1/..{version}/a.yaml"), &service("a", port));
+        std::os::unix::fs::symlink(format!("..{version}"), world.path("c1/..tmp")).unwrap();
+        fs::rename(world.path("c1/..tmp"), world.path("c1/..data")).unwrap();
+    };
+    swap(&world, "2026_1", 1);
+    std::os::unix::fs::symlink("..data/a.yaml", world.path("c1/a.yaml")).unwrap();
+    std::os::unix::fs::symlink(".", world.path("c1/loop")).unwrap();
+    world.refresh();
+    assert_eq!((world.held("c1"), world.port("a")), (vec!["Service s/a"], 1));
+    swap(&world, "2026_2", 2);
+    assert_eq!(world.refresh(), ["c1: apply Service s/a"]);
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_up_to_a_bound() {
+    let mut world = World::one();
+    let bad = service_json("a", 0);
+    world.write("c1/x.json", &vec![bad; 1500].join("\n"));
+    world.refresh();
+    let problems = world.problems();
+    assert_eq!(problems.len(), 1001);
+    assert!(problems.iter().any(|problem| problem == "c1/x.json: 500 more problems in this file"), "{}", problems[0]);
+}
+
+#[test]
+fn problems_print_like_compilers() {
+    let problem = |file: &str, line, object: Option<&str>| Problem {
+        cluster: String::new(),
+        file: Path::new(file).to_owned(),
+        line,
+        object: object.map(str::to_owned),
+        message: "m".to_owned(),
+    };
+    assert_eq!(problem("f", Some(3), Some("Service a/b")).to_string(), "f:3: Service a/b: m");
+    assert_eq!(problem("f", None, None).to_string(), "f: m");
+    assert_eq!(problem("", None, None).to_string(), "m");
+}

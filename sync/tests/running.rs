@@ -1,0 +1,198 @@
+//! From a write to a file to the snapshot that shows it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portolan_sync::vip::PoolRanges;
+use portolan_sync::{ClusterSource, Config, PoolConfig, Running, start};
+use portolan_zones::{ClusterId, Name, ServiceName, Snapshot, ZoneConfig, Zones};
+
+/// What an operator may expect; a loaded machine gets a multiple before a test fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Slower than this and changes were found by polling, not by the kernel's word.
+const BEFORE_POLL: Duration = Duration::from_secs(4);
+
+fn config(root: &Path, clusters: &[&str]) -> Config {
+    let source = |name: &&str| ClusterSource { name: None, path: root.join(name) };
+    Config {
+        clusters: clusters.iter().map(source).collect(),
+        home: None,
+        pool: PoolConfig {
+            ranges: PoolRanges::default(),
+            quarantine: Duration::from_secs(3600),
+            state_file: Some(root.join("state/vips.json")),
+        },
+        zones: Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap(),
+    }
+}
+
+/// A Service, its export, and an EndpointSlice with this many endpoints.
+fn exported(name: &str, endpoints: usize) -> String {
+    let addresses: String =
+        (1..=endpoints).map(|i| format!("- addresses: [10.0.0.{i}]\n")).collect();
+    let metadata = format!("metadata: {{namespace: s, name: {name}");
+    format!(
+        "apiVersion: v1\nkind: Service\n{metadata}}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
+         apiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceExport\n{metadata}}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         {metadata}, labels: {{kubernetes.io/service-name: {name}}}}}\nendpoints:\n{addresses}"
+    )
+}
+
+fn endpoints(snapshot: &Snapshot, name: &str) -> Option<usize> {
+    let service = ServiceName::new("s", name).unwrap();
+    snapshot.services.get(service.wire()).map(|service| service.endpoints())
+}
+
+/// Polls until the snapshot is as it should be; returns how long that took.
+fn until(running: &Running, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Duration {
+    let begun = Instant::now();
+    let snapshots = running.snapshots();
+    while !holds(&snapshots.load()) {
+        assert!(begun.elapsed() < DEADLINE, "{what}: {:?}; {:#?}", snapshots.load(), running.status());
+        std::thread::yield_now();
+    }
+    begun.elapsed()
+}
+
+fn world(clusters: &[&str]) -> (tempfile::TempDir, Config) {
+    let root = tempfile::tempdir().unwrap();
+    clusters.iter().for_each(|name| fs::create_dir(root.path().join(name)).unwrap());
+    let config = config(root.path(), clusters);
+    (root, config)
+}
+
+#[test]
+fn a_change_of_a_file_shows_at_once() {
+    let (root, config) = world(&["c1", "c2"]);
+    let file = root.path().join("c1/a.yaml");
+    fs::write(&file, exported("a", 1)).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| snapshot.complete && endpoints(snapshot, "a") == Some(1));
+    let mut times = Vec::new();
+    for count in 2..12 {
+        fs::write(&file, exported("a", count)).unwrap();
+        times.push(until(&running, "written", |snapshot| endpoints(snapshot, "a") == Some(count)));
+    }
+    times.sort();
+    assert!(times[5] < Duration::from_millis(100), "from write to snapshot: {times:?}");
+    // As editors do it, in a folder made just now.
+    fs::create_dir(root.path().join("c2/new")).unwrap();
+    fs::write(root.path().join("c2/new/b.yaml.tmp"), exported("b", 3)).unwrap();
+    fs::rename(root.path().join("c2/new/b.yaml.tmp"), root.path().join("c2/new/b.yaml")).unwrap();
+    let time = until(&running, "renamed", |snapshot| endpoints(snapshot, "b") == Some(3));
+    assert!(time < BEFORE_POLL, "{time:?}");
+    fs::remove_file(&file).unwrap();
+    let time = until(&running, "removed", |snapshot| endpoints(snapshot, "a").is_none());
+    assert!(time < BEFORE_POLL, "{time:?}");
+    running.stop();
+}
+
+/// A mounted ConfigMap changes by a rename of the link `..data`.
+#[test]
+fn a_swapped_config_map_shows_at_once() {
+    let (root, config) = world(&["c1"]);
+    let folder = root.path().join("c1");
+    let swap = |version: &str, count| {
+        fs::create_dir(folder.join(version)).unwrap();
+        fs::write(folder.join(version).join("a.yaml"), exported("a", count)).unwrap();
+        std::os::unix::fs::symlink(version, folder.join("..tmp")).unwrap();
+        fs::rename(folder.join("..tmp"), folder.join("..data")).unwrap();
+    };
+    swap("..2026_1", 1);
+    std::os::unix::fs::symlink("..data/a.yaml", folder.join("a.yaml")).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| endpoints(snapshot, "a") == Some(1));
+    swap("..2026_2", 2);
+    let time = until(&running, "swapped", |snapshot| endpoints(snapshot, "a") == Some(2));
+    assert!(time < BEFORE_POLL, "{time:?}");
+}
+
+/// What a folder gave stays while it is gone, and a folder made anew is watched anew.
+#[test]
+fn a_folder_may_vanish_and_come_back() {
+    let (root, config) = world(&["c1", "c2"]);
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| snapshot.complete && endpoints(snapshot, "a") == Some(1));
+    fs::remove_dir_all(root.path().join("c1")).unwrap();
+    let begun = Instant::now();
+    while running.status().sources[0].problems.is_empty() {
+        assert!(begun.elapsed() < DEADLINE, "a vanished folder is told");
+        std::thread::yield_now();
+    }
+    assert!(running.status().sources[0].problems[0].to_string().contains("can't be read"));
+    fs::create_dir(root.path().join("c1")).unwrap();
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 2)).unwrap();
+    until(&running, "came back", |snapshot| endpoints(snapshot, "a") == Some(2));
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 3)).unwrap();
+    until(&running, "changed after", |snapshot| endpoints(snapshot, "a") == Some(3));
+}
+
+/// A missing name may be denied only when all clusters are known.
+#[test]
+fn a_cluster_that_is_missing_at_the_start_is_waited_for() {
+    let (root, config) = world(&["c1", "c2"]);
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
+    fs::remove_dir(root.path().join("c2")).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| endpoints(snapshot, "a") == Some(1));
+    assert!(!running.snapshots().load().complete);
+    fs::create_dir(root.path().join("c2")).unwrap();
+    until(&running, "there now", |snapshot| snapshot.complete);
+}
+
+#[test]
+fn other_settings_lose_nothing() {
+    let (root, config) = world(&["c1", "c2", "c3"]);
+    for name in ["c1", "c2", "c3"] {
+        fs::write(root.path().join(name).join("x.yaml"), exported(name, 1)).unwrap();
+    }
+    let mut changed = config.clone();
+    changed.clusters.remove(1);
+    changed.home = ClusterId::new("c3").ok();
+    changed.zones = Zones::new(vec![ZoneConfig::new(Name::parse("global.example").unwrap())]).unwrap();
+    let mut running = start(config).unwrap();
+    until(&running, "start", |snapshot| snapshot.complete);
+    let vip = |snapshot: &Snapshot, name: &str| {
+        snapshot.services.get(ServiceName::new("s", name).unwrap().wire()).map(|service| service.ips.clone())
+    };
+    let before: Arc<Snapshot> = running.snapshots().load_full();
+    running.reconfigure(changed.clone()).unwrap();
+    until(&running, "reconfigured", |snapshot| snapshot.zones == changed.zones && vip(snapshot, "c2").is_none());
+    let after = running.snapshots().load_full();
+    assert_eq!((vip(&after, "c1"), vip(&after, "c3")), (vip(&before, "c1"), vip(&before, "c3")));
+    let mut refused = changed.clone();
+    refused.pool.ranges.ipv4 = "243.0.0.0/16".parse().ok();
+    assert!(running.reconfigure(refused).unwrap_err().to_string().contains("Submariner"));
+    fs::write(root.path().join("c3/x.yaml"), exported("c3", 2)).unwrap();
+    until(&running, "still watched", |snapshot| endpoints(snapshot, "c3") == Some(2));
+}
+
+/// A restart changes no address, even of a service whose first choice another one has by now.
+#[test]
+fn a_restart_changes_no_virtual_ip() {
+    let (root, mut config) = world(&["c1"]);
+    config.pool.ranges = PoolRanges { ipv4: "198.18.0.0/28".parse().ok(), ipv6: None };
+    let names: Vec<_> = (0..8).map(|i| format!("svc-{i}")).collect();
+    let vips = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.services.iter().map(|service| (service.name.to_string(), service.ips.clone())).collect()
+    };
+    let file = root.path().join("c1/x.yaml");
+    let mut before = Vec::new();
+    for round in [&names[..5], &names[..]] {
+        let text: Vec<_> = round.iter().map(|name| exported(name, 1)).collect();
+        fs::write(&file, text.join("---\n")).unwrap();
+        let running = start(config.clone()).unwrap();
+        until(&running, "start", |snapshot| {
+            snapshot.services.len() == round.len() && snapshot.services.iter().all(|s| s.ips.len() == 1)
+        });
+        let now = vips(&running.snapshots().load());
+        running.stop();
+        assert!(before.iter().all(|vip| now.contains(vip)), "{before:?} {now:?}");
+        before = now;
+    }
+    assert_eq!(before.len(), 8);
+}

@@ -1,0 +1,76 @@
+//! `zones/samples`: from the manifests of every scenario to its zone file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_sync::vip::PoolRanges;
+use portolan_sync::{ClusterSource, Config, PoolConfig, load_once};
+use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones, zonefile};
+use serde::Deserialize;
+
+/// What the samples' configurations say.
+#[derive(Deserialize)]
+struct Sample {
+    clusters: Vec<SampleCluster>,
+    home: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SampleCluster {
+    name: Option<String>,
+    manifests: PathBuf,
+}
+
+fn config(folder: &Path) -> Config {
+    let text = fs::read_to_string(folder.join("portolan.yaml")).unwrap();
+    let sample: Sample = serde_saphyr::from_str(&text).unwrap();
+    let source = |cluster: SampleCluster| ClusterSource {
+        name: cluster.name.map(|name| ClusterId::new(&name).unwrap()),
+        path: folder.join(cluster.manifests),
+    };
+    let mut zone = ZoneConfig::new(Name::parse("clusterset.local").unwrap());
+    zone.name_server_addresses.push([127, 0, 0, 1].into());
+    Config {
+        clusters: sample.clusters.into_iter().map(source).collect(),
+        home: sample.home.map(|home| ClusterId::new(&home).unwrap()),
+        pool: PoolConfig {
+            ranges: PoolRanges::default(),
+            quarantine: Duration::from_secs(3600),
+            state_file: None,
+        },
+        zones: Zones::new(vec![zone]).unwrap(),
+    }
+}
+
+/// The expected zone file, `VIP4(namespace/name)` and `VIP6(…)` replaced by what the pool gave.
+fn expected(folder: &Path, snapshot: &Snapshot) -> String {
+    let mut text = fs::read_to_string(folder.join("clusterset.local.zone")).unwrap();
+    for service in snapshot.services.iter() {
+        for ip in &service.ips {
+            let family = if ip.is_ipv4() { 4 } else { 6 };
+            text = text.replace(&format!("VIP{family}({})", service.name), &ip.to_string());
+        }
+    }
+    text
+}
+
+#[test]
+fn every_sample_compiles_to_its_zone_file() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/samples");
+    let mut seen = 0;
+    for entry in fs::read_dir(samples).unwrap() {
+        let folder = entry.unwrap().path();
+        let config = config(&folder);
+        let (snapshot, problems) = load_once(&config, 1).unwrap();
+        assert_eq!(problems, [], "{}", folder.display());
+        assert!(snapshot.complete);
+        let zones: &Arc<Zones> = &snapshot.zones;
+        let mut text = String::new();
+        zonefile::write_zone(&mut text, &snapshot, zones.primary().unwrap()).unwrap();
+        assert_eq!(text, expected(&folder, &snapshot), "{}", folder.display());
+        seen += 1;
+    }
+    assert!(seen >= 9);
+}

@@ -7,8 +7,11 @@
     reason = "a failed step fails the test"
 )]
 
+mod architecture;
 mod cli;
 mod clients;
 mod golden;
 mod kube_dns;
+mod limits;
+mod operations;
 mod tables;

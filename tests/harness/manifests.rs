@@ -13,14 +13,12 @@ pub fn list(objects: impl IntoIterator<Item = Value>) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-/// An exported ClusterSetIP service `shop/<name>` with one port, `http`, and the virtual IP of an import.
-pub fn cluster_set_ip(name: &str, address: &str) -> Vec<Value> {
+/// An exported ClusterSetIP service `shop/<name>` with one port, `http`; its virtual IP is for the pool to choose.
+pub fn cluster_set_ip(name: &str) -> Vec<Value> {
     let ports = json!([{ "name": "http", "protocol": "TCP", "port": 80 }]);
-    let mut import = object("multicluster.x-k8s.io/v1beta1", "ServiceImport", name);
-    import["spec"] = json!({ "type": "ClusterSetIP", "ips": [address], "ports": ports });
     let mut service = object("v1", "Service", name);
     service["spec"] = json!({ "type": "ClusterIP", "clusterIP": "10.96.0.9", "ports": ports });
-    vec![service, export(name), import]
+    vec![service, export(name)]
 }
 
 /// An exported headless service `shop/<name>` with these ready endpoints and one port, `http`.

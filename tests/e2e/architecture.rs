@@ -1,0 +1,126 @@
+//! Rooms and who may enter them: the crates' borders, held by what Cargo itself says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use portolan_tests::harness::repository;
+use serde_json::Value;
+
+/// Crates of ours that a crate may use, by what its users may therefore rely on. `portolan-tests` may use all.
+const MAY_USE: [(&str, &[&str]); 5] = [
+    ("portolan-zones", &[]),
+    ("portolan-sync", &["portolan-zones"]),
+    ("portolan-dns", &["portolan-zones"]),
+    ("portolan-ebpf", &["portolan-zones"]),
+    ("portolan", &["portolan-zones", "portolan-sync", "portolan-dns"]),
+];
+/// Crates of others that belong to one room.
+const BELONGS_TO: [(&str, &str); 9] = [
+    ("kube", "portolan-sync"),
+    ("k8s-openapi", "portolan-sync"),
+    ("hickory-server", "portolan-dns"),
+    ("governor", "portolan-dns"),
+    ("maxminddb", "portolan-dns"),
+    ("tokio-rustls", "portolan-dns"),
+    ("aya", "portolan-ebpf"),
+    ("clap", "portolan"),
+    ("anyhow", "portolan"),
+];
+/// What the pure crate must do without: no runtime, no cluster, no files, no sockets, no randomness of its own.
+const IMPURE: [&str; 9] =
+    ["tokio", "kube", "notify", "socket2", "hickory-server", "tracing", "serde", "getrandom", "jiff"];
+const TOP_LEVEL: [&str; 15] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "dns",
+    "sync",
+    "ebpf",
+    "deploy",
+    "zones",
+    "tests",
+    "README.md",
+    "LICENSE",
+    "Makefile",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "target",
+    "fuzz-target",
+];
+
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Direct dependencies of each member, those of tests and benchmarks only where `dev`.
+fn dependencies(dev: bool) -> BTreeMap<String, BTreeSet<String>> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let of = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        dependencies.filter(|d| dev || d["kind"] != "dev").map(|d| text(&d["name"])).collect()
+    };
+    packages.map(|package| (text(&package["name"]), of(package))).collect()
+}
+
+/// Data flows one way: `sync` and `dns` meet in a snapshot of `zones` only, and the binary puts them together.
+#[test]
+fn crates_use_each_other_one_way() {
+    for (package, dependencies) in dependencies(true) {
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == package) else {
+            assert!(
+                ["portolan-tests", "portolan-agent"].contains(&&*package),
+                "{package}: which room is it?"
+            );
+            continue;
+        };
+        let ours = dependencies.iter().filter(|name| name.starts_with("portolan"));
+        for other in ours {
+            assert!(allowed.contains(&other.as_str()), "{package} must not use {other}");
+        }
+    }
+}
+
+/// One crate per job, in one room.
+#[test]
+fn crates_of_others_stay_in_their_rooms() {
+    for (package, dependencies) in dependencies(false) {
+        for (other, room) in BELONGS_TO {
+            let at_home = package == room || room == "portolan-ebpf" && package == "portolan-agent";
+            assert!(!dependencies.contains(other) || at_home, "{package} must not use {other}: {room} does");
+        }
+    }
+    let zones = &dependencies(false)["portolan-zones"];
+    for impure in IMPURE {
+        assert!(!zones.contains(impure), "portolan-zones is pure: no {impure}");
+    }
+}
+
+/// The top level shows the rooms, and nothing else.
+#[test]
+fn the_top_level_is_the_plan() {
+    for entry in std::fs::read_dir(repository()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with('.') || TOP_LEVEL.contains(&name.as_str()), "{name} is not in the plan");
+    }
+}
+
+/// One set of lints for all: a member that doesn't take them over escapes `unsafe_code = "deny"` and the rest.
+#[test]
+fn every_member_takes_the_workspace_lints() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() >= 5);
+    for package in packages {
+        let manifest = package["manifest_path"].as_str().unwrap();
+        let text = std::fs::read_to_string(manifest).unwrap();
+        assert!(text.contains("\n[lints]\nworkspace = true"), "{manifest}");
+    }
+}

@@ -26,7 +26,8 @@ const BELONGS_TO: [(&str, &str); 9] = [
     ("clap", "portolan"),
     ("anyhow", "portolan"),
 ];
-/// What the pure crate must do without: no runtime, no cluster, no files, no sockets, no randomness of its own.
+/// What the pure crate must do without: no runtime, no cluster, no files, no sockets, no randomness of its
+/// own.
 const IMPURE: [&str; 9] =
     ["tokio", "kube", "notify", "socket2", "hickory-server", "tracing", "serde", "getrandom", "jiff"];
 const TOP_LEVEL: [&str; 15] = [

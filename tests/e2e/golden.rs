@@ -1,5 +1,5 @@
-//! Each `zones/samples/<scenario>`: objects in, the expected zone out; by our own command, by a zone checker, and by
-//! a zone transfer. `PORTOLAN_ACCEPT=1` takes what is compiled for what is expected.
+//! Each `zones/samples/<scenario>`: objects in, the expected zone out; by our own command, by a zone checker,
+//! and by a zone transfer. `PORTOLAN_ACCEPT=1` takes what is compiled for what is expected.
 
 use std::path::PathBuf;
 
@@ -51,8 +51,8 @@ fn checked(golden: &std::path::Path) -> Vec<String> {
     records
 }
 
-/// RFC 5936: a transfer holds every record of the zone once, and the SOA first and last. Both forms of the zone are
-/// good for an independent reader (BIND's).
+/// RFC 5936: a transfer holds every record of the zone once, and the SOA first and last. Both forms of the
+/// zone are good for an independent reader (BIND's).
 #[test]
 fn transfers_carry_the_same_zones() {
     for (scenario, golden) in scenarios() {
@@ -63,7 +63,8 @@ fn transfers_carry_the_same_zones() {
     }
 }
 
-/// RFC 5936 §5: who may copy a zone is the operator's choice; nobody, without a word. And a subzone is no zone.
+/// RFC 5936 §5: who may copy a zone is the operator's choice; nobody, without a word. And a subzone is no
+/// zone.
 #[test]
 fn transfers_are_for_the_allowed() {
     let closed = Setup::sample("conformance").start();
@@ -73,8 +74,8 @@ fn transfers_are_for_the_allowed() {
     assert!(open.dig("svc.clusterset.local AXFR").text.contains("Transfer failed"));
 }
 
-/// RFC 1995 §2 and §4: with the current serial there is nothing new, one SOA; with an older one the whole zone may
-/// come; over UDP, one SOA says that it must be fetched by TCP.
+/// RFC 1995 §2 and §4: with the current serial there is nothing new, one SOA; with an older one the whole zone
+/// may come; over UDP, one SOA says that it must be fetched by TCP.
 #[test]
 fn incremental_transfers_carry_whole_zones() {
     let server = Setup::sample("conformance").with("access: {transfer: {allow: [127.0.0.1]}}").start();

@@ -1,4 +1,5 @@
-//! kube-dns's stub domains: its dnsmasq, with the flags that it is started with, forwards `clusterset.local` to us.
+//! kube-dns's stub domains: its dnsmasq, with the flags that it is started with, forwards `clusterset.local`
+//! to us.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Stdio};

@@ -13,7 +13,8 @@ pub fn list(objects: impl IntoIterator<Item = Value>) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-/// An exported ClusterSetIP service `shop/<name>` with one port, `http`; its virtual IP is for the pool to choose.
+/// An exported ClusterSetIP service `shop/<name>` with one port, `http`; its virtual IP is for the pool to
+/// choose.
 pub fn cluster_set_ip(name: &str) -> Vec<Value> {
     let ports = json!([{ "name": "http", "protocol": "TCP", "port": 80 }]);
     let mut service = object("v1", "Service", name);

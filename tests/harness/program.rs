@@ -29,8 +29,8 @@ impl Package {
     }
 }
 
-/// A command for `name`, which the package installs. Panics when it is missing: a test that is skipped silently
-/// protects nothing.
+/// A command for `name`, which the package installs. Panics when it is missing: a test that is skipped
+/// silently protects nothing.
 pub fn program(name: &str, package: Package) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));

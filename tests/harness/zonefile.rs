@@ -1,7 +1,7 @@
 //! Zone-file lines as clients print them: absolute names.
 
-/// Makes the names of a line absolute. `@` is the origin, a line that begins with a blank has `owner` for its owner,
-/// names that end with a dot stay.
+/// Makes the names of a line absolute. `@` is the origin, a line that begins with a blank has `owner` for its
+/// owner, names that end with a dot stay.
 pub fn absolute(line: &str, owner: &str, origin: &str) -> String {
     let full = |name: &str| match name {
         "@" => format!("{origin}."),

@@ -45,7 +45,8 @@ fn every_transport_answers_alike() {
     }
 }
 
-/// RFC 8467 §4.1: replies to padded queries on encrypted transports are padded to 468 octets. RFC 7830 §6: not over UDP.
+/// RFC 8467 §4.1: replies to padded queries on encrypted transports are padded to 468 octets. RFC 7830 §6: not
+/// over UDP.
 #[test]
 fn padding() {
     let server = encrypted();
@@ -72,7 +73,8 @@ fn tls_tells_its_idle_timeout() {
     assert_eq!(reply.text.matches("status: NOERROR").count(), 2, "{}", reply.text);
 }
 
-/// A renewed certificate is taken up without a restart or a signal; a broken one is not, and the good one stays.
+/// A renewed certificate is taken up without a restart or a signal; a broken one is not, and the good one
+/// stays.
 #[test]
 fn certificates_are_renewed() {
     let server = encrypted();

@@ -26,8 +26,8 @@ fn nslookup_finds_addresses_of_both_families() {
     assert!(text.contains("NXDOMAIN"), "{text}");
 }
 
-/// The suite asks `nslookup -type=SRV` at the bare name: one record with port and target of a ClusterSetIP service; for a
-/// headless one, targets that begin with hostname or dashed address.
+/// The suite asks `nslookup -type=SRV` at the bare name: one record with port and target of a ClusterSetIP
+/// service; for a headless one, targets that begin with hostname or dashed address.
 #[test]
 fn nslookup_finds_services_by_their_bare_name() {
     let server = Setup::sample("conformance").start();
@@ -44,7 +44,8 @@ fn nslookup_finds_services_by_their_bare_name() {
 
 const SVC1: &str = "svc1.testns.svc.clusterset.local A";
 
-/// RFC 6891 §6.1.3: a version that is not understood is answered BADVERS, with ours; without EDNS, no OPT (§6.1.1).
+/// RFC 6891 §6.1.3: a version that is not understood is answered BADVERS, with ours; without EDNS, no OPT
+/// (§6.1.1).
 #[test]
 fn edns_versions_and_flags() {
     let server = Setup::sample("conformance").start();
@@ -76,7 +77,8 @@ fn nsid() {
     assert!(!silent.dig(&format!("+nsid {SVC1}")).option("NSID"));
 }
 
-/// RFC 7873 §5.2: a client cookie gets a server cookie, which is good next time. dig checks that its own comes back.
+/// RFC 7873 §5.2: a client cookie gets a server cookie, which is good next time. dig checks that its own comes
+/// back.
 #[test]
 fn cookies() {
     let server = Setup::sample("conformance").start();
@@ -94,8 +96,8 @@ fn cookies() {
     assert!(!off.dig(&format!("+cookie {SVC1}")).option("COOKIE"));
 }
 
-/// RFC 7871 §7.2.1: the option comes back; scope 0, for the answer is the same for everybody. §6: a family that doesn't
-/// exist is FORMERR. Not understood, it is ignored as unknown.
+/// RFC 7871 §7.2.1: the option comes back; scope 0, for the answer is the same for everybody. §6: a family
+/// that doesn't exist is FORMERR. Not understood, it is ignored as unknown.
 #[test]
 fn client_subnet() {
     let server = Setup::sample("conformance").start();
@@ -112,8 +114,8 @@ fn client_subnet() {
     assert!(reply.status == "NOERROR" && !reply.option("CLIENT-SUBNET"), "{}", reply.text);
 }
 
-/// RFC 7828 §3.3.2: TCP clients that ask are told the idle timeout; over UDP the option is ignored (§3.2.1). RFC 7766
-/// §6.2.1: a connection is used for more than one query.
+/// RFC 7828 §3.3.2: TCP clients that ask are told the idle timeout; over UDP the option is ignored (§3.2.1).
+/// RFC 7766 §6.2.1: a connection is used for more than one query.
 #[test]
 fn tcp_connections_are_kept() {
     let server = Setup::sample("conformance").with("tcp: {idle-timeout: 5s}").start();
@@ -129,8 +131,8 @@ fn tcp_connections_are_kept() {
     assert_eq!(text.matches("status: NOERROR").count(), 2, "{text}");
 }
 
-/// RFC 2181 §5.1 leaves the order of records free: which one is first changes from query to query, for clients that only
-/// try the first.
+/// RFC 2181 §5.1 leaves the order of records free: which one is first changes from query to query, for clients
+/// that only try the first.
 #[test]
 fn answers_are_rotated() {
     let server = Setup::sample("conformance").start();

@@ -35,8 +35,8 @@ fn limited(server: &Server, action: &str) -> usize {
         as usize
 }
 
-/// Over the rate, replies are dropped, and every second one is sent truncated so that a real client comes by TCP. What
-/// proves its address, by TCP or by a cookie (RFC 7873 §5.2.5), is not limited.
+/// Over the rate, replies are dropped, and every second one is sent truncated so that a real client comes by
+/// TCP. What proves its address, by TCP or by a cookie (RFC 7873 §5.2.5), is not limited.
 #[test]
 fn floods_are_limited_and_real_clients_are_not() {
     let server = Setup::sample("conformance")

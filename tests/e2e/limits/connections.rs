@@ -24,8 +24,8 @@ fn svc1() -> Vec<u8> {
     query("svc1.testns.svc.clusterset.local", 1)
 }
 
-/// RFC 9210 §4.1 and RFC 7766 §6.2.2: one client has its share of the connections. Over it, its own connection that has
-/// been idle longest makes room.
+/// RFC 9210 §4.1 and RFC 7766 §6.2.2: one client has its share of the connections. Over it, its own connection
+/// that has been idle longest makes room.
 #[test]
 fn a_client_has_its_share_of_connections() {
     let server = Setup::sample("conformance").with("tcp: {max-connections-per-client: 3}").start();

@@ -43,8 +43,8 @@ fn is_alive(server: &Server) {
     assert!(reply.ends_with(&[10, 0, 0, 1]));
 }
 
-/// RFC 1035 §4.1.1, RFC 6891 §6.1.1, RFC 9619 (one question): the id comes back, QR is set, and what can't be understood
-/// is FORMERR; opcodes that aren't implemented are NOTIMP.
+/// RFC 1035 §4.1.1, RFC 6891 §6.1.1, RFC 9619 (one question): the id comes back, QR is set, and what can't be
+/// understood is FORMERR; opcodes that aren't implemented are NOTIMP.
 #[test]
 fn malformed_messages_are_refused() {
     let server = Setup::sample("conformance").start();
@@ -117,8 +117,8 @@ fn some_messages_are_not_answered() {
     assert_eq!(server.metric("coredns_panics_total", &[]), Some(0.0));
 }
 
-/// RFC 1996 §3 and RFC 2136 §3.1: zones come from Kubernetes alone. NOTIFY and UPDATE of a zone of ours are refused, of any
-/// other name NOTAUTH; an UPDATE must name its zone by SOA.
+/// RFC 1996 §3 and RFC 2136 §3.1: zones come from Kubernetes alone. NOTIFY and UPDATE of a zone of ours are
+/// refused, of any other name NOTAUTH; an UPDATE must name its zone by SOA.
 #[test]
 fn zones_are_changed_by_kubernetes_alone() {
     let server = Setup::sample("conformance").start();

@@ -16,8 +16,8 @@ fn with_pods(pods: u32, yaml: &str) -> Server {
     server
 }
 
-/// RFC 2181 §9 and RFC 6891 §6.2.5: a UDP reply is no larger than the smaller of both sides' limits; what doesn't fit is
-/// left out by whole records, with TC. By TCP everything comes.
+/// RFC 2181 §9 and RFC 6891 §6.2.5: a UDP reply is no larger than the smaller of both sides' limits; what
+/// doesn't fit is left out by whole records, with TC. By TCP everything comes.
 #[test]
 fn large_answers_are_truncated_over_udp() {
     let server = with_pods(200, "");
@@ -49,8 +49,9 @@ fn glue_gives_way_without_truncation() {
     assert_eq!(server.dig(&format!("+tcp {BIG} SRV")).additional.len(), 12);
 }
 
-/// KEP-1645, DNS specification 2.4: "a subset of ready endpoints", "justified by performance and response size". 65,535
-/// endpoints of one service are served: a stable subset that fits one message, and every endpoint by its own name.
+/// KEP-1645, DNS specification 2.4: "a subset of ready endpoints", "justified by performance and response
+/// size". 65,535 endpoints of one service are served: a stable subset that fits one message, and every
+/// endpoint by its own name.
 #[test]
 fn a_service_of_65535_endpoints() {
     let server = with_pods(65_535, "");

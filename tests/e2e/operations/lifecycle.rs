@@ -6,8 +6,8 @@ use portolan_tests::harness::{DNS, Server, Setup, eventually, until};
 
 const SVC1: &str = "svc1.testns.svc.clusterset.local A";
 
-/// Kubernetes takes a pod out of its Services some time after it told it to end: until then queries come, and are
-/// answered, while `/ready` says not to send more. The exit status is 0.
+/// Kubernetes takes a pod out of its Services some time after it told it to end: until then queries come, and
+/// are answered, while `/ready` says not to send more. The exit status is 0.
 #[test]
 fn sigterm_drains_and_ends_well() {
     let mut server = Setup::sample("conformance").with("shutdown: {lameduck: 3s}").start();

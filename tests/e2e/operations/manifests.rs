@@ -117,7 +117,10 @@ endpoints: [{addresses: [10.1.0.256]}]
 fn other_objects_are_ignored() {
     let server = started();
     server.write("clusters/a/README.md", "not: [yaml");
-    server.write("clusters/a/other.yaml", "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x, namespace: shop}, spec: {replicas: much}}");
+    server.write(
+        "clusters/a/other.yaml",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: much}}",
+    );
     server.write("clusters/a/db.json", pods([4]));
     answers(&server, DB, &["10.1.0.4"]);
     let problems = &server.status()["sources"][0]["problems"];

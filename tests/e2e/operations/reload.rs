@@ -39,8 +39,8 @@ fn sighup_reloads() {
     assert_eq!(server.dig(SVC1).data(), ["10.0.0.1"]);
 }
 
-/// A wrong file changes nothing: the running configuration stays, and metric, status and log say what is wrong, with
-/// its line. A good one ends that.
+/// A wrong file changes nothing: the running configuration stays, and metric, status and log say what is
+/// wrong, with its line. A good one ends that.
 #[test]
 fn a_wrong_file_is_refused() {
     let mut server = Setup::sample("conformance").with("identity: {nsid: before}").start();

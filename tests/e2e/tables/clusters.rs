@@ -136,8 +136,8 @@ fn conflicts() {
     assert!(server.status()["counts"]["conflicts"].as_u64().unwrap() >= 10, "{}", server.status());
 }
 
-/// A name that isn't known yet must not be denied while a cluster is unread: SERVFAIL and EDE 14 (RFC 8914 §4.15), as
-/// CoreDNS does before its first sync. What is known is answered.
+/// A name that isn't known yet must not be denied while a cluster is unread: SERVFAIL and EDE 14 (RFC 8914
+/// §4.15), as CoreDNS does before its first sync. What is known is answered.
 #[test]
 fn before_every_cluster_is_read() {
     let server = Setup::sample("conformance")

@@ -2,8 +2,8 @@
 
 use portolan_tests::harness::{Setup, check};
 
-/// KEP-1645, DNS specification 2.3: "`<service>.<ns>.svc.<zone>` … the ClusterSetIP"; dual stack: both. A family that
-/// the service lacks is NODATA, never NXDOMAIN (RFC 2308 §2.2): musl would give up the other one.
+/// KEP-1645, DNS specification 2.3: "`<service>.<ns>.svc.<zone>` … the ClusterSetIP"; dual stack: both. A
+/// family that the service lacks is NODATA, never NXDOMAIN (RFC 2308 §2.2): musl would give up the other one.
 #[test]
 fn clusterset_ips() {
     check(
@@ -35,8 +35,8 @@ NODATA
     );
 }
 
-/// KEP-1645, DNS specification 2.3: "`_<port>._<protocol>.<service>.<ns>.svc.<zone>`". The bare name has all ports, as
-/// the conformance suite asks. Addresses of the target are additional (RFC 2782).
+/// KEP-1645, DNS specification 2.3: "`_<port>._<protocol>.<service>.<ns>.svc.<zone>`". The bare name has all
+/// ports, as the conformance suite asks. Addresses of the target are additional (RFC 2782).
 #[test]
 fn service_ports() {
     check(
@@ -75,8 +75,8 @@ NXDOMAIN
     );
 }
 
-/// KEP-1645, DNS specification 2.4: all ready endpoints, a name for each, one SRV record for each endpoint and port.
-/// An endpoint without hostname is called by its address with dashes, as in cluster DNS.
+/// KEP-1645, DNS specification 2.4: all ready endpoints, a name for each, one SRV record for each endpoint and
+/// port. An endpoint without hostname is called by its address with dashes, as in cluster DNS.
 #[test]
 fn headless_services() {
     check(
@@ -123,8 +123,9 @@ NODATA
     );
 }
 
-/// KEP-1645, DNS specification 2.3.4 and 2.4.4: no record at `<clusterid>.<svc>`. Where names are below it, it is an
-/// empty non-terminal: NODATA (RFC 8020), where CoreDNS says NXDOMAIN and so hides them from careful resolvers.
+/// KEP-1645, DNS specification 2.3.4 and 2.4.4: no record at `<clusterid>.<svc>`. Where names are below it, it
+/// is an empty non-terminal: NODATA (RFC 8020), where CoreDNS says NXDOMAIN and so hides them from careful
+/// resolvers.
 #[test]
 fn names_that_must_not_resolve() {
     check(
@@ -220,8 +221,8 @@ NXDOMAIN
     );
 }
 
-/// RFC 8482 §4.2: a question for all types is answered with one synthesized record, for it is asked by attackers
-/// mostly; NODATA and NXDOMAIN stay what they are.
+/// RFC 8482 §4.2: a question for all types is answered with one synthesized record, for it is asked by
+/// attackers mostly; NODATA and NXDOMAIN stay what they are.
 #[test]
 fn any_is_answered_in_brief() {
     check(

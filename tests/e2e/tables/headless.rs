@@ -2,8 +2,8 @@
 
 use portolan_tests::harness::{Setup, check};
 
-/// KEP-1645, DNS specification 2.4: `<hostname>.<clusterid>` of ready endpoints of every cluster. `ready` unset is
-/// ready; serving while terminating is not (EndpointSlice API).
+/// KEP-1645, DNS specification 2.4: `<hostname>.<clusterid>` of ready endpoints of every cluster. `ready`
+/// unset is ready; serving while terminating is not (EndpointSlice API).
 #[test]
 fn statefulsets_of_two_clusters() {
     check(
@@ -106,7 +106,8 @@ NODATA
     );
 }
 
-/// KEP-1645, "Not allowing cluster-specific targeting": `clusterid` may be two labels; KEP-2149: an RFC 1123 subdomain.
+/// KEP-1645, "Not allowing cluster-specific targeting": `clusterid` may be two labels; KEP-2149: an RFC 1123
+/// subdomain.
 #[test]
 fn cluster_ids_with_dots() {
     check(
@@ -137,7 +138,8 @@ NXDOMAIN
     );
 }
 
-/// KEP-1645, DNS specification 2.4: no ready endpoint, "the answer should be NXDOMAIN". A virtual IP stays (2.3).
+/// KEP-1645, DNS specification 2.4: no ready endpoint, "the answer should be NXDOMAIN". A virtual IP stays
+/// (2.3).
 #[test]
 fn no_ready_endpoints() {
     check(

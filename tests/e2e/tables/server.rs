@@ -50,7 +50,8 @@ fn names_about_the_server() {
     check(&open, "\n? version.server. TXT CH\n 0 CH TXT \"portolan\"\n? authors.bind. TXT CH\nREFUSED\n");
 }
 
-/// RFC 1035 §3.5 and RFC 3596 §2.5: addresses of services and endpoints have names; a shared address has all of them.
+/// RFC 1035 §3.5 and RFC 3596 §2.5: addresses of services and endpoints have names; a shared address has all
+/// of them.
 #[test]
 fn reverse_zones() {
     let server =
@@ -89,8 +90,8 @@ REFUSED
     assert_eq!(reply.data(), ["5678-abcd--1.cluster1.hdls1.testns.svc.clusterset.local."], "{}", reply.text);
 }
 
-/// KEP-1645: the zone is `clusterset.local`, "may become configurable": several zones answer from one table, each with
-/// names of its own.
+/// KEP-1645: the zone is `clusterset.local`, "may become configurable": several zones answer from one table,
+/// each with names of its own.
 #[test]
 fn two_zones_over_one_table() {
     let server = Setup::sample("conformance")
@@ -116,7 +117,8 @@ NXDOMAIN
     }
 }
 
-/// RFC 2308 §5: a denial is kept for the smaller of SOA MINIMUM and the SOA's TTL; and each kind of record has its TTL.
+/// RFC 2308 §5: a denial is kept for the smaller of SOA MINIMUM and the SOA's TTL. Each kind of record has its
+/// own.
 #[test]
 fn ttls_are_those_of_the_zone() {
     let server = Setup::sample("conformance")

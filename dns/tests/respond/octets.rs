@@ -145,3 +145,17 @@ proptest! {
         check(&octets, which, 0);
     }
 }
+
+/// What fuzzing found worth keeping (`make fuzz`): the first octet chooses the transport.
+#[test]
+fn the_fuzz_corpus_is_answered_soundly() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/packet");
+    let mut inputs = 0;
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let octets = std::fs::read(file.unwrap().path()).unwrap();
+        let Some((choice, query)) = octets.split_first() else { continue };
+        check(query, usize::from(*choice), u32::from(*choice));
+        inputs += 1;
+    }
+    assert!(inputs > 100, "the corpus is not where it should be");
+}

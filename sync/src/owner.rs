@@ -201,8 +201,11 @@ impl State {
     /// Gives addresses to who needs them, then compiles.
     fn advance(&mut self, previous: &Snapshot, now: UnixTime) -> Option<Snapshot> {
         for _ in 0..ROUNDS {
-            let demands = self.table.settle();
-            if !demands.into_iter().fold(false, |given, demand| self.meet(demand, now) || given) {
+            let mut given = false;
+            for demand in self.table.settle() {
+                given |= self.meet(demand, now);
+            }
+            if !given {
                 break;
             }
         }

@@ -45,12 +45,9 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let (table, shown) = (owner.sender(), sources.clone());
     // An owner ends only after its sources, so it hears this.
     let _ = table.send(Message::Events(vec![Event::Home(config.home.clone())]));
-    let deliver = move |events: Vec<Event>, status| {
-        let heard = events.is_empty() || table.send(Message::Events(events)).is_ok();
-        *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
-        heard
-    };
-    let watch = Watch::start(config.clusters.clone(), deliver)?;
+    let feed = move |events| table.send(Message::Events(events)).is_ok();
+    let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    let watch = Watch::start(config.clusters.clone(), feed, show)?;
     Ok(Running { watch, owner, config, sources })
 }
 
@@ -127,7 +124,8 @@ pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Proble
 }
 
 fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item = Problem> {
-    let about = move |message, file| Problem { cluster: String::new(), file, line: None, object: None, message };
+    let about =
+        move |message, file| Problem { cluster: String::new(), file, line: None, object: None, message };
     let starved = status.vip_problems.into_iter().map(move |message| about(message, PathBuf::new()));
     starved.chain(status.state_file_error.into_iter().map(move |message| about(message, state_file.clone())))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use portolan_zones::object::UnixTime;
 use portolan_zones::ClusterId;
+use portolan_zones::object::UnixTime;
 
 use crate::manifest::Problem;
 use crate::owner::OwnerStatus;

@@ -1,5 +1,7 @@
 //! From a write to a file to the snapshot that shows it.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +32,7 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
 
 /// A Service, its export, and an EndpointSlice with this many endpoints.
 fn exported(name: &str, endpoints: usize) -> String {
-    let addresses: String =
-        (1..=endpoints).map(|i| format!("- addresses: [10.0.0.{i}]\n")).collect();
+    let addresses: String = (1..=endpoints).map(|i| format!("- addresses: [10.0.0.{i}]\n")).collect();
     let metadata = format!("metadata: {{namespace: s, name: {name}");
     format!(
         "apiVersion: v1\nkind: Service\n{metadata}}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
@@ -161,7 +162,9 @@ fn other_settings_lose_nothing() {
     };
     let before: Arc<Snapshot> = running.snapshots().load_full();
     running.reconfigure(changed.clone()).unwrap();
-    until(&running, "reconfigured", |snapshot| snapshot.zones == changed.zones && vip(snapshot, "c2").is_none());
+    until(&running, "reconfigured", |snapshot| {
+        snapshot.zones == changed.zones && vip(snapshot, "c2").is_none()
+    });
     let after = running.snapshots().load_full();
     assert_eq!((vip(&after, "c1"), vip(&after, "c3")), (vip(&before, "c1"), vip(&before, "c3")));
     let mut refused = changed.clone();

@@ -1,5 +1,7 @@
 //! `zones/samples`: from the manifests of every scenario to its zone file.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +58,13 @@ fn expected(folder: &Path, snapshot: &Snapshot) -> String {
     text
 }
 
+/// The order of records means nothing (RFC 1035 §5).
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
 #[test]
 fn every_sample_compiles_to_its_zone_file() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/samples");
@@ -69,7 +78,7 @@ fn every_sample_compiles_to_its_zone_file() {
         let zones: &Arc<Zones> = &snapshot.zones;
         let mut text = String::new();
         zonefile::write_zone(&mut text, &snapshot, zones.primary().unwrap()).unwrap();
-        assert_eq!(text, expected(&folder, &snapshot), "{}", folder.display());
+        assert_eq!(sorted(&text), sorted(&expected(&folder, &snapshot)), "{}", folder.display());
         seen += 1;
     }
     assert!(seen >= 9);

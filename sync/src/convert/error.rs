@@ -99,11 +99,7 @@ impl ConvertError {
         Self::Name { field: field.to_owned(), error }
     }
 
-    pub(super) fn unknown(
-        field: impl Into<String>,
-        value: &str,
-        allowed: &'static [&'static str],
-    ) -> Self {
+    pub(super) fn unknown(field: impl Into<String>, value: &str, allowed: &'static [&'static str]) -> Self {
         Self::Unknown { field: field.into(), value: value.to_owned(), allowed }
     }
 }

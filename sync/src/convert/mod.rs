@@ -104,10 +104,7 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
 }
 
 /// Translates a Namespace.
-pub fn namespace(
-    namespace: &kube::Namespace<'_>,
-    interner: &mut Interner,
-) -> Result<Object, ConvertError> {
+pub fn namespace(namespace: &kube::Namespace<'_>, interner: &mut Interner) -> Result<Object, ConvertError> {
     Ok(Object::Namespace(interner.text(name(metadata(&namespace.metadata)?)?)))
 }
 
@@ -175,8 +172,10 @@ fn created(metadata: &kube::Metadata<'_>) -> Result<UnixTime, ConvertError> {
         return Ok(UnixTime::MAX);
     };
     let time: Result<jiff::Timestamp, _> = text.parse();
-    time.map(jiff::Timestamp::as_second)
-        .map_err(|_| ConvertError::Time { field: "metadata.creationTimestamp".to_owned(), value: text.into() })
+    time.map(jiff::Timestamp::as_second).map_err(|_| ConvertError::Time {
+        field: "metadata.creationTimestamp".to_owned(),
+        value: text.into(),
+    })
 }
 
 fn address(field: impl FnOnce() -> String, text: &str) -> Result<IpAddr, ConvertError> {

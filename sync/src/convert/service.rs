@@ -8,9 +8,7 @@ use portolan_zones::object::{
 };
 use smallvec::SmallVec;
 
-use super::{
-    ConvertError, address, created, metadata, port_name, port_number, protocol, service_name,
-};
+use super::{ConvertError, address, created, metadata, port_name, port_number, protocol, service_name};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 

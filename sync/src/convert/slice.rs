@@ -69,7 +69,9 @@ fn owner(
     };
     let source = labels.source_cluster.as_deref().filter(|text| !text.is_empty());
     let (field, service) = match (source, &labels.imported_service) {
-        (Some(_), Some(service)) => ("metadata.labels[multicluster.kubernetes.io/service-name]", Some(service)),
+        (Some(_), Some(service)) => {
+            ("metadata.labels[multicluster.kubernetes.io/service-name]", Some(service))
+        }
         _ => ("metadata.labels[kubernetes.io/service-name]", labels.service.as_ref()),
     };
     let Some(service) = service.filter(|text| !text.is_empty()) else {

@@ -1,5 +1,7 @@
 //! Tables over single objects: what comes out, and what is said of what can't.
 
+#![expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
+
 use portolan_zones::object::{
     Conditions, IpFamily, Object, Protocol, Service, ServiceKind, SessionAffinity, Slice, UnixTime,
 };
@@ -20,9 +22,15 @@ fn service_of(spec: Value) -> Result<Service, String> {
     }
 }
 
-fn slice_of(labels: Value, address_type: &str, endpoints: Value, ports: Value) -> Result<Option<Slice>, String> {
+fn slice_of(
+    labels: Value,
+    address_type: &str,
+    endpoints: Value,
+    ports: Value,
+) -> Result<Option<Slice>, String> {
     let metadata = json!({"namespace": "shop", "name": "cart-x1.y", "labels": labels});
-    let value = json!({"metadata": metadata, "addressType": address_type, "endpoints": endpoints, "ports": ports});
+    let value =
+        json!({"metadata": metadata, "addressType": address_type, "endpoints": endpoints, "ports": ports});
     match slice(&read(&value), &mut Interner::default()) {
         Ok(Some(Object::Slice(slice))) => Ok(Some(slice)),
         Ok(None) => Ok(None),
@@ -112,14 +120,19 @@ fn imports_hold_addresses_and_age() {
         }
     };
     let import =
-        import_of(json!({"type": "ClusterSetIP", "ips": ["fd00::9"]}), json!("1970-01-01T00:01:00Z")).unwrap();
+        import_of(json!({"type": "ClusterSetIP", "ips": ["fd00::9"]}), json!("1970-01-01T00:01:00Z"))
+            .unwrap();
     assert_eq!((import.created, import.headless, import.ips.len()), (60, false, 1));
     assert_eq!(&*import.spec.ip_families, [IpFamily::V6]);
     assert!(import_of(json!({"type": "Headless"}), json!(null)).unwrap().headless);
     assert_eq!(import_of(json!({}), json!(null)).unwrap().created, UnixTime::MAX, "no age is the youngest");
     for (spec, created, message) in [
         (json!({"ips": ["10.0.0.1", "x"]}), json!(null), "spec.ips[1]: `x` is not an IP address"),
-        (json!({"type": "ClusterIP"}), json!(null), "spec.type: `ClusterIP` is not one of ClusterSetIP, Headless"),
+        (
+            json!({"type": "ClusterIP"}),
+            json!(null),
+            "spec.type: `ClusterIP` is not one of ClusterSetIP, Headless",
+        ),
         (json!({}), json!("yesterday"), "metadata.creationTimestamp: `yesterday` is not a time"),
     ] {
         assert!(import_of(spec, created).unwrap_err().starts_with(message), "{message}");
@@ -187,15 +200,31 @@ fn slices_that_hold_no_addresses_of_their_type_are_refused() {
     for (family, endpoints, ports, message) in [
         ("FQDN", json!([]), json!([]), "addressType: slices of type FQDN"),
         ("", json!([]), json!([]), "addressType is missing"),
-        ("IPv4", json!([{"addresses": ["x"]}]), json!([]), "endpoints[0].addresses[0]: `x` is not an IP address"),
-        ("IPv6", json!([{"addresses": ["10.0.0.1"]}]), json!([]), "endpoints[0].addresses[0]: `10.0.0.1` is not an IPv6"),
-        ("IPv4", json!([{"addresses": ["10.0.0.1"], "hostname": "a.b"}]), json!([]), "endpoints[0].hostname: `a.b`"),
+        (
+            "IPv4",
+            json!([{"addresses": ["x"]}]),
+            json!([]),
+            "endpoints[0].addresses[0]: `x` is not an IP address",
+        ),
+        (
+            "IPv6",
+            json!([{"addresses": ["10.0.0.1"]}]),
+            json!([]),
+            "endpoints[0].addresses[0]: `10.0.0.1` is not an IPv6",
+        ),
+        (
+            "IPv4",
+            json!([{"addresses": ["10.0.0.1"], "hostname": "a.b"}]),
+            json!([]),
+            "endpoints[0].hostname: `a.b`",
+        ),
         ("IPv4", json!([]), json!([{"port": -1}]), "ports[0].port: -1 is not a port"),
     ] {
         let error = slice_of(own(), family, endpoints, ports).unwrap_err();
         assert!(error.starts_with(message), "{error}");
     }
-    let ports = slice_of(own(), "IPv4", json!([]), json!([{"name": "", "protocol": "UDP"}])).unwrap().unwrap().ports;
+    let ports =
+        slice_of(own(), "IPv4", json!([]), json!([{"name": "", "protocol": "UDP"}])).unwrap().unwrap().ports;
     assert_eq!((&ports[0].name, ports[0].protocol, ports[0].number), (&None, Protocol::Udp, None));
 }
 
@@ -207,7 +236,8 @@ fn labels_say_whose_endpoints_these_are() {
         slice_of(labels, "IPv4", json!([]), json!([]))
             .map(|slice| slice.map(|s| (s.service.to_string(), s.source.map(|id| id.to_string()))))
     };
-    let some = |service: &str, source: Option<&str>| Ok(Some((service.to_owned(), source.map(str::to_owned))));
+    let some =
+        |service: &str, source: Option<&str>| Ok(Some((service.to_owned(), source.map(str::to_owned))));
     let mirrored = |managed_by: &str| json!({"kubernetes.io/service-name": "cart", "endpointslice.kubernetes.io/managed-by": managed_by});
     assert_eq!(owner(own()), some("shop/cart", None));
     assert_eq!(owner(json!({})), Ok(None));
@@ -215,7 +245,8 @@ fn labels_say_whose_endpoints_these_are() {
     for managed_by in MIRRORS_OF_THE_REFERENCE {
         assert_eq!(owner(mirrored(managed_by)), Ok(None), "{managed_by}");
     }
-    let created_by = json!({"kubernetes.io/service-name": "cart", "clusternet.io/created-by": "clusternet-agent"});
+    let created_by =
+        json!({"kubernetes.io/service-name": "cart", "clusternet.io/created-by": "clusternet-agent"});
     assert_eq!(owner(created_by), Ok(None));
     let derived = json!({
         "kubernetes.io/service-name": "derived-1",
@@ -227,7 +258,9 @@ fn labels_say_whose_endpoints_these_are() {
     let bad = json!({
         "multicluster.kubernetes.io/service-name": "cart", "multicluster.kubernetes.io/source-cluster": "A"
     });
-    assert!(owner(bad).unwrap_err().starts_with("metadata.labels[multicluster.kubernetes.io/source-cluster]"));
+    assert!(
+        owner(bad).unwrap_err().starts_with("metadata.labels[multicluster.kubernetes.io/source-cluster]")
+    );
 }
 
 const MIRRORS_OF_THE_REFERENCE: [&str; 7] = [
@@ -260,7 +293,9 @@ fn nodes_say_where_they_are() {
 fn a_cluster_property_may_be_the_id() {
     let id = |name: &str, value: &str| {
         let value = json!({"metadata": {"name": name}, "spec": {"value": value}});
-        cluster_id(&read(&value)).map(|id| id.map(|(rank, id)| (rank, id.to_string()))).map_err(|e| e.to_string())
+        cluster_id(&read(&value))
+            .map(|id| id.map(|(rank, id)| (rank, id.to_string())))
+            .map_err(|e| e.to_string())
     };
     assert_eq!(id("cluster.clusterset.k8s.io", "fra1.b"), Ok(Some((0, "fra1.b".to_owned()))));
     assert_eq!(id("id.k8s.io", "fra1"), Ok(Some((1, "fra1".to_owned()))));

@@ -31,7 +31,13 @@ struct Entry {
 
 impl Entry {
     fn new(config: ClusterSource) -> Self {
-        Self { source: Source::new(config), speaks_for: None, told: false, changes: Vec::new(), changed_at: None }
+        Self {
+            source: Source::new(config),
+            speaks_for: None,
+            told: false,
+            changes: Vec::new(),
+            changed_at: None,
+        }
     }
 }
 
@@ -126,16 +132,19 @@ impl Clusters {
         };
         let first = self.entries[..at].iter().find(|other| other.source.id().as_ref() == Some(&id));
         if let Some(first) = first {
-            problems.insert(0, Problem {
-                cluster: id.to_string(),
-                file: source.config().path.clone(),
-                line: None,
-                object: None,
-                message: format!(
-                    "cluster id `{id}` is that of {} already, which counts: give one of them another id",
-                    first.source.config().path.display()
-                ),
-            });
+            problems.insert(
+                0,
+                Problem {
+                    cluster: id.to_string(),
+                    file: source.config().path.clone(),
+                    line: None,
+                    object: None,
+                    message: format!(
+                        "cluster id `{id}` is that of {} already, which counts: give one of them another id",
+                        first.source.config().path.display()
+                    ),
+                },
+            );
         }
         problems
     }

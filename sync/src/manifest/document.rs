@@ -114,7 +114,8 @@ pub(crate) fn split_yaml(text: &str) -> Vec<(u32, &str)> {
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (line, number) in text.split_inclusive('\n').zip(1..) {
         let marks = |marker: &str| {
-            line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+            line.strip_prefix(marker)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
         };
         if marks("---") && offset > start {
             documents.push((start_line, &text[start..offset]));

@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
     claims: HashMap<ObjectKey, Claim, RandomState>,
     /// Files that give an object that another file, earlier in the order, gives too; with the line.
     rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, u32>, RandomState>,
+    /// Objects that count, by kind.
+    counts: BTreeMap<&'static str, usize>,
     hasher: RandomState,
 }
 
@@ -74,12 +76,8 @@ impl Ledger {
     }
 
     /// Number of objects that count, by kind.
-    pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        for key in self.claims.keys() {
-            *counts.entry(kind(key)).or_insert(0) += 1;
-        }
-        counts
+    pub(crate) fn counts(&self) -> &BTreeMap<&'static str, usize> {
+        &self.counts
     }
 
     /// Objects that don't count because another file gives them.
@@ -109,6 +107,7 @@ impl Ledger {
     ) {
         let content = self.hasher.hash_one(&object) | 1;
         let Some(claim) = self.claims.get_mut(&key) else {
+            *self.counts.entry(kind(&key)).or_default() += 1;
             self.claims.insert(key, Claim { file: file.clone(), content, line });
             changes.push(Change::Apply(object));
             return;
@@ -143,6 +142,7 @@ impl Ledger {
         }
         let Some((heir, line)) = rivals.and_then(BTreeMap::pop_first) else {
             self.claims.remove(&key);
+            *self.counts.entry(kind(&key)).or_default() -= 1;
             changes.push(Change::Delete(key));
             return None;
         };

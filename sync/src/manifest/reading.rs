@@ -119,22 +119,25 @@ impl Reader<'_> {
     }
 
     fn yaml(&mut self, text: &str) {
-        for (start, document) in split_yaml(text) {
-            match yaml(document) {
-                Ok(None) => {}
-                Ok(Some(document)) => {
-                    let tree = Value::Object(document.rest);
-                    let Some(items) = document.items else {
-                        self.item(Body::Tree(&tree), None, start + u32::from(text_starts_with_marker(text, start)));
-                        continue;
-                    };
-                    let inherited = inherited(tree["apiVersion"].as_str(), tree["kind"].as_str());
-                    for item in items {
-                        let line = u32::try_from(item.referenced.line()).unwrap_or(1);
-                        self.item(Body::Tree(&item.value), inherited, start + line.saturating_sub(1));
-                    }
+        for (start, text) in split_yaml(text) {
+            let document = match yaml(text) {
+                Ok(None) => continue,
+                Ok(Some(document)) => document,
+                Err((line, message)) => {
+                    self.broken(start + line.saturating_sub(1), unparsed(&message));
+                    continue;
                 }
-                Err((line, message)) => self.broken(start + line.saturating_sub(1), unparsed(&message)),
+            };
+            let tree = Value::Object(document.rest);
+            let Some(items) = document.items else {
+                let below_marker = text.lines().next().is_some_and(|line| line.trim_end() == "---");
+                self.item(Body::Tree(&tree), None, start + u32::from(below_marker));
+                continue;
+            };
+            let inherited = inherited(tree["apiVersion"].as_str(), tree["kind"].as_str());
+            for item in items {
+                let line = u32::try_from(item.referenced.line()).unwrap_or(1);
+                self.item(Body::Tree(&item.value), inherited, start + line.saturating_sub(1));
             }
         }
     }
@@ -258,11 +261,6 @@ fn title(kind: &str, metadata: &kube::Metadata<'_>) -> String {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     }
-}
-
-/// Whether the line `number` (from 1) is a bare `---`: the object starts below it.
-fn text_starts_with_marker(text: &str, number: u32) -> bool {
-    text.lines().nth(number as usize - 1).is_some_and(|line| line.trim_end() == "---")
 }
 
 /// Line numbers of offsets that only grow.

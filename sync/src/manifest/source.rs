@@ -66,7 +66,7 @@ impl Source {
 
     /// Objects that count, by kind.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
-        self.ledger.counts()
+        self.ledger.counts().clone()
     }
 
     /// The cluster's id: its ClusterProperty's, else the configured one, else the name of the file or folder.
@@ -155,8 +155,7 @@ impl Source {
             object: flaw.object.clone(),
             message: flaw.message.clone(),
         };
-        let mut problems: Vec<_> =
-            self.folder_flaws.iter().map(|(file, flaw)| problem(file, flaw)).collect();
+        let mut problems: Vec<_> = self.folder_flaws.iter().map(|(file, flaw)| problem(file, flaw)).collect();
         if cluster.is_empty() {
             let message = "the name is no cluster id: configure one by `name`".to_owned();
             problems.push(problem(&self.config.path, &Flaw { line: None, object: None, message }));

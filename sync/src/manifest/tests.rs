@@ -54,7 +54,9 @@ impl World {
         let mut told = Vec::new();
         for event in self.clusters.refresh(|_| true) {
             match event {
-                Event::Cluster(ClusterEvent { cluster, change }) => self.apply(&cluster.to_string(), change, &mut told),
+                Event::Cluster(ClusterEvent { cluster, change }) => {
+                    self.apply(&cluster.to_string(), change, &mut told);
+                }
                 Event::Forget(cluster) => {
                     self.held.remove(cluster.as_str());
                     told.push(format!("forget {cluster}"));
@@ -173,7 +175,10 @@ fn items_of_typed_lists_inherit_their_kind() {
         assert_eq!(world.held("c1"), ["EndpointSlice s/x", "EndpointSlice s/y"]);
     }
     let mut world = World::one();
-    world.write("c1/x.json", r#"{"kind": "List", "apiVersion": "v1", "items": [{"metadata": {"name": "x"}}]}"#);
+    world.write(
+        "c1/x.json",
+        r#"{"kind": "List", "apiVersion": "v1", "items": [{"metadata": {"name": "x"}}]}"#,
+    );
     world.refresh();
     world.expect_problems(&["c1/x.json:1: kind is missing"]);
 }
@@ -183,7 +188,9 @@ fn what_is_not_ours_is_ignored() {
     let mut world = World::one();
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {ports: x}\n";
     world.write("c1/a.yaml", deployment);
-    for file in ["c1/.hidden.yaml", "c1/..data/x.yaml", "c1/#x.yaml#", "c1/x.yaml~", "c1/.x.yaml.swp", "c1/x.txt"] {
+    for file in
+        ["c1/.hidden.yaml", "c1/..data/x.yaml", "c1/#x.yaml#", "c1/x.yaml~", "c1/.x.yaml.swp", "c1/x.txt"]
+    {
         world.write(file, &service("no", 1));
     }
     assert_eq!(world.refresh(), ["c1: reset to 0", "expect {\"c1\"}"]);
@@ -217,7 +224,9 @@ fn a_bad_object_is_refused_alone() {
     world.refresh();
     world.write("c1/x.json", &list(&service_json("b", 2).replace("2}", "\"two\"}"), &service_json("d", 5)));
     assert_eq!(world.refresh(), ["c1: apply Service s/d"]);
-    world.expect_problems(&["c1/x.json:7: Service s/b: spec.ports[0].port: invalid type: string \"two\", expected i64"]);
+    world.expect_problems(&[
+        "c1/x.json:7: Service s/b: spec.ports[0].port: invalid type: string \"two\", expected i64",
+    ]);
     assert_eq!((world.port("b"), world.port("d")), (2, 5));
     world.write("c1/x.json", &list(&service_json("b", 7), &service_json("d", 5)));
     assert_eq!(world.refresh(), ["c1: apply Service s/b"]);
@@ -250,7 +259,9 @@ fn an_object_without_a_name_takes_nothing_away() {
     let mut world = World::one();
     world.write("c1/x.yaml", &format!("{}---\n{}", service("a", 1), service("b", 1)));
     world.refresh();
-    for broken in ["kind: Service\n", "apiVersion: v1\n", "apiVersion: v1\nkind: Service\nmetadata: {namespace: s}\n"] {
+    for broken in
+        ["kind: Service\n", "apiVersion: v1\n", "apiVersion: v1\nkind: Service\nmetadata: {namespace: s}\n"]
+    {
         world.write("c1/x.yaml", &format!("{}---\n{broken}", service("a", 1)));
         assert_eq!(world.refresh(), [""; 0], "{broken}");
         assert_eq!(world.problems().len(), 1);
@@ -261,7 +272,9 @@ fn an_object_without_a_name_takes_nothing_away() {
 #[test]
 fn a_half_written_file_takes_nothing_away() {
     let mut world = World::one();
-    world.write("c1/x.json", &service_json("a", 1)).write("c1/y.yaml", &format!("{}---\n{}", service("b", 1), service("c", 1)));
+    world
+        .write("c1/x.json", &service_json("a", 1))
+        .write("c1/y.yaml", &format!("{}---\n{}", service("b", 1), service("c", 1)));
     world.refresh();
     let whole = service_json("a", 1);
     for cut in [1, 20, whole.len() - 1] {
@@ -289,10 +302,12 @@ fn what_is_no_text_is_refused() {
 #[test]
 fn hostile_documents_are_refused() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &(b'b'..=b'k').map(|c| {
-            let before = char::from(c - 1);
-            format!("{0}: &{0} [{1}]\n", char::from(c), vec![format!("*{before}"); 9].join(","))
-        }).collect::<String>();
+        + &(b'b'..=b'k')
+            .map(|c| {
+                let before = char::from(c - 1);
+                format!("{0}: &{0} [{1}]\n", char::from(c), vec![format!("*{before}"); 9].join(","))
+            })
+            .collect::<String>();
     for (file, text) in [
         ("x.json", "[".repeat(100_000)),
         ("x.json", format!("{{\"items\": {}", "[".repeat(100_000))),
@@ -494,7 +509,11 @@ fn all_problems_of_a_file_are_told_up_to_a_bound() {
     world.refresh();
     let problems = world.problems();
     assert_eq!(problems.len(), 1001);
-    assert!(problems.iter().any(|problem| problem == "c1/x.json: 500 more problems in this file"), "{}", problems[0]);
+    assert!(
+        problems.iter().any(|problem| problem == "c1/x.json: 500 more problems in this file"),
+        "{}",
+        problems[0]
+    );
 }
 
 #[test]

@@ -36,15 +36,16 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Reads all sources, then watches them. Each batch goes to `deliver`, with how the sources are; it returns
-    /// whether to go on.
+    /// Reads all sources, then watches them. Each batch goes to `feed`, which says whether to go on; then `show`
+    /// is told how the sources are.
     pub(crate) fn start(
         sources: Vec<ClusterSource>,
-        deliver: impl FnMut(Vec<Event>, Vec<SourceStatus>) -> bool + Send + 'static,
+        feed: impl FnMut(Vec<Event>) -> bool + Send + 'static,
+        show: impl FnMut(Vec<SourceStatus>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (signals, received) = channel();
         let own = signals.clone();
-        let run = move || Watching::new(sources, own, Box::new(deliver)).run(&received);
+        let run = move || Watching::new(sources, own, Box::new(feed), Box::new(show)).run(&received);
         let thread = std::thread::Builder::new().name("manifests".to_owned()).spawn(run)?;
         Ok(Self { signals, thread: Some(thread) })
     }
@@ -64,11 +65,13 @@ impl Watch {
     }
 }
 
-type Deliver = Box<dyn FnMut(Vec<Event>, Vec<SourceStatus>) -> bool + Send>;
+type Feed = Box<dyn FnMut(Vec<Event>) -> bool + Send>;
+type Show = Box<dyn FnMut(Vec<SourceStatus>) + Send>;
 
 struct Watching {
     clusters: Clusters,
-    deliver: Deliver,
+    feed: Feed,
+    show: Show,
     signals: Sender<Signal>,
     /// `None` where the kernel gives none; polling goes on.
     watcher: Option<RecommendedWatcher>,
@@ -79,10 +82,11 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(sources: Vec<ClusterSource>, signals: Sender<Signal>, deliver: Deliver) -> Self {
+    fn new(sources: Vec<ClusterSource>, signals: Sender<Signal>, feed: Feed, show: Show) -> Self {
         Self {
             clusters: Clusters::new(sources),
-            deliver,
+            feed,
+            show,
             signals,
             watcher: None,
             watched: HashSet::new(),
@@ -116,7 +120,9 @@ impl Watching {
                 if matches!(&due, Due::Only(paths) if paths.is_empty()) {
                     continue;
                 }
-                wait = until.get_or_insert_with(|| Instant::now() + COALESCE).saturating_duration_since(Instant::now());
+                wait = until
+                    .get_or_insert_with(|| Instant::now() + COALESCE)
+                    .saturating_duration_since(Instant::now());
                 if wait.is_zero() {
                     break;
                 }
@@ -130,9 +136,13 @@ impl Watching {
 
     fn refresh(&mut self, due: &Due) -> bool {
         let events = self.clusters.refresh(|source| due.concerns(source));
+        if !events.is_empty() && !(self.feed)(events) {
+            return false;
+        }
         let status = self.clusters.status();
         self.log(status.iter().flat_map(|source| &source.problems));
-        (self.deliver)(events, status)
+        (self.show)(status);
+        true
     }
 
     /// A line for each problem when it comes up, and not again while it lasts.
@@ -181,7 +191,8 @@ impl Watching {
                 continue;
             };
             let key = (path, inode);
-            if !self.watched.contains(&key) && !now.contains(&key)
+            if !self.watched.contains(&key)
+                && !now.contains(&key)
                 && let Err(error) = watcher.watch(&key.0, mode)
             {
                 let path = key.0.display();

@@ -2,28 +2,31 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use portolan_zones::Snapshot;
+use portolan_sync::Snapshots;
 use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clusters::source_json;
 use crate::status::{Phase, Status, VERSION};
+
+/// Asks how the clusters are.
+pub type ClusterStatus = Arc<dyn Fn() -> portolan_sync::Status + Send + Sync>;
 
 /// What is shown.
 pub struct Shown {
     /// The daemon itself.
     pub status: Arc<Status>,
     /// What is answered.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What is known of each cluster's source, as `/status` lists it.
-    pub sources: Box<dyn Fn() -> Vec<Value> + Send + Sync>,
+    pub snapshots: Snapshots,
+    /// Where it comes from.
+    pub clusters: ClusterStatus,
     /// Metrics of all crates.
     pub registry: Registry,
 }
@@ -48,7 +51,7 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
     match shown.status.current().phase {
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining: told to end\n"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting: sockets are not bound yet\n"),
-        Phase::Serving if !shown.snapshot.load().complete => {
+        Phase::Serving if !shown.snapshots.load().complete => {
             (StatusCode::SERVICE_UNAVAILABLE, "syncing: not all clusters are read, /status lists them\n")
         }
         Phase::Serving => (StatusCode::OK, "ready\n"),
@@ -69,8 +72,15 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 
 async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let current = shown.status.current();
-    let snapshot = shown.snapshot.load();
+    let snapshot = shown.snapshots.load();
     let counts = snapshot.counts;
+    let clusters = (shown.clusters)();
+    let invalid_exports: Vec<_> = clusters
+        .owner
+        .invalid_exports
+        .iter()
+        .map(|(service, cluster, reason)| json!({ "service": service, "cluster": cluster, "reason": reason }))
+        .collect();
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let body = json!({
         "version": VERSION,
@@ -78,7 +88,13 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         "phase": current.phase,
         "config": current.config,
         "listeners": current.listeners,
-        "sources": (shown.sources)(),
+        "sources": clusters.sources.iter().map(source_json).collect::<Vec<_>>(),
+        "vips": {
+            "services": clusters.owner.pool_services,
+            "problems": clusters.owner.vip_problems,
+            "stateFileError": clusters.owner.state_file_error,
+        },
+        "invalidExports": invalid_exports,
         "zones": zones,
         "generation": snapshot.generation,
         "serial": snapshot.serial,
@@ -96,29 +112,43 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use portolan_zones::{Name, ZoneConfig, Zones};
+    use arc_swap::ArcSwap;
+    use portolan_sync::SourceStatus;
+    use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones};
+    use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::metrics::ClusterMetrics;
 
     struct Server {
         address: std::net::SocketAddr,
         status: Arc<Status>,
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        snapshots: Snapshots,
     }
 
     async fn start() -> Server {
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(Some("portolan.yaml".into()), &mut registry));
         let zones = Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap();
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::unsynced(zones)));
-        let sources = Box::new(|| vec![json!({ "cluster": "fra1" })]);
-        let shown = Shown { status: status.clone(), snapshot: snapshot.clone(), sources, registry };
+        let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::unsynced(zones)));
+        let source = SourceStatus {
+            cluster: ClusterId::new("fra1").ok(),
+            path: "clusters/fra1".into(),
+            synced: true,
+            objects: [("Service", 2)].into(),
+            changed_at: Some(1),
+            problems: Vec::new(),
+        };
+        let known = portolan_sync::Status { sources: vec![source], ..Default::default() };
+        let clusters: ClusterStatus = Arc::new(move || known.clone());
+        registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), clusters.clone())));
+        let shown = Shown { status: status.clone(), snapshots: snapshots.clone(), clusters, registry };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, shown, CancellationToken::new()));
-        Server { address, status, snapshot }
+        Server { address, status, snapshots }
     }
 
     impl Server {
@@ -141,9 +171,9 @@ mod tests {
         let (code, why) = server.get("/ready").await;
         assert!(code == 503 && why.contains("not all clusters are read"), "{why}");
 
-        let mut snapshot = Snapshot::clone(&server.snapshot.load());
+        let mut snapshot = Snapshot::clone(&server.snapshots.load());
         snapshot.complete = true;
-        server.snapshot.store(Arc::new(snapshot));
+        server.snapshots.store(Arc::new(snapshot));
         assert_eq!(server.get("/ready").await.0, 200);
 
         server.status.enter(Phase::Draining);
@@ -167,6 +197,8 @@ mod tests {
             code == 200 && metrics.contains(&format!("portolan_build_info{{version=\"{VERSION}\"}} 1")),
             "{metrics}"
         );
+        assert!(metrics.contains("portolan_cluster_objects{cluster=\"fra1\"} 2"), "{metrics}");
+        assert!(metrics.contains("portolan_snapshot_complete 0"), "{metrics}");
         assert_eq!(server.get("/nowhere").await.0, 404);
     }
 }

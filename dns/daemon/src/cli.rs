@@ -84,9 +84,9 @@ pub struct Serve {
     /// Serve UDP and TCP here, in place of the configuration's addresses; may be repeated
     #[arg(long, short, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// Write the bound addresses here as JSON once sockets are bound
+    /// Write the bound addresses here as JSON once queries are answered from all clusters
     ///
-    /// For tests and scripts that listen on port 0. When all clusters are read is told by /ready.
+    /// For tests and scripts that listen on port 0.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }

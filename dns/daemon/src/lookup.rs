@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use portolan_dns::cookie::Secret;
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::Settings;
@@ -17,17 +18,21 @@ use portolan_zones::Snapshot;
 use serde_json::{Value, json};
 
 use crate::cli::{Format, Lookup};
+use crate::clusters;
+use crate::output::Outcome;
 
 /// EDNS option code of Extended DNS Errors (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
 
-/// The reply to the query that the command line describes, as text.
-pub fn lookup(asked: &Lookup, settings: &Settings, snapshot: &Arc<Snapshot>) -> anyhow::Result<String> {
-    let reply = answer(asked, settings, snapshot)?;
-    match asked.format {
-        Format::Human => Ok(as_dig(&reply, snapshot)?),
-        Format::Json => Ok(format!("{:#}\n", as_json(&reply, snapshot))),
-    }
+/// The reply to the query that the command line describes.
+pub fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
+    let config = asked.source.load_or_fail()?;
+    let (snapshot, _) = clusters::load_once(&config)?;
+    let reply = answer(asked, &config.settings(Secret([0; 16])), &snapshot)?;
+    Ok(Outcome::good(match asked.format {
+        Format::Human => as_dig(&reply, &snapshot)?,
+        Format::Json => format!("{:#}\n", as_json(&reply, &snapshot)),
+    }))
 }
 
 fn answer(asked: &Lookup, settings: &Settings, snapshot: &Arc<Snapshot>) -> anyhow::Result<Message> {

@@ -1,11 +1,54 @@
-//! Composition root.
+//! `portolan`: the composition root. The command line picks a command; commands wire the libraries together.
+//!
+//! The libraries know nothing of each other but the snapshot; what an operator writes becomes their settings here.
+
 mod admin;
+mod check;
 mod cli;
+mod clusters;
 mod config;
 mod logging;
+mod lookup;
+mod metrics;
 mod output;
+mod serve;
 mod sockets;
 mod source;
 mod status;
 mod watch;
-fn main() {}
+mod zone;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+use output::Outcome;
+
+fn main() -> ExitCode {
+    let status = run(Cli::parse().command).and_then(|outcome| {
+        output::print(&outcome.text)?;
+        Ok(outcome.status)
+    });
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Serve(asked) => serve::serve(asked),
+        Command::Check(asked) => check::check(&asked),
+        Command::Lookup(asked) => lookup::run(&asked),
+        Command::Zone(asked) => zone::run(&asked),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut script);
+            Ok(Outcome::good(String::from_utf8(script)?))
+        }
+    }
+}

@@ -1,35 +1,46 @@
 //! Bound sockets: what to do when one can't be had, and a file that tells their addresses.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
+use tokio::net::TcpListener;
 
+use crate::config::Listen;
 use crate::status::Listener;
 
-/// A failed bind, with what to do about it.
-pub fn refusal(transport: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
-    let port = address.port();
-    let advice = match error.kind() {
-        ErrorKind::AddrInUse => {
-            let table = if matches!(transport, "udp" | "quic") { "-lunp" } else { "-ltnp" };
-            format!("; `ss {table} 'sport = :{port}'` tells who has it: stop that, or listen elsewhere")
-        }
-        ErrorKind::PermissionDenied if port < 1024 => {
-            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or listen on another port"
-                .into()
-        }
-        ErrorKind::AddrNotAvailable => {
-            "; no interface has this address: `ip address` lists those that do".into()
-        }
-        ErrorKind::Unsupported => {
-            "; the system may be without IPv6: list only IPv4 addresses in `listen`".into()
-        }
-        _ => String::new(),
-    };
-    anyhow!("can't listen on {transport} {address}: {error}{advice}")
+/// Binds the admin address. Its errors read as those of the DNS listeners.
+pub async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                let port = address.port();
+                format!("; end what listens there (`ss -ltnp 'sport = :{port}'`) or configure another port as admin.listen")
+            }
+            ErrorKind::PermissionDenied => "; configure a port above 1023 as admin.listen".into(),
+            ErrorKind::AddrNotAvailable => "; configure an address that `ip address` shows as admin.listen".into(),
+            _ => String::new(),
+        };
+        anyhow!("cannot listen on {address} (admin): {error}{advice}")
+    })
+}
+
+/// On a system without IPv6, wildcard addresses of it are left out where the IPv4 wildcard has the same port: the
+/// defaults shall work there too. Other IPv6 addresses were asked for, and fail.
+pub fn without_missing_ipv6(listen: &mut Listen) {
+    if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+        return;
+    }
+    for addresses in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.https, &mut listen.quic]
+    {
+        let ipv4 = addresses.clone();
+        let beside = |port| ipv4.contains(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        addresses.retain(|address| {
+            !(address.is_ipv6() && address.ip().is_unspecified() && beside(address.port()))
+        });
+    }
 }
 
 /// Writes the addresses by transport as JSON, all at once: a reader never sees half a file.
@@ -55,19 +66,13 @@ pub fn write_ready_file(file: &Path, listeners: &[Listener]) -> anyhow::Result<(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_refusal_says_where_why_and_what_to_do() {
-        let port_53: SocketAddr = "127.0.0.1:53".parse().unwrap();
-        for (kind, transport, expected) in [
-            (ErrorKind::AddrInUse, "udp", "ss -lunp 'sport = :53'"),
-            (ErrorKind::AddrInUse, "tcp", "ss -ltnp 'sport = :53'"),
-            (ErrorKind::PermissionDenied, "udp", "CAP_NET_BIND_SERVICE"),
-            (ErrorKind::AddrNotAvailable, "tls", "ip address"),
-        ] {
-            let text = refusal(transport, port_53, &io::Error::from(kind)).to_string();
-            assert!(text.starts_with(&format!("can't listen on {transport} 127.0.0.1:53: ")), "{text}");
-            assert!(text.contains(expected), "{text}");
-        }
+    #[tokio::test]
+    async fn a_refusal_says_where_why_and_what_to_do() {
+        let taken = bind_admin("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let text = bind_admin(address).await.unwrap_err().to_string();
+        assert!(text.starts_with(&format!("cannot listen on {address} (admin): ")), "{text}");
+        assert!(text.contains(&format!("ss -ltnp 'sport = :{}'", address.port())), "{text}");
     }
 
     #[test]

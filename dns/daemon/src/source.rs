@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use portolan_sync::ClusterSource;
+
 use crate::cli::{DEFAULT_CONFIG, Source};
-use crate::config::{Cluster, Config, Problem};
+use crate::config::{Config, Problem};
 
 impl Source {
     /// The configuration file, if one is read: a folder of manifests alone needs none.
@@ -33,11 +35,14 @@ impl Source {
 
     /// The same for commands that can only go on or end.
     pub fn load_or_fail(&self) -> anyhow::Result<Config> {
-        self.load().map_err(|problems| {
-            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the configuration is wrong:\n{}", lines.join("\n"))
-        })
+        self.load().map_err(|problems| failure(&problems))
     }
+}
+
+/// Everything that is wrong, as one error.
+pub fn failure(problems: &[Problem]) -> anyhow::Error {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the configuration is wrong:\n{}", lines.join("\n"))
 }
 
 /// Without a file nothing is written either: VIPs are not remembered.
@@ -48,7 +53,7 @@ fn trial() -> Config {
 }
 
 /// A cluster for each subfolder, in the order of their names.
-fn subfolders(folder: &Path) -> Result<Vec<Cluster>, Problem> {
+fn subfolders(folder: &Path) -> Result<Vec<ClusterSource>, Problem> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = entries.map_err(|error| Problem::of_file(folder, format!("cannot be read: {error}")))?;
     let visible = |path: &PathBuf| {
@@ -62,7 +67,7 @@ fn subfolders(folder: &Path) -> Result<Vec<Cluster>, Problem> {
         ));
     }
     folders.sort();
-    Ok(folders.into_iter().map(|manifests| Cluster { name: None, manifests }).collect())
+    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path }).collect())
 }
 
 #[cfg(test)]
@@ -81,7 +86,7 @@ mod tests {
         }
         std::fs::write(folder.path().join("README.md"), "").unwrap();
         let config = source(None, Some(folder.path())).load().unwrap();
-        let manifests: Vec<_> = config.clusters.iter().map(|cluster| cluster.manifests.clone()).collect();
+        let manifests: Vec<_> = config.clusters.iter().map(|cluster| cluster.path.clone()).collect();
         assert_eq!(manifests, ["paris", "tokyo"].map(|name| folder.path().join(name)));
         assert_eq!(config.vips.state_file, None);
     }
@@ -94,7 +99,7 @@ mod tests {
         std::fs::write(&file, "version: v1\nmax-endpoints: 3\nclusters: [{manifests: other}]").unwrap();
         let config = source(Some(&file), Some(&folder.path().join("clusters"))).load().unwrap();
         assert_eq!((config.max_endpoints, config.clusters.len()), (3, 1));
-        assert!(config.clusters[0].manifests.ends_with("clusters/paris"));
+        assert!(config.clusters[0].path.ends_with("clusters/paris"));
         assert_eq!(config.vips.state_file, Some(folder.path().join("vips.json")));
     }
 

@@ -3,12 +3,14 @@
 //! Folders are watched rather than files, for editors and Kubernetes replace files by renaming; and contents are
 //! compared, for a folder has more events than changes.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 /// How long after an event contents are read: writers need a moment to finish.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -16,7 +18,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Files and what they held last.
 pub struct Watch {
     files: Vec<(PathBuf, Option<Vec<u8>>)>,
+    folders: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
+    /// When to look, after an event.
+    look: Option<Instant>,
     watcher: RecommendedWatcher,
 }
 
@@ -26,49 +31,62 @@ impl Watch {
         let (sender, events) = mpsc::channel(1);
         // A full channel already says that something happened.
         let watcher = notify::recommended_watcher(move |_| drop(sender.try_send(())))?;
-        Ok(Self { files: Vec::new(), events, watcher })
+        Ok(Self { files: Vec::new(), folders: BTreeSet::new(), events, look: None, watcher })
     }
 
-    /// Watches `files` from now on, and no others. One whose folder can't be watched is left out, with a warning.
+    /// Watches `files` from now on, and no others; what is known of one that stays is kept, so that no change is lost.
+    /// A folder that can't be watched is left out with a warning, and tried again the next time.
     pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
-        let folders = |files: &[(PathBuf, _)]| files.iter().map(|(file, _)| folder(file)).collect::<Vec<_>>();
-        let before = folders(&self.files);
-        self.files = files
-            .into_iter()
-            .map(|file| {
-                let held = std::fs::read(&file).ok();
-                (file, held)
-            })
-            .collect();
-        let after = folders(&self.files);
-        for gone in before.iter().filter(|folder| !after.contains(folder)) {
+        let mut before: HashMap<_, _> = self.files.drain(..).collect();
+        for file in files {
+            let held = before.remove(&file).unwrap_or_else(|| std::fs::read(&file).ok());
+            self.files.push((file, held));
+        }
+        let wanted: BTreeSet<PathBuf> = self.files.iter().map(|(file, _)| folder(file)).collect();
+        for gone in self.folders.difference(&wanted) {
             // The folder itself may be gone: then there is nothing to stop.
             drop(self.watcher.unwatch(gone));
         }
-        for new in after.iter().filter(|folder| !before.contains(folder)) {
-            if let Err(error) = self.watcher.watch(new, RecursiveMode::NonRecursive) {
-                tracing::warn!(folder = %new.display(), %error, "changes are not noticed here: send SIGHUP after one");
+        self.folders.retain(|folder| wanted.contains(folder));
+        for new in wanted {
+            if self.folders.contains(&new) {
+                continue;
+            }
+            match self.watcher.watch(&new, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(new)),
+                Err(error) => {
+                    warn!(folder = %new.display(), %error, "changes here are not noticed: send SIGHUP after one");
+                }
             }
         }
     }
 
-    /// Returns once a file holds something else than before.
+    /// Returns once a file holds something else than before. An event is not lost when the future is dropped.
     pub async fn changed(&mut self) {
         loop {
-            if self.events.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            sleep(SETTLE).await;
-            let mut changed = false;
-            for (file, held) in &mut self.files {
-                let holds = std::fs::read(file).ok();
-                changed |= holds != *held;
-                *held = holds;
-            }
-            if changed {
-                return;
+            match self.look {
+                None if self.events.recv().await.is_none() => return std::future::pending().await,
+                None => self.look = Some(Instant::now() + SETTLE),
+                Some(at) => {
+                    sleep_until(at).await;
+                    self.look = None;
+                    if self.read() {
+                        return;
+                    }
+                }
             }
         }
+    }
+
+    /// Whether a file holds something else than when it was last read.
+    fn read(&mut self) -> bool {
+        let mut changed = false;
+        for (file, held) in &mut self.files {
+            let holds = std::fs::read(file).ok();
+            changed |= holds != *held;
+            *held = holds;
+        }
+        changed
     }
 }
 

@@ -3,14 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use portolan_dns::settings::Settings;
+use portolan_sync::PoolConfig;
+use portolan_sync::vip::PoolRanges;
 use portolan_zones::{Name, ZoneConfig};
 
-use super::{Config, Cookies, Listen, Log, LogFormat, Vips};
-
-const POOL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(241, 0, 0, 0), 8);
-const POOL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd70, 0x6f72, 0x746f, 0, 0, 0, 0, 0), 108);
+use super::{Config, Cookies, Listen, Log, LogFormat};
 
 impl Default for Config {
     fn default() -> Self {
@@ -20,7 +18,11 @@ impl Default for Config {
             zones: Name::parse("clusterset.local").map(ZoneConfig::new).into_iter().collect(),
             reverse_zones: Vec::new(),
             max_endpoints: 1000,
-            vips: Vips::default(),
+            vips: PoolConfig {
+                ranges: PoolRanges::default(),
+                quarantine: Duration::from_secs(3600),
+                state_file: Some("vips.json".into()),
+            },
             listen: Listen::default(),
             tls: None,
             https_path: "/dns-query".into(),
@@ -29,17 +31,6 @@ impl Default for Config {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9153))),
             lameduck: Duration::from_secs(5),
             log: Log::default(),
-        }
-    }
-}
-
-impl Default for Vips {
-    fn default() -> Self {
-        Self {
-            ipv4: Some(POOL_V4),
-            ipv6: Some(POOL_V6),
-            state_file: Some("vips.json".into()),
-            quarantine: Duration::from_secs(3600),
         }
     }
 }

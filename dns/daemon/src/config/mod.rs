@@ -15,9 +15,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use portolan_dns::cookie::Secret;
 use portolan_dns::settings::Settings;
+use portolan_sync::{ClusterSource, PoolConfig};
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
 pub use section::Problem;
@@ -29,7 +29,7 @@ pub const DEFAULTS: &str = include_str!("defaults.yaml");
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where the clusters' state comes from.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<ClusterSource>,
     /// The cluster whose ServiceImports' VIPs count.
     pub home: Option<ClusterId>,
     /// Zones of services.
@@ -39,7 +39,7 @@ pub struct Config {
     /// Most endpoints of a headless service in one answer.
     pub max_endpoints: usize,
     /// Virtual IPs of our own.
-    pub vips: Vips,
+    pub vips: PoolConfig,
     /// Where DNS is served.
     pub listen: Listen,
     /// Certificate of the encrypted transports.
@@ -56,28 +56,6 @@ pub struct Config {
     pub lameduck: Duration,
     /// Log lines.
     pub log: Log,
-}
-
-/// One cluster.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    /// Its id; by default that of its ClusterProperty, else the folder's name.
-    pub name: Option<ClusterId>,
-    /// File or folder of Kubernetes objects.
-    pub manifests: PathBuf,
-}
-
-/// Virtual IPs and their memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Vips {
-    /// Pool of IPv4 VIPs.
-    pub ipv4: Option<Ipv4Net>,
-    /// Pool of IPv6 VIPs.
-    pub ipv6: Option<Ipv6Net>,
-    /// Where allocations are remembered; `None`: they aren't.
-    pub state_file: Option<PathBuf>,
-    /// How long a freed VIP is not given to another service.
-    pub quarantine: Duration,
 }
 
 /// Addresses by transport.
@@ -157,7 +135,7 @@ impl Config {
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let sections = [
             ("listen", self.listen != new.listen),
-            ("tls", self.tls.is_some() != new.tls.is_some()),
+            ("tls", self.tls != new.tls),
             ("https", self.https_path != new.https_path),
             ("admin", self.admin != new.admin),
             ("log.format", self.log.format != new.log.format),

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use portolan_dns::cookie::Secret;
+use portolan_sync::vip::PoolRanges;
+use portolan_sync::{ClusterSource, PoolConfig};
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use super::scalar::{ReverseOrigin, Scalar};
 use super::section::{Findings, Section};
 use super::tree::{self, Malformed};
-use super::{Cluster, Config, Cookies, Listen, Log, LogFormat, Problem, Tls, Vips, answers};
+use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers};
 
 /// Largest TTL (RFC 2181 §8).
 const MAX_TTL: u32 = i32::MAX as u32;
@@ -57,7 +59,7 @@ fn config(root: &mut Section<'_>) -> Config {
         zones,
         reverse_zones,
         max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
-        vips: root.section("vips", Vips::read),
+        vips: root.section("vips", |section| vips(section, default.vips)),
         listen,
         tls,
         https_path: root.section("https", |https| https_path(https, default.https_path)),
@@ -69,10 +71,10 @@ fn config(root: &mut Section<'_>) -> Config {
     }
 }
 
-fn cluster(section: &mut Section<'_>) -> Option<Cluster> {
+fn cluster(section: &mut Section<'_>) -> Option<ClusterSource> {
     let name = section.optional::<ClusterId>("name");
     let manifests = section.required::<PathBuf>("manifests")?;
-    Some(Cluster { name, manifests: section.beside_file(&manifests) })
+    Some(ClusterSource { name, path: section.beside_file(&manifests) })
 }
 
 fn zone(section: &mut Section<'_>) -> Option<ZoneConfig> {
@@ -99,16 +101,16 @@ fn zone(section: &mut Section<'_>) -> Option<ZoneConfig> {
     Some(ZoneConfig { origin: origin?, ..config })
 }
 
-impl Vips {
-    fn read(section: &mut Section<'_>) -> Self {
-        let default = Self::default();
-        let (ipv4, ipv6) = section
-            .section("pool", |pool| (or_off(pool, "ipv4", default.ipv4), or_off(pool, "ipv6", default.ipv6)));
-        let state_file =
-            or_off(section, "state-file", default.state_file).map(|file| section.beside_file(&file));
-        let quarantine = section.get("quarantine", default.quarantine);
-        Self { ipv4, ipv6, state_file, quarantine }
+fn vips(section: &mut Section<'_>, default: PoolConfig) -> PoolConfig {
+    let ranges = section.section("pool", |pool| PoolRanges {
+        ipv4: or_off(pool, "ipv4", default.ranges.ipv4),
+        ipv6: or_off(pool, "ipv6", default.ranges.ipv6),
+    });
+    if let Err(error) = ranges.check() {
+        section.problem("pool", error.to_string());
     }
+    let state_file = or_off(section, "state-file", default.state_file).map(|file| section.beside_file(&file));
+    PoolConfig { ranges, quarantine: section.get("quarantine", default.quarantine), state_file }
 }
 
 impl Listen {

@@ -43,8 +43,8 @@ fn every_section_takes_effect() {
     let rows: &[(&str, Change)] = &[
         ("clusters: [{name: fra1, manifests: a}, {manifests: /b}]", |c| {
             c.clusters = vec![
-                Cluster { name: Some(ClusterId::new("fra1").unwrap()), manifests: "/etc/portolan/a".into() },
-                Cluster { name: None, manifests: "/b".into() },
+                ClusterSource { name: Some(ClusterId::new("fra1").unwrap()), path: "/etc/portolan/a".into() },
+                ClusterSource { name: None, path: "/b".into() },
             ];
         }),
         ("home: fra1.eu", |c| c.home = Some(ClusterId::new("fra1.eu").unwrap())),
@@ -62,9 +62,9 @@ fn every_section_takes_effect() {
             c.reverse_zones = vec![name("241.in-addr.arpa"), name("0.0.d.f.ip6.arpa")];
         }),
         ("max-endpoints: 16", |c| c.max_endpoints = 16),
-        ("vips: {pool: {ipv4: 243.0.0.0/16, ipv6: ''}, state-file: /var/lib/vips, quarantine: 2h}", |c| {
-            c.vips.ipv4 = Some("243.0.0.0/16".parse().unwrap());
-            (c.vips.ipv6, c.vips.state_file) = (None, Some("/var/lib/vips".into()));
+        ("vips: {pool: {ipv4: 241.1.0.0/16, ipv6: ''}, state-file: /var/lib/vips, quarantine: 2h}", |c| {
+            c.vips.ranges.ipv4 = Some("241.1.0.0/16".parse().unwrap());
+            (c.vips.ranges.ipv6, c.vips.state_file) = (None, Some("/var/lib/vips".into()));
             c.vips.quarantine = Duration::from_secs(7200);
         }),
         (
@@ -143,6 +143,10 @@ fn wrong_values_are_named_with_line_and_field() {
         ("max-endpoints: 0", "2: max-endpoints: must be at least 1"),
         ("max-endpoints: many", "2: max-endpoints: `many` is not a whole number"),
         ("max-endpoints: [1]", "2: max-endpoints: expected a whole number, not a list"),
+        (
+            "vips: {pool: {ipv4: 242.1.0.0/16}}",
+            "2: vips.pool: pool 242.1.0.0/16 overlaps 242.0.0.0/8 (Submariner Globalnet): choose another range",
+        ),
         (
             "vips: {pool: {ipv4: fd00::/64}}",
             "2: vips.pool.ipv4: `fd00::/64` is not an IPv4 network such as `241.0.0.0/8`",

@@ -1,0 +1,103 @@
+//! `portolan check`: everything that is wrong with the configuration and the manifests, and what they amount to.
+
+use std::fmt::Write;
+
+use portolan_zones::Snapshot;
+use serde_json::json;
+
+use crate::cli::{Check, Format};
+use crate::clusters;
+use crate::config::{DEFAULTS, Problem};
+use crate::output::Outcome;
+
+/// What a check finds.
+struct Report {
+    /// What must be put right.
+    problems: Vec<Problem>,
+    /// What works otherwise than its authors may think: conflicts between exports and the like.
+    warnings: Vec<String>,
+    /// What there is, in one sentence; empty when the configuration itself is wrong.
+    summary: String,
+}
+
+/// Status 1 when there is a problem; warnings are none.
+pub fn check(asked: &Check) -> anyhow::Result<Outcome> {
+    if asked.print_defaults {
+        return Ok(Outcome::good(DEFAULTS));
+    }
+    let report = match asked.source.load() {
+        Err(problems) => Report { problems, warnings: Vec::new(), summary: String::new() },
+        Ok(config) => match clusters::load_once(&config) {
+            Err(error) => Report {
+                problems: vec![Problem::of_file(
+                    &asked.source.file().unwrap_or_default(),
+                    format!("{error:#}"),
+                )],
+                warnings: Vec::new(),
+                summary: String::new(),
+            },
+            Ok((snapshot, problems)) => Report {
+                problems,
+                warnings: warnings(&snapshot),
+                summary: summary(&snapshot, config.clusters.len()),
+            },
+        },
+    };
+    let text = match asked.format {
+        Format::Human => report.human()?,
+        Format::Json => {
+            format!("{:#}\n", json!({ "problems": report.problems, "warnings": report.warnings }))
+        }
+    };
+    Ok(Outcome { text, status: u8::from(!report.problems.is_empty()) })
+}
+
+impl Report {
+    fn human(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        for problem in &self.problems {
+            writeln!(out, "{problem}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+        let problems = counted(self.problems.len(), "problem");
+        let warnings = counted(self.warnings.len(), "warning");
+        match &*self.summary {
+            "" => writeln!(out, "{problems}")?,
+            summary => writeln!(out, "{problems}, {warnings}: {summary}")?,
+        }
+        Ok(out)
+    }
+}
+
+/// Conflicts between exports (KEP-1645) and services that answer less than they promise.
+fn warnings(snapshot: &Snapshot) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for service in snapshot.services.iter() {
+        for conflict in &service.conflicts {
+            warnings.push(format!("{}: {}: {}", service.name, conflict.reason.as_str(), conflict.message));
+        }
+        for warning in &service.warnings {
+            warnings.push(format!("{}: {warning}", service.name));
+        }
+    }
+    warnings.sort();
+    warnings
+}
+
+fn summary(snapshot: &Snapshot, clusters: usize) -> String {
+    let zones: Vec<_> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
+    let counts = snapshot.counts;
+    let (clusters, services) = (counted(clusters, "cluster"), counted(counts.services, "service"));
+    let endpoints = counted(counts.endpoints, "endpoint");
+    format!("{clusters}, {services}, {endpoints} in {}", zones.join(" "))
+}
+
+fn counted(number: usize, thing: &str) -> String {
+    match number {
+        0 => format!("no {thing}s"),
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}

@@ -1,0 +1,52 @@
+//! From the configuration to `portolan-sync`, and from its words to ours.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use portolan_sync::SourceStatus;
+use portolan_zones::{Snapshot, Zones};
+use serde_json::{Value, json};
+
+use crate::config::{Config, Problem};
+
+/// What feeds the snapshot.
+pub fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
+    let zones = Zones::with_max_endpoints(config.all_zones(), config.max_endpoints);
+    Ok(portolan_sync::Config {
+        clusters: config.clusters.clone(),
+        home: config.home.clone(),
+        pool: config.vips.clone(),
+        zones: zones.context("these zones can't be served")?,
+    })
+}
+
+/// Reads everything once; writes nothing.
+pub fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Vec<Problem>)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (snapshot, problems) = portolan_sync::load_once(&config(wanted)?, i64::try_from(now)?)?;
+    Ok((Arc::new(snapshot), problems.into_iter().map(problem).collect()))
+}
+
+/// A source as `/status` shows it.
+pub fn source_json(source: &SourceStatus) -> Value {
+    let problems: Vec<_> = source.problems.iter().map(ToString::to_string).collect();
+    json!({
+        "cluster": source.cluster.as_ref().map(ToString::to_string),
+        "path": source.path,
+        "synced": source.synced,
+        "objects": source.objects,
+        "changedAt": source.changed_at,
+        "problems": problems,
+    })
+}
+
+/// An object takes the place that a field has in a configuration.
+fn problem(problem: portolan_sync::Problem) -> Problem {
+    Problem {
+        file: problem.file,
+        line: problem.line.map_or(0, |line| line as usize),
+        field: problem.object.unwrap_or_default(),
+        message: problem.message,
+    }
+}

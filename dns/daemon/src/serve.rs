@@ -1,0 +1,309 @@
+//! `portolan serve`: starts the parts in order, follows the configuration, and ends them in the reverse order.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use portolan_dns::cookie::Secret;
+use portolan_dns::server::{Listeners, Server};
+use portolan_dns::settings::Settings;
+use portolan_dns::tls::Certificate;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Shown};
+use crate::cli::Serve;
+use crate::config::{Config, Problem};
+use crate::logging::{self, LogLevel};
+use crate::metrics::ClusterMetrics;
+use crate::output::Outcome;
+use crate::status::{Listener, Phase, Status, VERSION};
+use crate::watch::Watch;
+use crate::{clusters, sockets, source};
+
+/// What is in flight when listening ends may take so long.
+const FINISH: Duration = Duration::from_secs(5);
+/// How often it is looked whether the clusters are read, until they are.
+const READY_POLL: Duration = Duration::from_millis(10);
+
+/// Serves until a signal says otherwise.
+pub fn serve(asked: Serve) -> anyhow::Result<Outcome> {
+    // Before the file is read, so that no change of it is missed.
+    let mut watch = Watch::new().context("files can't be watched")?;
+    watch.follow(asked.source.file());
+    let config = load(&asked).map_err(|problems| source::failure(&problems))?;
+    let level = logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        // Before anything listens, so that no signal finds the default action, which ends without a word.
+        let signals = Signals::new()?;
+        Daemon::start(asked, config, level, watch).await?.run(signals).await
+    });
+    // Whatever is still at work was given its time.
+    runtime.shutdown_background();
+    // The log is where the daemon speaks: a reader of JSON lines finds the reason of its end there.
+    let status = served.map_or_else(
+        |failed| {
+            error!("{failed:#}");
+            1
+        },
+        |()| 0,
+    );
+    Ok(Outcome { text: String::new(), status })
+}
+
+/// The configuration as the command line has it.
+fn load(asked: &Serve) -> Result<Config, Vec<Problem>> {
+    let mut config = asked.source.load()?;
+    if !asked.listen.is_empty() {
+        config.listen.udp.clone_from(&asked.listen);
+        config.listen.tcp.clone_from(&asked.listen);
+    }
+    Ok(config)
+}
+
+/// Shared with the admin server, which asks it for its status.
+type Clusters = Arc<Mutex<portolan_sync::Running>>;
+
+/// All parts of a running server.
+struct Daemon {
+    asked: Serve,
+    /// As it was at the start: what needs a restart is what differs from this.
+    started_with: Config,
+    lameduck: Duration,
+    /// Signs cookies when no secret is configured: the same one until the end.
+    made_up: Secret,
+    level: LogLevel,
+    status: Arc<Status>,
+    settings: Arc<ArcSwap<Settings>>,
+    certificate: Option<Arc<Certificate>>,
+    clusters: Clusters,
+    server: portolan_dns::server::Running,
+    end_admin: CancellationToken,
+    watch: Watch,
+}
+
+impl Daemon {
+    /// Reads, binds and answers, in this order; an error leaves nothing behind.
+    async fn start(asked: Serve, config: Config, level: LogLevel, mut watch: Watch) -> anyhow::Result<Self> {
+        info!(version = VERSION, clusters = config.clusters.len(), "starting");
+        let mut registry = Registry::default();
+        let status = Arc::new(Status::new(asked.source.file(), &mut registry));
+        let made_up = made_up_secret()?;
+        let settings = Arc::new(ArcSwap::from_pointee(config.settings(made_up)));
+        let certificate = config.tls.as_ref().map(|tls| Certificate::load(&tls.certificate, &tls.key));
+        let certificate = certificate.transpose().context("TLS can't be set up")?;
+
+        let running = portolan_sync::start(clusters::config(&config)?)?;
+        let snapshots = running.snapshots();
+        let clusters = Arc::new(Mutex::new(running));
+        let metrics = Arc::<portolan_dns::metrics::Metrics>::default();
+        registry.register_collector(Box::new(metrics.clone()));
+        registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), sync_status(&clusters))));
+
+        let listeners = listeners(&config, certificate.clone());
+        let bound = Server::bind(&listeners, snapshots.clone(), settings.clone(), metrics)?;
+        let admin = match config.admin {
+            Some(address) => Some(sockets::bind_admin(address).await?),
+            None => None,
+        };
+        let server = bound.run().context("the DNS server can't be started")?;
+        let addresses = server.local_addresses().iter();
+        let mut listening: Vec<_> = addresses
+            .map(|(transport, address)| Listener { transport: transport.label(), address: *address })
+            .collect();
+        let end_admin = CancellationToken::new();
+        if let Some(listener) = admin {
+            listening.push(Listener { transport: "admin", address: listener.local_addr()? });
+            let shown =
+                Shown { status: status.clone(), snapshots, clusters: sync_status(&clusters), registry };
+            tokio::spawn(admin::serve(listener, shown, end_admin.clone()));
+        }
+        for Listener { transport, address } in &listening {
+            info!(transport, %address, "listening");
+        }
+        status.listening(listening);
+        status.enter(Phase::Serving);
+
+        watch.follow(asked.source.file().into_iter().chain(config.files()));
+        let lameduck = config.lameduck;
+        Ok(Self {
+            asked,
+            started_with: config,
+            lameduck,
+            made_up,
+            level,
+            status,
+            settings,
+            certificate,
+            clusters,
+            server,
+            end_admin,
+            watch,
+        })
+    }
+
+    async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
+        let mut poll = interval(READY_POLL);
+        let mut answering = false;
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::End => break,
+                    Told::Reload => self.reload(),
+                },
+                () = self.watch.changed() => self.reload(),
+                _ = poll.tick(), if !answering => {
+                    answering = self.has_read_clusters();
+                    if answering {
+                        self.tell_ready()?;
+                    }
+                }
+            }
+        }
+        self.status.enter(Phase::Draining);
+        info!(lameduck = ?self.lameduck, "told to end: not ready, still answering");
+        tokio::select! {
+            () = self.finish() => info!("ended"),
+            () = signals.end() => warn!("told to end again: ended at once"),
+        }
+        Ok(())
+    }
+
+    /// Whether every cluster was tried, and what could be read is answered.
+    fn has_read_clusters(&self) -> bool {
+        let clusters = lock(&self.clusters);
+        clusters.snapshots().load().complete || clusters.status().sources.iter().any(|source| !source.synced)
+    }
+
+    fn tell_ready(&self) -> anyhow::Result<()> {
+        info!("answering");
+        match &self.asked.ready_file {
+            Some(file) => sockets::write_ready_file(file, &self.status.current().listeners),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the configuration file into force, or leaves everything as it is and says why.
+    fn reload(&mut self) {
+        let changed = load(&self.asked)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+            .and_then(|config| self.change(config).map_err(|error| vec![format!("{error:#}")]));
+        match changed {
+            Ok(needs_restart) => {
+                info!("the configuration is in force");
+                if !needs_restart.is_empty() {
+                    warn!(
+                        sections = needs_restart.join(" "),
+                        "changed, but only a restart brings them into force"
+                    );
+                }
+                self.status.reloaded(needs_restart);
+            }
+            Err(errors) => {
+                for problem in &errors {
+                    error!("{problem}");
+                }
+                warn!("the configuration stays as it was before");
+                self.status.refused(errors);
+            }
+        }
+    }
+
+    /// What may fail comes first: then either all of it is in force or nothing.
+    fn change(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
+        let clusters = clusters::config(&config)?;
+        if let Some(certificate) = &self.certificate {
+            certificate.reload().context("the TLS certificate")?;
+        }
+        lock(&self.clusters).reconfigure(clusters)?;
+        self.level.set(&config.log)?;
+        self.settings.store(Arc::new(config.settings(self.made_up)));
+        self.lameduck = config.lameduck;
+        self.watch.follow(self.asked.source.file().into_iter().chain(config.files()));
+        Ok(self.started_with.needs_restart(&config))
+    }
+
+    /// Ends in the reverse order of the start.
+    async fn finish(self) {
+        sleep(self.lameduck).await;
+        if !self.server.shutdown(FINISH).await {
+            warn!(after = ?FINISH, "connections were cut off");
+        }
+        self.end_admin.cancel();
+        // Ends when the last owner lets go, which may be the admin server; what must be remembered is saved then.
+        drop(tokio::task::spawn_blocking(|| drop(self.clusters)).await);
+    }
+}
+
+/// What tells the daemon what to do.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// Returns at the next SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        while self.next().await != Told::End {}
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    End,
+    Reload,
+}
+
+fn listeners(config: &Config, certificate: Option<Arc<Certificate>>) -> Listeners {
+    let mut listen = config.listen.clone();
+    sockets::without_missing_ipv6(&mut listen);
+    Listeners {
+        udp: listen.udp,
+        tcp: listen.tcp,
+        tls: listen.tls,
+        https: listen.https,
+        quic: listen.quic,
+        certificate,
+        https_path: config.https_path.clone(),
+        ..Listeners::default()
+    }
+}
+
+/// How to ask the clusters for their status. A weak reference: it must not keep them from ending.
+fn sync_status(clusters: &Clusters) -> admin::ClusterStatus {
+    let clusters = Arc::downgrade(clusters);
+    Arc::new(move || clusters.upgrade().map(|clusters| lock(&clusters).status()).unwrap_or_default())
+}
+
+/// A panic elsewhere leaves the clusters as they were: each method changes them last.
+fn lock(clusters: &Mutex<portolan_sync::Running>) -> std::sync::MutexGuard<'_, portolan_sync::Running> {
+    clusters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn made_up_secret() -> anyhow::Result<Secret> {
+    let mut octets = [0; 16];
+    getrandom::fill(&mut octets).context("the system gives no random numbers")?;
+    Ok(Secret(octets))
+}

@@ -1,0 +1,28 @@
+//! `portolan zone`: a compiled zone as text.
+
+use anyhow::{Context, bail};
+use portolan_zones::{Name, zonefile};
+
+use crate::cli::Zone;
+use crate::clusters;
+use crate::output::Outcome;
+
+/// The zone that is asked for, by default the first one of services.
+pub fn run(asked: &Zone) -> anyhow::Result<Outcome> {
+    let (snapshot, _) = clusters::load_once(&asked.source.load_or_fail()?)?;
+    let zone = match &asked.origin {
+        None => snapshot.zones.primary().context("no zone of services is configured")?,
+        Some(origin) => {
+            let origin = Name::parse(origin)?;
+            let Some(zone) = snapshot.zones.iter().find(|zone| zone.config.origin == origin) else {
+                let known: Vec<_> =
+                    snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
+                bail!("zone {origin} is not configured; configured are: {}", known.join(" "));
+            };
+            zone
+        }
+    };
+    let mut text = String::new();
+    zonefile::write_zone(&mut text, &snapshot, zone)?;
+    Ok(Outcome::good(text))
+}

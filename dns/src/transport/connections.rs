@@ -33,6 +33,7 @@ struct Open {
 
 struct Connection {
     client: IpAddr,
+    /// Since when, in microseconds from [`Connections::start`].
     idle: Arc<AtomicU64>,
     close: CancellationToken,
 }
@@ -70,14 +71,14 @@ impl Connections {
         }
         let id = open.next;
         open.next += 1;
-        let (idle, close) = (Arc::new(AtomicU64::new(self.millis(now))), CancellationToken::new());
+        let (idle, close) = (Arc::new(AtomicU64::new(self.micros(now))), CancellationToken::new());
         open.by_id.insert(id, Connection { client, idle: idle.clone(), close: close.clone() });
         *open.by_client.entry(client).or_insert(0) += 1;
         Some(Admitted { place: Place { connections: self.clone(), id, idle, close }, evicted })
     }
 
-    fn millis(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.start).as_millis() as u64
+    fn micros(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_micros() as u64
     }
 }
 
@@ -108,7 +109,7 @@ impl Open {
 impl Place {
     /// From now on the connection waits for a query, and may be closed for another one.
     pub(crate) fn idle(&self, now: Instant) {
-        self.idle.store(self.connections.millis(now), Ordering::Relaxed);
+        self.idle.store(self.connections.micros(now), Ordering::Relaxed);
     }
 
     /// From now on the connection is being used.

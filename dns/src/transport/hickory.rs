@@ -2,7 +2,7 @@
 //!
 //! hickory-server reads and writes messages, not octets: our reply is decoded with hickory-proto, and hickory-server
 //! encodes it again. Header flags, the response code with its EDNS bits, the question's case and all our EDNS options
-//! survive that; it adds no OPT of its own. Names may be compressed otherwise, so padding is made to fit again
+//! survive that; it adds no OPT of its own. Names are compressed otherwise, so padding is made to fit again
 //! (RFC 8467 §4.1). What is different from our own transports:
 //! - A query that hickory-proto can't decode is answered FORMERR there, without EDNS, and is not counted here.
 //! - HTTPS knows POST only, and wants the `accept` header: a GET (RFC 8484 §4.1) ends in a stream reset.
@@ -18,11 +18,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
+use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::net::NetError;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answerer, Outcome, Source};
@@ -97,6 +99,8 @@ fn register(
     }
 }
 
+type Records<'a> = std::slice::Iter<'a, Record>;
+
 /// Answers hickory-server's requests from their octets.
 struct Handler {
     source: Arc<Source>,
@@ -109,11 +113,7 @@ impl Handler {
         let (snapshot, policy) = (self.source.snapshot(), self.source.policy());
         let mut answerer = self.answerer.lock().unwrap_or_else(PoisonError::into_inner);
         match answerer.answer((&snapshot, &policy), query, client) {
-            Outcome::Reply => {
-                let mut reply = Message::from_vec(answerer.reply())?;
-                pad(&mut reply)?;
-                Ok(Some(reply))
-            }
+            Outcome::Reply => Ok(Some(Message::from_vec(answerer.reply())?)),
             Outcome::Nothing | Outcome::Transfer(_) => Ok(None),
         }
     }
@@ -147,9 +147,19 @@ async fn send(
     request: &Request,
     reply: &Message,
 ) -> Result<ResponseInfo, NetError> {
-    let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
-    let sections = (&reply.answers, &reply.authorities, &reply.additionals);
-    response.send_response(builder.build(reply.metadata, sections.0, sections.1, [], sections.2)).await
+    let edns = padded(request, reply)?;
+    response.send_response(message(request, reply, edns.as_ref())).await
+}
+
+/// The reply as hickory-server encodes it, with the question as it came.
+fn message<'a>(
+    request: &'a Request,
+    reply: &'a Message,
+    edns: Option<&'a Edns>,
+) -> MessageResponse<'a, 'a, Records<'a>, Records<'a>, Records<'a>, Records<'a>> {
+    let Message { answers, authorities, additionals, .. } = reply;
+    let builder = MessageResponseBuilder::new(&request.queries, edns);
+    builder.build(reply.metadata, answers, authorities, &[], additionals)
 }
 
 /// hickory-server wants to know what was sent, and doesn't use it.
@@ -158,21 +168,22 @@ fn nothing_sent(request: &Request) -> ResponseInfo {
     Header { metadata, counts: HeaderCounts::default() }.into()
 }
 
-/// Gives a padded reply the padding that its new encoding needs.
-fn pad(reply: &mut Message) -> Result<(), hickory_proto::ProtoError> {
-    if reply.edns.as_ref().is_none_or(|edns| edns.option(EdnsCode::Padding).is_none()) {
-        return Ok(());
+/// The reply's EDNS; its padding is what the new encoding needs.
+fn padded(request: &Request, reply: &Message) -> Result<Option<Edns>, hickory_proto::ProtoError> {
+    let Some(mut edns) = reply.edns.clone() else {
+        return Ok(None);
+    };
+    if edns.option(EdnsCode::Padding).is_some() {
+        set_padding(&mut edns, 0);
+        let mut octets = Vec::new();
+        message(request, reply, Some(&edns)).destructive_emit(&mut BinEncoder::new(&mut octets))?;
+        let whole = octets.len().next_multiple_of(PADDING_BLOCK).min(u16::MAX.into());
+        set_padding(&mut edns, whole.saturating_sub(octets.len()));
     }
-    set_padding(&mut reply.edns, 0);
-    let len = reply.to_vec()?.len();
-    let whole = len.next_multiple_of(PADDING_BLOCK).min(u16::MAX.into());
-    set_padding(&mut reply.edns, whole.saturating_sub(len));
-    Ok(())
+    Ok(Some(edns))
 }
 
-fn set_padding(edns: &mut Option<Edns>, len: usize) {
-    if let Some(edns) = edns {
-        edns.options_mut().remove(EdnsCode::Padding);
-        edns.options_mut().insert(EdnsOption::Unknown(EdnsCode::Padding.into(), vec![0; len]));
-    }
+fn set_padding(edns: &mut Edns, len: usize) {
+    edns.options_mut().remove(EdnsCode::Padding);
+    edns.options_mut().insert(EdnsOption::Unknown(EdnsCode::Padding.into(), vec![0; len]));
 }

@@ -7,7 +7,7 @@
 //!
 //! What ends a connection: the client closes its side (what it asked before is still answered), no query for the idle
 //! timeout (octets of an unfinished query don't count), a message too short for a header, a batch not taken in
-//! time, the need of its place for another one, or the server's end (what has come in is still answered).
+//! time, the need of its place for another one, or the server's end (what has come in by then is still answered).
 
 use std::collections::VecDeque;
 use std::io;
@@ -69,6 +69,8 @@ pub(crate) enum End {
 /// What reading brought.
 enum Read {
     Some,
+    /// Nothing is there to be read now.
+    Nothing,
     /// No more will come, or be read.
     End,
     /// Another connection needs the place.
@@ -104,10 +106,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (false, true) => break,
                 (false, false) => self.read(policy.settings.tcp.idle_timeout, &stop).await?,
                 (true, false) if self.input.len() < BATCH => self.read_ready().await?,
-                (true, _) => Read::Some,
+                (true, _) => Read::Nothing,
             };
             match read {
-                Read::Some => ended |= stop.is_cancelled(),
+                Read::Some | Read::Nothing if ended || !stop.is_cancelled() => {}
+                Read::Some | Read::Nothing => {
+                    self.read_last().await?;
+                    ended = true;
+                }
                 Read::End => ended = true,
                 Read::Evicted => return Ok(End::Evicted),
             }
@@ -182,11 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 biased;
                 () = self.place.closed() => return Ok(Read::Evicted),
-                () = stop.cancelled() => {
-                    // What the client sent before it could know is read once more.
-                    self.read_ready().await?;
-                    return Ok(Read::End);
-                }
+                () = stop.cancelled() => return Ok(Read::Nothing),
                 read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => match read {
                     Ok(Ok(0)) | Err(_) => return Ok(Read::End),
                     Ok(Ok(_)) if self.message().is_some() => return Ok(Read::Some),
@@ -197,13 +199,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Reads what the client sent before it could know of the server's end: one batch of it at most.
+    async fn read_last(&mut self) -> io::Result<()> {
+        // Lets the runtime see what has arrived.
+        tokio::task::yield_now().await;
+        while self.input.len() < BATCH && matches!(self.read_ready().await?, Read::Some) {}
+        Ok(())
+    }
+
     /// Reads what is there already.
     async fn read_ready(&mut self) -> io::Result<Read> {
         self.reserve();
         tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => Ok(if read? == 0 { Read::End } else { Read::Some }),
-            () = std::future::ready(()) => Ok(Read::Some),
+            () = std::future::ready(()) => Ok(Read::Nothing),
         }
     }
 

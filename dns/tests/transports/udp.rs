@@ -1,0 +1,92 @@
+//! DNS over UDP.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+
+use hickory_proto::op::{Message, ResponseCode};
+use portolan_dns::server::Listeners;
+use portolan_dns::view::Transport;
+
+use crate::common::*;
+
+fn client(server: SocketAddr) -> UdpSocket {
+    let local = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let socket = UdpSocket::bind(local).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket) -> Message {
+    let mut buffer = [0; 4096];
+    let len = socket.recv(&mut buffer).unwrap();
+    Message::from_vec(&buffer[..len]).unwrap()
+}
+
+#[tokio::test]
+async fn answers_on_every_socket_and_in_both_families() {
+    // Port 0 of both families becomes two ports.
+    let udp = vec![any(), "[::1]:0".parse().unwrap()];
+    let listeners = Listeners { udp, udp_threads: NonZeroUsize::new(3), ..Listeners::default() };
+    let served = serve_on(&listeners, |_| {});
+    let addresses = served.running.local_addresses().to_vec();
+    assert_eq!(addresses.len(), 2);
+    for (transport, address) in addresses {
+        assert_eq!(transport, Transport::Udp);
+        for id in 0..50 {
+            // A new port each time: the kernel chooses the socket by it.
+            let socket = client(address);
+            socket.send(&Ask { id, ..ask(CART) }.octets()).unwrap();
+            let reply = receive(&socket);
+            assert_eq!((reply.metadata.id, reply.answers.len()), (id, 1));
+        }
+    }
+    let scraped = served.scrape();
+    for family in ["1", "2"] {
+        let start = format!("proto=\"udp\",family=\"{family}\",type=\"A\"}} 50");
+        assert!(
+            scraped
+                .lines()
+                .any(|line| line.starts_with("coredns_dns_requests_total") && line.ends_with(&start))
+        );
+    }
+}
+
+#[tokio::test]
+async fn sees_new_snapshots_and_settings() {
+    let served = serve(|_| {});
+    let socket = client(served.address(Transport::Udp));
+    let status = |question| {
+        socket.send(&ask(question).octets()).unwrap();
+        receive(&socket).metadata.response_code
+    };
+    assert_eq!(status(CART), ResponseCode::NoError);
+    served.snapshots.store(std::sync::Arc::new(crate::fixtures::compiled(Vec::new(), true, 1)));
+    assert_eq!(status(CART), ResponseCode::NXDomain);
+    let mut settings = (**served.settings.load()).clone();
+    settings.access.query.deny = vec!["127.0.0.0/8".parse().unwrap()];
+    served.settings.store(std::sync::Arc::new(settings));
+    assert_eq!(status(CART), ResponseCode::Refused);
+}
+
+/// What isn't a query gets no answer (RFC 1035 §4.1.1: QR), and nothing stops the next one: not garbage, not an
+/// empty datagram, not an ICMP error for a reply that nobody took.
+#[tokio::test]
+async fn garbage_is_ignored() {
+    let served = serve(|_| {});
+    let address = served.address(Transport::Udp);
+    let socket = client(address);
+    let mut response = ask(CART).octets();
+    response[2] |= 0x80;
+    for garbage in [&b""[..], b"x", &[0; 11], &response, &[0xff; 2000]] {
+        socket.send(garbage).unwrap();
+        for _ in 0..10 {
+            let gone = client(address);
+            gone.send(&ask(CART).octets()).unwrap();
+        }
+        socket.send(&Ask { id: 77, ..ask(CART) }.octets()).unwrap();
+        assert_eq!(receive(&socket).metadata.id, 77);
+    }
+    let label = format!("{{server=\"dns://{address}\",transport=\"udp\"}} 5");
+    served.has_line(&format!("portolan_ignored_total{label}")).await;
+}

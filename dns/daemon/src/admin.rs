@@ -17,10 +17,10 @@ use crate::clusters::source_json;
 use crate::status::{Phase, Status, VERSION};
 
 /// Asks how the clusters are.
-pub type ClusterStatus = Arc<dyn Fn() -> portolan_sync::Status + Send + Sync>;
+pub(crate) type ClusterStatus = Arc<dyn Fn() -> portolan_sync::Status + Send + Sync>;
 
 /// What is shown.
-pub struct Shown {
+pub(crate) struct Shown {
     /// The daemon itself.
     pub status: Arc<Status>,
     /// What is answered.
@@ -32,7 +32,11 @@ pub struct Shown {
 }
 
 /// Serves until `end`.
-pub async fn serve(listener: TcpListener, shown: Shown, end: CancellationToken) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shown: Shown,
+    end: CancellationToken,
+) -> std::io::Result<()> {
     axum::serve(listener, router(shown)).with_graceful_shutdown(end.cancelled_owned()).await
 }
 

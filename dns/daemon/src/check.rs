@@ -21,7 +21,7 @@ struct Report {
 }
 
 /// Status 1 when there is a problem; warnings are none.
-pub fn check(asked: &Check) -> anyhow::Result<Outcome> {
+pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
     if asked.print_defaults {
         return Ok(Outcome::good(DEFAULTS));
     }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hickory_proto::rr::{Name, RecordType};
 
 /// Where the configuration is when nobody says otherwise.
-pub const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.yaml";
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.yaml";
 
 /// DNS for services of many Kubernetes clusters.
 ///
@@ -15,7 +15,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.yaml";
 /// endpoints of all clusters.
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -34,7 +34,7 @@ Set it up:
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve DNS
     ///
     /// Answers from the clusters of the configuration and follows every change of them. A change of the
@@ -64,7 +64,7 @@ pub enum Command {
 
 /// Where the state comes from.
 #[derive(Debug, Default, Args)]
-pub struct Source {
+pub(crate) struct Source {
     /// Configuration file (YAML) [default: /etc/portolan/portolan.yaml]
     #[arg(long, short, value_name = "FILE", env = "PORTOLAN_CONFIG")]
     pub config: Option<PathBuf>,
@@ -77,9 +77,8 @@ pub struct Source {
 
 /// `portolan serve`
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub source: Source,
     /// Serve UDP and TCP here, in place of the configuration's addresses; may be repeated
     #[arg(long, short, value_name = "ADDRESS:PORT")]
@@ -93,9 +92,8 @@ pub struct Serve {
 
 /// `portolan check`
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub source: Source,
     /// Print the whole default configuration with comments, and check nothing
     #[arg(long)]
@@ -107,7 +105,7 @@ pub struct Check {
 
 /// `portolan lookup`
 #[derive(Debug, Args)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     /// Domain name; absolute, with or without the final dot
     pub name: Name,
     /// Record type, for example A, AAAA, SRV, PTR, TXT, SOA, NS, ANY
@@ -120,7 +118,6 @@ pub struct Lookup {
     #[arg(long)]
     pub tcp: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub source: Source,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -129,11 +126,10 @@ pub struct Lookup {
 
 /// `portolan zone`
 #[derive(Debug, Args)]
-pub struct Zone {
+pub(crate) struct Zone {
     /// Origin of the zone [default: the first one]
     pub origin: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened: its own fields are documented")]
     pub source: Source,
 }
 
@@ -149,7 +145,7 @@ fn record_type(text: &str) -> Result<RecordType, String> {
 
 /// How to print.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people
     #[default]
     Human,

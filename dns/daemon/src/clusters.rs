@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Problem};
 
 /// What feeds the snapshot.
-pub fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
+pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
     let zones = Zones::with_max_endpoints(config.all_zones(), config.max_endpoints);
     Ok(portolan_sync::Config {
         clusters: config.clusters.clone(),
@@ -22,14 +22,14 @@ pub fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
 }
 
 /// Reads everything once; writes nothing.
-pub fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Vec<Problem>)> {
+pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Vec<Problem>)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (snapshot, problems) = portolan_sync::load_once(&config(wanted)?, i64::try_from(now)?)?;
     Ok((Arc::new(snapshot), problems.into_iter().map(problem).collect()))
 }
 
 /// A source as `/status` shows it.
-pub fn source_json(source: &SourceStatus) -> Value {
+pub(crate) fn source_json(source: &SourceStatus) -> Value {
     let problems: Vec<_> = source.problems.iter().map(ToString::to_string).collect();
     json!({
         "cluster": source.cluster.as_ref().map(ToString::to_string),

@@ -11,10 +11,10 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 use crate::config::{Log, LogFormat};
 
 /// Changes the level of a running log.
-pub struct LogLevel(Handle<EnvFilter, Registry>);
+pub(crate) struct LogLevel(Handle<EnvFilter, Registry>);
 
 /// Starts the log. Once per run.
-pub fn start(log: &Log) -> anyhow::Result<LogLevel> {
+pub(crate) fn start(log: &Log) -> anyhow::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(log)?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
@@ -28,7 +28,7 @@ pub fn start(log: &Log) -> anyhow::Result<LogLevel> {
 
 impl LogLevel {
     /// Takes over the level; the format stays.
-    pub fn set(&self, log: &Log) -> anyhow::Result<()> {
+    pub(crate) fn set(&self, log: &Log) -> anyhow::Result<()> {
         self.0.reload(filter(log)?).context("the log level can't be changed")
     }
 }

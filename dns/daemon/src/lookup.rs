@@ -25,7 +25,7 @@ use crate::output::Outcome;
 const EXTENDED_ERROR: u16 = 15;
 
 /// The reply to the query that the command line describes.
-pub fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
+pub(crate) fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
     let config = asked.source.load_or_fail()?;
     let (snapshot, _) = clusters::load_once(&config)?;
     let reply = answer(asked, &config.settings(Secret([0; 16])), &snapshot)?;

@@ -11,14 +11,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::admin::ClusterStatus;
 
 /// Collects from the newest snapshot and the sources.
-pub struct ClusterMetrics {
+pub(crate) struct ClusterMetrics {
     snapshots: Snapshots,
     clusters: ClusterStatus,
 }
 
 impl ClusterMetrics {
     /// Of what these tell.
-    pub fn new(snapshots: Snapshots, clusters: ClusterStatus) -> Self {
+    pub(crate) fn new(snapshots: Snapshots, clusters: ClusterStatus) -> Self {
         Self { snapshots, clusters }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 /// What a command says, and its exit status.
 #[derive(Debug, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Text for standard output.
     pub text: String,
     /// 0 as asked, 1 something is wrong.
@@ -13,13 +13,13 @@ pub struct Outcome {
 
 impl Outcome {
     /// All is well.
-    pub fn good(text: impl Into<String>) -> Self {
+    pub(crate) fn good(text: impl Into<String>) -> Self {
         Self { text: text.into(), status: 0 }
     }
 }
 
 /// Writes to standard output. A reader that has gone away (`portolan zone | head`) is no error.
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -28,7 +28,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Says on standard error why a command failed.
-pub fn complain(error: &anyhow::Error) {
+pub(crate) fn complain(error: &anyhow::Error) {
     // Where standard error is closed, nobody is left to tell.
     drop(writeln!(io::stderr(), "portolan: {error:#}"));
 }

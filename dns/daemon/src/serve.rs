@@ -31,7 +31,7 @@ const FINISH: Duration = Duration::from_secs(5);
 const READY_POLL: Duration = Duration::from_millis(10);
 
 /// Serves until a signal says otherwise.
-pub fn serve(asked: Serve) -> anyhow::Result<Outcome> {
+pub(crate) fn serve(asked: Serve) -> anyhow::Result<Outcome> {
     // Before the file is read, so that no change of it is missed.
     let mut watch = Watch::new().context("files can't be watched")?;
     watch.follow(asked.source.file());
@@ -192,7 +192,7 @@ impl Daemon {
     fn reload(&mut self) {
         let changed = load(&self.asked)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-            .and_then(|config| self.change(config).map_err(|error| vec![format!("{error:#}")]));
+            .and_then(|config| self.change(&config).map_err(|error| vec![format!("{error:#}")]));
         match changed {
             Ok(needs_restart) => {
                 info!("the configuration is in force");
@@ -215,8 +215,8 @@ impl Daemon {
     }
 
     /// What may fail comes first: then either all of it is in force or nothing.
-    fn change(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
-        let clusters = clusters::config(&config)?;
+    fn change(&mut self, config: &Config) -> anyhow::Result<Vec<&'static str>> {
+        let clusters = clusters::config(config)?;
         if let Some(certificate) = &self.certificate {
             certificate.reload().context("the TLS certificate")?;
         }
@@ -225,7 +225,7 @@ impl Daemon {
         self.settings.store(Arc::new(config.settings(self.made_up)));
         self.lameduck = config.lameduck;
         self.watch.follow(self.asked.source.file().into_iter().chain(config.files()));
-        Ok(self.started_with.needs_restart(&config))
+        Ok(self.started_with.needs_restart(config))
     }
 
     /// Ends in the reverse order of the start.

@@ -12,7 +12,7 @@ use crate::config::Listen;
 use crate::status::Listener;
 
 /// Binds the admin address. Its errors read as those of the DNS listeners.
-pub async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => {
@@ -29,7 +29,7 @@ pub async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// On a system without IPv6, wildcard addresses of it are left out where the IPv4 wildcard has the same port: the
 /// defaults shall work there too. Other IPv6 addresses were asked for, and fail.
-pub fn without_missing_ipv6(listen: &mut Listen) {
+pub(crate) fn without_missing_ipv6(listen: &mut Listen) {
     if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
         return;
     }
@@ -46,7 +46,7 @@ pub fn without_missing_ipv6(listen: &mut Listen) {
 /// Writes the addresses by transport as JSON, all at once: a reader never sees half a file.
 ///
 /// `{"udp": ["127.0.0.1:5300"], …, "admin": ["127.0.0.1:9153"]}`
-pub fn write_ready_file(file: &Path, listeners: &[Listener]) -> anyhow::Result<()> {
+pub(crate) fn write_ready_file(file: &Path, listeners: &[Listener]) -> anyhow::Result<()> {
     let of = |transport| -> Vec<String> {
         let bound = listeners.iter().filter(|listener| listener.transport == transport);
         bound.map(|listener| listener.address.to_string()).collect()

@@ -9,7 +9,7 @@ use crate::config::{Config, Problem};
 
 impl Source {
     /// The configuration file, if one is read: a folder of manifests alone needs none.
-    pub fn file(&self) -> Option<PathBuf> {
+    pub(crate) fn file(&self) -> Option<PathBuf> {
         match (&self.config, &self.manifests) {
             (Some(file), _) => Some(file.clone()),
             (None, Some(_)) => None,
@@ -18,7 +18,7 @@ impl Source {
     }
 
     /// Reads what is asked for.
-    pub fn load(&self) -> Result<Config, Vec<Problem>> {
+    pub(crate) fn load(&self) -> Result<Config, Vec<Problem>> {
         let mut config = match self.file() {
             Some(file) => Config::load(&file)?,
             None => trial(),
@@ -34,13 +34,13 @@ impl Source {
     }
 
     /// The same for commands that can only go on or end.
-    pub fn load_or_fail(&self) -> anyhow::Result<Config> {
+    pub(crate) fn load_or_fail(&self) -> anyhow::Result<Config> {
         self.load().map_err(|problems| failure(&problems))
     }
 }
 
 /// Everything that is wrong, as one error.
-pub fn failure(problems: &[Problem]) -> anyhow::Error {
+pub(crate) fn failure(problems: &[Problem]) -> anyhow::Error {
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     anyhow::anyhow!("the configuration is wrong:\n{}", lines.join("\n"))
 }

@@ -13,12 +13,12 @@ use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
 /// The version of this binary.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Where the daemon is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Sockets are not bound, or the clusters are not read.
     Starting,
     /// Queries are answered from all clusters.
@@ -30,7 +30,7 @@ pub enum Phase {
 /// The configuration in force and the last attempt to change it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ConfigStatus {
+pub(crate) struct ConfigStatus {
     /// The file; none when everything came from the command line.
     pub file: Option<PathBuf>,
     /// When the configuration in force was read, in seconds since the Unix epoch.
@@ -45,7 +45,7 @@ pub struct ConfigStatus {
 
 /// One bound address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// `udp`, `tcp`, `tls`, `https`, `quic` or `admin`.
     pub transport: &'static str,
     /// With the port that the system chose when 0 was asked for.
@@ -53,7 +53,7 @@ pub struct Listener {
 }
 
 /// Shared by the daemon, which writes, and the admin server, which reads.
-pub struct Status {
+pub(crate) struct Status {
     started: u64,
     current: Mutex<Current>,
     metrics: Metrics,
@@ -61,7 +61,7 @@ pub struct Status {
 
 /// A consistent copy of what changes.
 #[derive(Debug, Clone)]
-pub struct Current {
+pub(crate) struct Current {
     /// Phase of life.
     pub phase: Phase,
     /// Configuration.
@@ -83,7 +83,7 @@ struct Metrics {
 
 impl Status {
     /// The status of a daemon that starts with the configuration in `file`; registers its metrics.
-    pub fn new(file: Option<PathBuf>, registry: &mut Registry) -> Self {
+    pub(crate) fn new(file: Option<PathBuf>, registry: &mut Registry) -> Self {
         let now = unix_now();
         let config = ConfigStatus { file, loaded: now, ..ConfigStatus::default() };
         let current = Current { phase: Phase::Starting, config, listeners: Vec::new() };
@@ -93,17 +93,17 @@ impl Status {
     }
 
     /// Seconds since the start.
-    pub fn uptime(&self) -> u64 {
+    pub(crate) fn uptime(&self) -> u64 {
         unix_now().saturating_sub(self.started)
     }
 
     /// A copy of what is current.
-    pub fn current(&self) -> Current {
+    pub(crate) fn current(&self) -> Current {
         self.lock().clone()
     }
 
     /// Moves on. Draining is final.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         let mut current = self.lock();
         if current.phase != Phase::Draining {
             current.phase = phase;
@@ -111,12 +111,12 @@ impl Status {
     }
 
     /// Notes the bound addresses.
-    pub fn listening(&self, listeners: Vec<Listener>) {
+    pub(crate) fn listening(&self, listeners: Vec<Listener>) {
         self.lock().listeners = listeners;
     }
 
     /// A new configuration is in force, but for what needs a restart.
-    pub fn reloaded(&self, needs_restart: Vec<&'static str>) {
+    pub(crate) fn reloaded(&self, needs_restart: Vec<&'static str>) {
         let now = unix_now();
         let config = &mut self.lock().config;
         (config.loaded, config.tried) = (now, now);
@@ -126,7 +126,7 @@ impl Status {
     }
 
     /// A new configuration was refused: the old one stays in force.
-    pub fn refused(&self, errors: Vec<String>) {
+    pub(crate) fn refused(&self, errors: Vec<String>) {
         let config = &mut self.lock().config;
         (config.tried, config.errors) = (unix_now(), errors);
         self.metrics.reloads.get_or_create(&Reload { result: "failure" }).inc();

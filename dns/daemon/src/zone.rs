@@ -8,7 +8,7 @@ use crate::clusters;
 use crate::output::Outcome;
 
 /// The zone that is asked for, by default the first one of services.
-pub fn run(asked: &Zone) -> anyhow::Result<Outcome> {
+pub(crate) fn run(asked: &Zone) -> anyhow::Result<Outcome> {
     let (snapshot, _) = clusters::load_once(&asked.source.load_or_fail()?)?;
     let zone = match &asked.origin {
         None => snapshot.zones.primary().context("no zone of services is configured")?,

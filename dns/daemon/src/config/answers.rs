@@ -22,7 +22,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         cookies: default.cookies,
         rate_limit: root.section("rate-limit", |s| rate_limit(s, default.rate_limit)),
         access: root.section("access", |s| access(s, default.access)),
-        tcp: root.section("tcp", |s| tcp(s, default.tcp)),
+        tcp: root.section("tcp", |s| tcp(s, &default.tcp)),
     }
 }
 
@@ -80,7 +80,7 @@ fn access(section: &mut Section<'_>, default: Access) -> Access {
     }
 }
 
-fn tcp(section: &mut Section<'_>, default: Tcp) -> Tcp {
+fn tcp(section: &mut Section<'_>, default: &Tcp) -> Tcp {
     Tcp {
         idle_timeout: section.get("idle-timeout", default.idle_timeout),
         max_connections: section.at_least_one("max-connections", default.max_connections),

@@ -20,14 +20,14 @@ use portolan_dns::settings::Settings;
 use portolan_sync::{ClusterSource, PoolConfig};
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
-pub use section::Problem;
+pub(crate) use section::Problem;
 
 /// The whole default configuration, with comments.
-pub const DEFAULTS: &str = include_str!("defaults.yaml");
+pub(crate) const DEFAULTS: &str = include_str!("defaults.yaml");
 
 /// Everything that an operator can decide.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the clusters' state comes from.
     pub clusters: Vec<ClusterSource>,
     /// The cluster whose ServiceImports' VIPs count.
@@ -60,8 +60,7 @@ pub struct Config {
 
 /// Addresses by transport.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are those of the transports")]
-pub struct Listen {
+pub(crate) struct Listen {
     pub udp: Vec<SocketAddr>,
     pub tcp: Vec<SocketAddr>,
     pub tls: Vec<SocketAddr>,
@@ -71,7 +70,7 @@ pub struct Listen {
 
 /// PEM files.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// Certificate chain, leaf first.
     pub certificate: PathBuf,
     /// Private key.
@@ -80,7 +79,7 @@ pub struct Tls {
 
 /// DNS cookies, RFC 7873 and RFC 9018.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cookies {
+pub(crate) struct Cookies {
     /// Whether cookies are answered.
     pub enabled: bool,
     /// The first signs, all verify. Empty: one is made up at the start.
@@ -91,7 +90,7 @@ pub struct Cookies {
 
 /// How log lines look and which there are.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Log {
+pub(crate) struct Log {
     /// For people or for programs.
     pub format: LogFormat,
     /// A level, or directives such as `info,portolan_dns=debug`.
@@ -100,7 +99,7 @@ pub struct Log {
 
 /// A log line's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One readable line.
     Human,
     /// One JSON object a line.
@@ -109,7 +108,7 @@ pub enum LogFormat {
 
 impl Config {
     /// Reads a file.
-    pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn load(file: &Path) -> Result<Self, Vec<Problem>> {
         match std::fs::read_to_string(file) {
             Ok(text) => Self::parse(&text, file),
             Err(error) => Err(vec![Problem::of_file(file, format!("cannot be read: {error}"))]),
@@ -117,12 +116,12 @@ impl Config {
     }
 
     /// Takes `text` as what `file` holds; `file` locates problems and relative paths, and is not read.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
         spec::parse(text, file).0
     }
 
     /// How queries are answered, with `made_up` as the cookies' secret when there is none.
-    pub fn settings(&self, made_up: Secret) -> Settings {
+    pub(crate) fn settings(&self, made_up: Secret) -> Settings {
         let secrets = match (self.cookies.enabled, self.cookies.secrets.is_empty()) {
             (false, _) => Vec::new(),
             (true, true) => vec![made_up],
@@ -132,7 +131,7 @@ impl Config {
     }
 
     /// The sections in which `new` differs and only a restart brings it into force.
-    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+    pub(crate) fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let sections = [
             ("listen", self.listen != new.listen),
             ("tls", self.tls != new.tls),
@@ -144,13 +143,13 @@ impl Config {
     }
 
     /// The files whose contents count besides the configuration itself and the manifests.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
         tls.chain(self.cookies.secret_file.clone()).collect()
     }
 
     /// All zones. One whose name server has no addresses gets those of `listen` that are no wildcards.
-    pub fn all_zones(&self) -> Vec<ZoneConfig> {
+    pub(crate) fn all_zones(&self) -> Vec<ZoneConfig> {
         let reverse = self.reverse_zones.iter().filter_map(|origin| {
             let first = self.zones.first()?.clone();
             Some(ZoneConfig { origin: origin.clone(), ..first })

@@ -12,7 +12,7 @@ use super::tree::{Entry, Node, Value};
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The file that must be changed.
     pub file: PathBuf,
     /// Line in it, from 1; 0 when it is about the file as a whole.
@@ -25,7 +25,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of the file as a whole.
-    pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), line: 0, field: String::new(), message: message.into() }
     }
 }
@@ -105,7 +105,7 @@ impl<'a> Section<'a> {
         let node = self.find(key)?;
         match &node.value {
             Value::Scalar(text) if text.is_empty() && !T::MAY_BE_EMPTY => None,
-            _ => self.scalar(self.field(key), node),
+            _ => self.scalar(&self.field(key), node),
         }
     }
 
@@ -136,9 +136,9 @@ impl<'a> Section<'a> {
         match &node.value {
             Value::List(items) => {
                 let items = items.iter().enumerate();
-                items.filter_map(|(at, item)| self.scalar(format!("{field}[{at}]"), item)).collect()
+                items.filter_map(|(at, item)| self.scalar(&format!("{field}[{at}]"), item)).collect()
             }
-            _ => self.scalar(field, node).into_iter().collect(),
+            _ => self.scalar(&field, node).into_iter().collect(),
         }
     }
 
@@ -221,7 +221,7 @@ impl<'a> Section<'a> {
         (entry.node.value != Value::Null).then_some(&entry.node)
     }
 
-    fn scalar<T: Scalar>(&mut self, field: String, node: &Node) -> Option<T> {
+    fn scalar<T: Scalar>(&mut self, field: &str, node: &Node) -> Option<T> {
         let parsed = match &node.value {
             Value::Scalar(text) => T::parse(text).map_err(|why| match T::PRIVATE {
                 true => format!("what is written here {why}"),
@@ -231,7 +231,7 @@ impl<'a> Section<'a> {
             Value::List(_) => Err(format!("expected {}, not a list", T::EXPECTED)),
             Value::Map(_) => Err(format!("expected {}, not a section", T::EXPECTED)),
         };
-        parsed.map_err(|message| self.findings.add(node.line, &field, message)).ok()
+        parsed.map_err(|message| self.findings.add(node.line, field, message)).ok()
     }
 
     fn field(&self, key: &str) -> String {

@@ -238,7 +238,7 @@ fn relative_name(section: &mut Section<'_>, key: &'static str, default: &str) ->
     let name = section.get(key, default.to_owned());
     match Name::parse(&name) {
         Ok(parsed) if parsed.labels() == 0 => {
-            section.problem(key, "must hold a label, relative to the origin")
+            section.problem(key, "must hold a label, relative to the origin");
         }
         Ok(_) => {}
         Err(error) => section.problem(key, error.to_string()),

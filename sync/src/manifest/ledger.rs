@@ -18,7 +18,9 @@ pub(crate) struct Ledger {
     files: HashMap<Arc<Path>, Box<[ObjectKey]>, RandomState>,
     claims: HashMap<ObjectKey, Claim, RandomState>,
     /// Files that give an object that another file, earlier in the order, gives too; with the line.
-    rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, u32>, RandomState>,
+    rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, Rival>, RandomState>,
+    /// Counts the calls of `take`: tells what a file gives now from what it gave before.
+    round: u32,
     /// Objects that count, by kind.
     counts: BTreeMap<&'static str, usize>,
     hasher: RandomState,
@@ -32,6 +34,14 @@ struct Claim {
     /// Hash of the object; `VACANT` after the file that gave it dropped it and its heir has yet to be read again.
     content: u64,
     line: u32,
+    round: u32,
+}
+
+/// Where the object of another file is.
+#[derive(Clone, Copy)]
+struct Rival {
+    line: u32,
+    round: u32,
 }
 
 impl Ledger {
@@ -42,23 +52,27 @@ impl Ledger {
         reading: &mut Reading,
         changes: &mut Vec<Change>,
     ) -> Vec<Arc<Path>> {
-        let mut keys = Vec::with_capacity(reading.objects.len());
-        let mut seen = HashMap::with_capacity_and_hasher(reading.objects.len(), self.hasher.clone());
-        for (line, object) in std::mem::take(&mut reading.objects) {
+        self.round = self.round.wrapping_add(1);
+        let objects = std::mem::take(&mut reading.objects);
+        let mut keys = Vec::with_capacity(objects.len());
+        changes.reserve(objects.len());
+        for (line, object) in objects {
             let key = object.key();
-            if let Some(first) = seen.get(&key) {
+            if let Some(first) = self.seen(file, &key) {
                 let message = format!("is there twice, first at line {first}, which stays");
                 reading.flaw(Some(line), Some(key.to_string()), message);
                 continue;
             }
-            seen.insert(key.clone(), line);
-            self.claim(file, key.clone(), line, object, changes);
-            keys.push(key);
+            keys.push(key.clone());
+            self.claim(file, key, line, object, changes);
         }
         let refused: HashSet<&ObjectKey> = reading.refused.iter().collect();
         let before = self.files.remove(file).unwrap_or_default();
         let mut vacant = Vec::new();
-        for key in before.into_iter().filter(|key| !seen.contains_key(key)) {
+        for key in before {
+            if self.seen(file, &key).is_some() {
+                continue;
+            }
             if reading.partial || refused.contains(&key) {
                 keys.push(key);
             } else {
@@ -67,6 +81,16 @@ impl Ledger {
         }
         self.files.insert(file.clone(), keys.into());
         vacant
+    }
+
+    /// The line that a file gives an object on, if that was found in this round.
+    fn seen(&self, file: &Arc<Path>, key: &ObjectKey) -> Option<u32> {
+        let claim = self.claims.get(key)?;
+        if claim.file == *file {
+            return (claim.round == self.round).then_some(claim.line);
+        }
+        let rival = self.rivals.get(key)?.get(file)?;
+        (rival.round == self.round).then_some(rival.line)
     }
 
     /// A file is gone, with its objects.
@@ -87,7 +111,7 @@ impl Ledger {
             let Some(winner) = self.claims.get(key) else {
                 continue;
             };
-            for (file, line) in rivals {
+            for (file, Rival { line, .. }) in rivals {
                 let message = format!("is in {} too, which comes first and counts", winner.file.display());
                 let flaw = Flaw { line: Some(*line), object: Some(key.to_string()), message };
                 flaws.push((file.clone(), flaw));
@@ -105,23 +129,24 @@ impl Ledger {
         object: Object,
         changes: &mut Vec<Change>,
     ) {
-        let content = self.hasher.hash_one(&object) | 1;
+        let (content, round) = (self.hasher.hash_one(&object) | 1, self.round);
         let Some(claim) = self.claims.get_mut(&key) else {
             *self.counts.entry(kind(&key)).or_default() += 1;
-            self.claims.insert(key, Claim { file: file.clone(), content, line });
+            self.claims.insert(key, Claim { file: file.clone(), content, line, round });
             changes.push(Change::Apply(object));
             return;
         };
         if claim.file < *file {
-            self.rivals.entry(key).or_default().insert(file.clone(), line);
+            self.rivals.entry(key).or_default().insert(file.clone(), Rival { line, round });
             return;
         }
         if claim.file != *file {
             let rivals = self.rivals.entry(key).or_default();
             rivals.remove(file);
-            rivals.insert(std::mem::replace(&mut claim.file, file.clone()), claim.line);
+            let stepped_back = Rival { line: claim.line, round: claim.round };
+            rivals.insert(std::mem::replace(&mut claim.file, file.clone()), stepped_back);
         }
-        claim.line = line;
+        (claim.line, claim.round) = (line, round);
         if claim.content != content {
             claim.content = content;
             changes.push(Change::Apply(object));
@@ -140,7 +165,7 @@ impl Ledger {
             }
             return None;
         }
-        let Some((heir, line)) = rivals.and_then(BTreeMap::pop_first) else {
+        let Some((heir, Rival { line, round })) = rivals.and_then(BTreeMap::pop_first) else {
             self.claims.remove(&key);
             *self.counts.entry(kind(&key)).or_default() -= 1;
             changes.push(Change::Delete(key));
@@ -149,7 +174,7 @@ impl Ledger {
         if self.rivals.get(&key).is_some_and(BTreeMap::is_empty) {
             self.rivals.remove(&key);
         }
-        *claim = Claim { file: heir.clone(), content: VACANT, line };
+        *claim = Claim { file: heir.clone(), content: VACANT, line, round };
         Some(heir)
     }
 }

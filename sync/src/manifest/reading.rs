@@ -100,6 +100,7 @@ impl Reader<'_> {
                 None => return,
                 Some(Ok(JsonDocument { api_version, kind, items: Some(items) })) => {
                     let inherited = inherited(api_version.as_deref(), kind.as_deref());
+                    self.reading.objects.reserve(items.len());
                     for item in items {
                         let offset = item.get().as_ptr().addr() - text.as_ptr().addr();
                         self.item(Body::Json(item.get()), inherited, lines.at(offset));

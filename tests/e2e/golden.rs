@@ -43,10 +43,12 @@ fn samples_compile_to_their_zones() {
 /// The golden zone as BIND's checker reads and prints it: absolute names, one record a line, sorted.
 fn checked(golden: &std::path::Path) -> Vec<String> {
     let mut checker = program("named-checkzone", Package::Bind9Utils);
-    checker.args(["-i", "local", "-n", "fail", "-r", "fail", "-m", "fail", "-q", "-D", "-o", "-"]);
+    checker.args(["-i", "local", "-n", "fail", "-r", "fail", "-m", "fail", "-D", "-o", "-"]);
     let (good, text) = run(checker.arg("clusterset.local").arg(golden));
     assert!(good, "{}: {text}", golden.display());
     let mut records = Reply::records(&text);
+    // It also says that all is well.
+    records.retain(|record| record.contains(" IN "));
     records.sort();
     records
 }

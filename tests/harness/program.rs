@@ -12,7 +12,6 @@ pub enum Package {
     Bind9Utils,
     Procps,
     UtilLinux,
-    Mount,
 }
 
 impl Package {
@@ -24,7 +23,6 @@ impl Package {
             Self::Bind9Utils => "bind9-utils",
             Self::Procps => "procps",
             Self::UtilLinux => "util-linux",
-            Self::Mount => "mount",
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn rcode(message: &[u8]) -> u8 {
 
 /// One datagram there and one back; `None` when none comes within `patience`.
 pub fn ask_udp(at: SocketAddr, message: &[u8], patience: Duration) -> Option<Vec<u8>> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind(if at.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
     socket.connect(at).unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
     socket.send(message).unwrap();

@@ -33,6 +33,10 @@ impl LogLevel {
     }
 }
 
+/// hickory-server logs every reply, and every connection that a client ends: silent unless it is asked for by name.
+const QUIET: &str = "hickory_server=off,hickory_net=off";
+
 fn filter(log: &Log) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(&log.level).with_context(|| format!("`{}` is no log level", log.level))
+    EnvFilter::try_new(format!("{QUIET},{}", log.level))
+        .with_context(|| format!("`{}` is no log level", log.level))
 }

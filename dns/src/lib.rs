@@ -15,3 +15,5 @@ pub mod transfer;
 mod transport;
 pub mod view;
 mod wire;
+
+pub use server::{BindError, Listeners, Running, Server};

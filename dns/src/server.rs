@@ -1,8 +1,13 @@
 //! All listeners of a server: bound together, run together, ended together.
 
+mod bind;
+
+pub use bind::BindError;
+use bind::{Wanted, wanted};
+
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use portolan_zones::Snapshot;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +27,6 @@ use crate::transport::tcp::{Acceptor, Connections};
 use crate::transport::udp::{self, Datagrams};
 use crate::transport::{Answerer, Encrypted, Follower, Source, serve_encrypted};
 use crate::view::Transport;
-
-/// Connections that wait to be accepted; the kernel's own limit is `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
-/// Octets of queries that may wait for a UDP thread; the kernel's own limit is `net.core.rmem_max`.
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Where to listen. Port 0 takes any free port.
 #[derive(Debug, Clone)]
@@ -66,52 +65,6 @@ impl Default for Listeners {
             https_path: "/dns-query".to_owned(),
             udp_threads: None,
         }
-    }
-}
-
-/// Why a server can't listen.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A socket can't be bound.
-    #[error("cannot listen on {address} ({transport}): {}", reason(.error, .address))]
-    Socket {
-        /// Where.
-        address: SocketAddr,
-        /// For what.
-        transport: &'static str,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// An encrypted transport and nothing to encrypt with.
-    #[error("cannot listen on {address} ({transport}): a certificate and its key have to be configured")]
-    NoCertificate {
-        /// Where.
-        address: SocketAddr,
-        /// For what.
-        transport: &'static str,
-    },
-    /// The certificate's key and the TLS versions don't go together.
-    #[error("cannot set TLS up: {0}")]
-    Tls(#[from] rustls::Error),
-    /// No seed for hashes.
-    #[error("the system gives no random numbers: {0}")]
-    Random(getrandom::Error),
-}
-
-/// What happened, and what to do about it.
-fn reason(error: &io::Error, address: &SocketAddr) -> String {
-    let port = address.port();
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("the port is in use: end what listens there (`ss -lnp 'sport = :{port}'`) or configure another port")
-        }
-        io::ErrorKind::PermissionDenied => {
-            "permission denied: give the process the capability CAP_NET_BIND_SERVICE or configure a port above 1023".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("no interface of this machine has the address {}: configure one that `ip address` shows", address.ip())
-        }
-        _ => format!("{error}"),
     }
 }
 
@@ -316,109 +269,5 @@ async fn watch(certificate: Arc<Certificate>, every: Duration, stop: Cancellatio
             tracing::error!("{problem}; the TLS certificate read before stays in use");
         }
         said = problem;
-    }
-}
-
-/// A socket to be bound.
-#[derive(Clone, Copy)]
-struct Wanted {
-    transport: Transport,
-    address: SocketAddr,
-    /// Whether an IPv4 socket has the same port: then an IPv6 one must leave IPv4 to it.
-    beside_ipv4: bool,
-}
-
-fn wanted(transport: Transport, addresses: &[SocketAddr]) -> impl Iterator<Item = Wanted> {
-    addresses.iter().map(move |address| {
-        let beside_ipv4 = addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
-        Wanted { transport, address: *address, beside_ipv4 }
-    })
-}
-
-impl Wanted {
-    fn try_bind<T>(&self, bind: impl FnOnce(&Self) -> io::Result<T>) -> Result<T, BindError> {
-        let Self { address, transport, .. } = *self;
-        bind(self).map_err(|error| BindError::Socket { address, transport: transport.label(), error })
-    }
-
-    fn certificate<'l>(&self, listeners: &'l Listeners) -> Result<&'l Arc<Certificate>, BindError> {
-        let Self { address, transport, .. } = *self;
-        listeners
-            .certificate
-            .as_ref()
-            .ok_or(BindError::NoCertificate { address, transport: transport.label() })
-    }
-
-    /// Sockets of one address that the kernel spreads clients over.
-    fn udp_group(&self, number: NonZeroUsize) -> io::Result<(SocketAddr, Vec<Datagrams>)> {
-        // SO_REUSEPORT would share the port with another server of the same user: find out without it first.
-        let (address, _) = self.datagram()?;
-        let shared = Self { address, ..*self };
-        let sockets = (0..number.get()).map(|_| {
-            let socket = shared.socket(Type::DGRAM, Protocol::UDP)?;
-            socket.set_reuse_port(true)?;
-            // A smaller buffer does as well, for a while.
-            if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
-                tracing::debug!(%error, "the UDP receive buffer keeps its size");
-            }
-            socket.bind(&address.into())?;
-            Datagrams::new(socket.into())
-        });
-        Ok((address, sockets.collect::<io::Result<_>>()?))
-    }
-
-    fn datagram(&self) -> io::Result<(SocketAddr, UdpSocket)> {
-        let socket = self.socket(Type::DGRAM, Protocol::UDP)?;
-        socket.bind(&self.address.into())?;
-        socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from(socket);
-        Ok((socket.local_addr()?, socket))
-    }
-
-    fn stream(&self) -> io::Result<(SocketAddr, TcpListener)> {
-        let socket = self.socket(Type::STREAM, Protocol::TCP)?;
-        // Connections of an earlier process that linger don't keep the port.
-        socket.set_reuse_address(true)?;
-        socket.bind(&self.address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = TcpListener::from(socket);
-        Ok((listener.local_addr()?, listener))
-    }
-
-    fn socket(&self, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(self.address), kind, Some(protocol))?;
-        if self.address.is_ipv6() {
-            socket.set_only_v6(self.beside_ipv4)?;
-        }
-        Ok(socket)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What happened, to which socket, and what to do about it.
-    #[test]
-    fn reasons_say_what_to_do() {
-        let address: SocketAddr = "192.0.2.1:53".parse().unwrap();
-        for (kind, text) in [
-            (
-                io::ErrorKind::AddrInUse,
-                "cannot listen on 192.0.2.1:53 (udp): the port is in use: end what listens there (`ss -lnp 'sport = :53'`)",
-            ),
-            (
-                io::ErrorKind::PermissionDenied,
-                "cannot listen on 192.0.2.1:53 (udp): permission denied: give the process the capability CAP_NET_BIND_SERVICE",
-            ),
-            (
-                io::ErrorKind::AddrNotAvailable,
-                "cannot listen on 192.0.2.1:53 (udp): no interface of this machine has the address 192.0.2.1",
-            ),
-        ] {
-            let error = BindError::Socket { address, transport: "udp", error: kind.into() };
-            assert!(error.to_string().starts_with(text), "{error}");
-        }
     }
 }

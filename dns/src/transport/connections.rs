@@ -63,12 +63,16 @@ impl Connections {
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, limits: &Tcp, now: Instant) -> Option<Admitted> {
         let client = network(client);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut evicted = false;
-        if open.by_client.get(&client).is_some_and(|n| *n >= limits.max_connections_per_client) {
-            evicted = open.evict(|connection| connection.client == client)?;
+        let of_client = open.by_client.get(&client).copied().unwrap_or(0);
+        let evicted = if of_client >= limits.max_connections_per_client {
+            open.evict(|connection| connection.client == client)?;
+            true
         } else if open.by_id.len() >= limits.max_connections {
-            evicted = open.evict(|_| true)?;
-        }
+            open.evict(|_| true)?;
+            true
+        } else {
+            false
+        };
         let id = open.next;
         open.next += 1;
         let (idle, close) = (Arc::new(AtomicU64::new(self.micros(now))), CancellationToken::new());
@@ -84,14 +88,12 @@ impl Connections {
 
 impl Open {
     /// Closes the connection that has been idle longest of those that may go; `None` when all are busy.
-    fn evict(&mut self, may_go: impl Fn(&Connection) -> bool) -> Option<bool> {
+    fn evict(&mut self, may_go: impl Fn(&Connection) -> bool) -> Option<()> {
         let candidates = self.by_id.iter().filter(|(_, connection)| may_go(connection));
         let times = candidates.map(|(id, connection)| (connection.idle.load(Ordering::Relaxed), *id));
         let (_, id) = times.filter(|(since, _)| *since != BUSY).min()?;
-        if let Some(connection) = self.remove(id) {
-            connection.close.cancel();
-        }
-        Some(true)
+        self.remove(id)?.close.cancel();
+        Some(())
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {

@@ -192,6 +192,7 @@ impl Answerer {
                 Outcome::Nothing
             }
             Some(Verdict::Transfer(transfer, facts)) => {
+                // One response, whose size nobody knows yet.
                 record(&facts, Some(0));
                 Outcome::Transfer(transfer)
             }

@@ -29,7 +29,7 @@ const PREFIX: usize = 2;
 /// What is shorter is no message.
 const HEADER: usize = 12;
 /// No further reply is put into a batch that has this many octets. With one message more it is the bound on what waits.
-const BATCH: usize = 64 * 1024;
+const BATCH: usize = 32 * 1024;
 /// A read makes room for this many octets, or for the message that has begun.
 const READ: usize = 4 * 1024;
 /// Buffers that grew above this are given back when they are empty.

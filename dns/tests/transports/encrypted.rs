@@ -163,6 +163,8 @@ async fn https() {
     survives(&mut connect.await.unwrap()).await;
     let labels = format!("server=\"https://{address}\",zone=\"dropped\",view=\"\",rcode=\"REFUSED\"");
     served.has_line(&format!("coredns_dns_responses_total{{{labels},plugin=\"portolan\"}} 1")).await;
+    assert!(served.running.shutdown(PATIENCE).await);
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]

@@ -4,12 +4,11 @@ use portolan_tests::harness::{HTTPS, QUIC, Reply, Server, TLS, eventually, run};
 
 use super::{SVC1, certificate, encrypted};
 
-/// Asks over a transport; `kdig` must verify the server's certificate. The question comes first: kdig 3.2 crashes on a
-/// `+quic` before it.
+/// Asks over a transport; `kdig` must verify the server's certificate, and 3.2 crashes on a `+quic` before the authority.
 fn ask(server: &Server, transport: &str, port: u16, words: &str) -> Reply {
     let authority = server.path("cert.pem");
     let authority = authority.display();
-    server.kdig(port, &format!("{words} {transport} +tls-ca={authority} +tls-hostname=dns.portolan.test"))
+    server.kdig(port, &format!("+tls-ca={authority} +tls-hostname=dns.portolan.test {transport} {words}"))
 }
 
 /// RFC 7858, RFC 8484, RFC 9250: every transport gives the same answers.
@@ -83,7 +82,7 @@ fn certificates_are_renewed() {
     let trusts = |authority: &str, transport: &str, port| {
         let authority = server.path(authority);
         let words =
-            format!("{SVC1} {transport} +tls-ca={} +tls-hostname=dns.portolan.test", authority.display());
+            format!("+tls-ca={} +tls-hostname=dns.portolan.test {transport} {SVC1}", authority.display());
         server.kdig(port, &words).status == "NOERROR"
     };
     server.write("cert.pem", "-----BEGIN CERTIFICATE-----\nbroken\n");

@@ -96,6 +96,22 @@ fn cookies() {
     assert!(!off.dig(&format!("+cookie {SVC1}")).option("COOKIE"));
 }
 
+/// RFC 9018 §3: servers behind one address share their secrets, and so know each other's cookies; others don't.
+#[test]
+fn servers_of_one_secret_know_each_others_cookies() {
+    let cookie_of = |server: &Server, cookie: &str| {
+        let reply = server.dig(&format!("+cookie={cookie} {SVC1}"));
+        let cookie = reply.edns.iter().find_map(|line| line.strip_prefix("COOKIE: ")).unwrap().to_owned();
+        cookie.trim_end_matches(" (good)").to_owned()
+    };
+    let secret = |digit: &str| format!("cookies: {{secrets: ['{}']}}", digit.repeat(32));
+    let [one, same, other] =
+        ["1", "1", "2"].map(|digit| Setup::sample("conformance").with(&secret(digit)).start());
+    let cookie = cookie_of(&one, "0123456789abcdef");
+    assert_eq!(cookie_of(&same, &cookie), cookie);
+    assert_ne!(cookie_of(&other, &cookie), cookie);
+}
+
 /// RFC 7871 §7.2.1: the option comes back; scope 0, for the answer is the same for everybody. §6: a family
 /// that doesn't exist is FORMERR. Not understood, it is ignored as unknown.
 #[test]

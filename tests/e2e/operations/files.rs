@@ -52,7 +52,11 @@ fn a_full_disk_does_not_stop_serving() {
     eventually("the state is written", || server.path("vips.json").exists());
     server.write("clusters/a/s.json", services(0..2000));
     eventually("the last service is answered", || addresses(&server, 1999..2000)[&1999].len() == 1);
-    eventually("the failure is told", || server.log().contains("vips.json"));
+    eventually("the failure is told", || {
+        server.status()["vips"]["stateFileError"].to_string().contains("vips.json")
+            && server.log().contains("vips.json")
+            && server.metric("portolan_vip_state_file_failed", &[]) == Some(1.0)
+    });
     let state = std::fs::read_to_string(server.path("vips.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&state).expect("the last whole state");
     assert_eq!(server.get("/ready").0, 200);

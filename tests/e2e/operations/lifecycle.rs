@@ -1,8 +1,8 @@
 //! Start and end.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use portolan_tests::harness::{DNS, Server, Setup, eventually, until};
+use portolan_tests::harness::{DNS, Server, Setup, ask_tcp, ask_udp, eventually, loopback, query, until};
 
 const SVC1: &str = "svc1.testns.svc.clusterset.local A";
 
@@ -12,6 +12,10 @@ const SVC1: &str = "svc1.testns.svc.clusterset.local A";
 fn sigterm_drains_and_ends_well() {
     let mut server = Setup::sample("conformance").with("shutdown: {lameduck: 3s}").start();
     assert_eq!(server.get("/ready").0, 200);
+    // Opened before the end, as forwarders keep them; most use TCP (node-local-dns).
+    let mut kept = TcpStream::connect(server.at(DNS)).unwrap();
+    let message = query("svc1.testns.svc.clusterset.local", 1);
+    ask_tcp(&mut kept, &message).unwrap();
     server.signal("TERM");
     let ((_, why), _) =
         until("readiness is withdrawn", || server.try_get("/ready").filter(|(code, _)| *code == 503));
@@ -19,6 +23,7 @@ fn sigterm_drains_and_ends_well() {
     for transport in ["+notcp", "+tcp"] {
         assert_eq!(server.dig(&format!("{transport} {SVC1}")).data(), ["10.0.0.1"], "{transport}");
     }
+    assert!(ask_tcp(&mut kept, &message).unwrap().ends_with(&[10, 0, 0, 1]), "on a connection from before");
     assert_eq!(server.get("/health").0, 200, "alive: no reason to kill it");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert!(server.try_get("/health").is_none());
@@ -54,10 +59,24 @@ fn a_port_in_use_is_told() {
     }
 }
 
+/// A second server must not join the first one's sockets and take half of its queries: SO_REUSEPORT would let it.
+#[test]
+fn a_second_server_is_kept_out() {
+    let first = Setup::sample("conformance").start();
+    for transport in ["udp", "tcp"] {
+        let listen = format!("listen: {{udp: [], tcp: [], {transport}: ['{}']}}", first.at(DNS));
+        let listen = listen.replacen(&format!("{transport}: [], "), "", 1);
+        let mut second = Server::spawn(Setup::sample("conformance").with(&listen));
+        assert_eq!(second.wait().code(), Some(1), "{transport}");
+        assert!(second.log().contains("in use"), "{transport}: {}", second.log());
+    }
+    assert_eq!(first.dig(SVC1).data(), ["10.0.0.1"]);
+}
+
 /// On port 0 the system chooses; the ready file tells, and so can anything that starts a server.
 #[test]
 fn the_ready_file_tells_chosen_ports() {
-    let address = portolan_tests::harness::loopback();
+    let address = loopback();
     let listen = format!(
         "listen: {{udp: ['{address}:0', '[::1]:0'], tcp: ['{address}:0']}}\nadmin: {{listen: '{address}:0'}}"
     );
@@ -74,9 +93,9 @@ fn the_ready_file_tells_chosen_ports() {
     }
     let (v4, v6) = (ready["udp"][0].as_str().unwrap(), ready["udp"][1].as_str().unwrap());
     for at in [v4, v6] {
-        let reply = portolan_tests::harness::ask_udp(
+        let reply = ask_udp(
             at.parse().unwrap(),
-            &portolan_tests::harness::query("svc1.testns.svc.clusterset.local", 1),
+            &query("svc1.testns.svc.clusterset.local", 1),
             std::time::Duration::from_secs(5),
         );
         assert!(reply.is_some_and(|reply| reply.ends_with(&[10, 0, 0, 1])), "{at}");

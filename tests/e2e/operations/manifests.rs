@@ -109,7 +109,9 @@ endpoints: [{addresses: [10.1.0.256]}]
 ",
     );
     answers(&server, DB, &["10.1.0.1", "10.1.0.7"]);
-    eventually("the object is named", || told(&server, &["mixed.yaml", "shop/db-bad", "10.1.0.256"]));
+    eventually("the object is named", || {
+        told(&server, &["mixed.yaml:7: EndpointSlice shop/db-bad: ", "10.1.0.256"])
+    });
 }
 
 /// Other kinds of objects, and files that are no manifests, are none of our business.

@@ -5,8 +5,9 @@ use portolan_tests::harness::{Setup, check};
 /// KEP-1645, "Exporting Services": only what a ServiceExport names and a Service of the same cluster backs.
 #[test]
 fn exports_without_service() {
+    let server = Setup::sample("export-without-service").start();
     check(
-        &Setup::sample("export-without-service").start(),
+        &server,
         "
 ? good.shop.svc A
  5 IN A 10.96.71.1
@@ -32,6 +33,11 @@ NXDOMAIN
 NXDOMAIN
 ",
     );
+    let invalid = server.status()["invalidExports"].to_string();
+    for export in ["shop/orphan", "shop/external", "shop/split", "private/good"] {
+        assert!(invalid.contains(export), "{export} is told: {invalid}");
+    }
+    assert!(!invalid.contains("shop/good"), "{invalid}");
 }
 
 /// KEP-1645: each cluster may assign a service its own ClusterSetIP; the answers are those of `home`.

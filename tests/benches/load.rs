@@ -1,6 +1,6 @@
 //! How long the real binary takes to serve a large clusterset from manifests, and how much memory it keeps:
 //! 100,000 services with 1,000,000 endpoints, 90 % ClusterSetIP and 10 % headless, in 30 availability zones and 3
-//! clusters. `cargo bench -p portolan-tests --bench load [-- SERVICES]`
+//! clusters. `cargo bench -p portolan-tests --bench load [-- SERVICES] [only=Json]`
 //!
 //! The manifests are written to a temporary folder first; reading them back is from the page cache.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a bench is no library")]
@@ -22,7 +22,11 @@ const BYTES_LIMIT: f64 = 300.0;
 fn main() {
     let services = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(100_000);
     let binary = build();
+    let only = std::env::args().skip(1).find(|arg| arg.starts_with("only="));
     for format in [Format::Json, Format::IndentedJson, Format::Yaml] {
+        if only.as_ref().is_some_and(|only| *only != format!("only={format:?}")) {
+            continue;
+        }
         let folder = tempfile::tempdir().unwrap();
         let octets = write_manifests(folder.path(), services, format);
         measure(&binary, folder.path(), services, format, octets);
@@ -61,7 +65,7 @@ fn measure(binary: &Path, folder: &Path, services: usize, format: Format, octets
     let admin = wait_for(&mut server, deadline, || {
         let text = fs::read_to_string(&ready).ok()?;
         let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(ready["admin"].as_str()?.to_owned())
+        Some(ready["admin"][0].as_str()?.to_owned())
     });
     wait_for(&mut server, deadline, || get(&admin, "/ready").starts_with("HTTP/1.1 200").then_some(()));
     let seconds = start.elapsed().as_secs_f64();

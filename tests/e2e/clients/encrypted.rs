@@ -4,7 +4,7 @@ use portolan_tests::harness::{HTTPS, QUIC, Reply, Server, TLS, eventually, run};
 
 use super::{SVC1, certificate, encrypted};
 
-/// Asks over a transport; `kdig` must verify the server's certificate, and 3.2 crashes on a `+quic` before the authority.
+/// Asks over a transport; `kdig` must verify the server's certificate. 3.2 crashes on a `+quic` before the authority.
 fn ask(server: &Server, transport: &str, port: u16, words: &str) -> Reply {
     let authority = server.path("cert.pem");
     let authority = authority.display();

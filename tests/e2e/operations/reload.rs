@@ -1,6 +1,8 @@
 //! The configuration changes while the server runs.
 
-use portolan_tests::harness::{DNS, Server, Setup, eventually};
+use std::time::Duration;
+
+use portolan_tests::harness::{DNS, Server, Setup, ask_udp, eventually, query};
 
 const SVC1: &str = "+nsid svc1.testns.svc.clusterset.local A";
 
@@ -100,4 +102,25 @@ fn what_needs_a_restart_is_told() {
     eventually("the restart is asked for", || {
         server.status()["config"]["needsRestart"].to_string().contains("listen")
     });
+}
+
+/// Nobody who asks notices a reload, or a change of the clusters: each of a thousand queries in the midst is answered.
+#[test]
+fn no_query_is_lost_meanwhile() {
+    let server = Setup::sample("conformance").start();
+    let message = query("svc1.testns.svc.clusterset.local", 1);
+    for round in 0..1000 {
+        match round % 100 {
+            30 => server.signal("HUP"),
+            60 => server.write(
+                "clusters/cluster1/more.yaml",
+                format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: n{round}}}}}"),
+            ),
+            _ => {}
+        }
+        let reply = ask_udp(server.at(DNS), &message, Duration::from_secs(5));
+        assert!(reply.is_some_and(|reply| reply.ends_with(&[10, 0, 0, 1])), "query {round}");
+    }
+    assert!(reloads(&server, "success") >= 1.0);
+    assert!(server.status()["generation"].as_u64().unwrap() > 1);
 }

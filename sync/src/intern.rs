@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use portolan_zones::object::{Place, Port, SlicePort};
+use portolan_zones::{NameError, ServiceName};
 
 /// Finds the shared copy of a value, or makes it.
 #[derive(Default)]
@@ -13,12 +14,31 @@ pub struct Interner {
     places: Pool<Place>,
     ports: Pool<[Port]>,
     slice_ports: Pool<[SlicePort]>,
+    services: HashSet<ServiceName, foldhash::fast::RandomState>,
+    /// When `services` is looked through for names that nobody uses.
+    sweep_services_at: usize,
+    wire: Vec<u8>,
 }
 
 impl Interner {
     /// A text that recurs: a namespace, a node, a port's name.
     pub fn text(&mut self, text: &str) -> Arc<str> {
         self.texts.get(text, || text.into())
+    }
+
+    /// A service's name: its Service, ServiceExport, ServiceImport and EndpointSlices all have it.
+    pub fn service(&mut self, namespace: &str, name: &str) -> Result<ServiceName, NameError> {
+        ServiceName::write(&mut self.wire, namespace, name)?;
+        if let Some(shared) = self.services.get(&*self.wire) {
+            return Ok(shared.clone());
+        }
+        if self.services.len() >= self.sweep_services_at {
+            self.services.retain(|service| service.holders() > 1);
+            self.sweep_services_at = (self.services.len() * 2).max(1024);
+        }
+        let service = ServiceName::new(namespace, name)?;
+        self.services.insert(service.clone());
+        Ok(service)
     }
 
     /// Where an endpoint runs; `None` when nothing is known of it.
@@ -79,6 +99,10 @@ mod tests {
         let b = interner.place(Some("node-1"), Some("eu-west-a"));
         assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
         assert_eq!(interner.place(None, None), None);
+        let name = interner.service("shop", "cart").unwrap();
+        assert_eq!(interner.service("shop", "cart").unwrap(), name);
+        assert_eq!(name.holders(), 2, "one here, one in the interner");
+        assert!(interner.service("shop", "Cart").is_err());
     }
 
     #[test]

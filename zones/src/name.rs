@@ -88,12 +88,24 @@ pub struct ServiceName(Arc<[u8]>);
 impl ServiceName {
     /// Takes two valid RFC 1123 labels.
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
+        let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
+        Self::write(&mut wire, namespace, name)?;
+        Ok(Self(wire.into()))
+    }
+
+    /// Replaces `wire` by the wire form of a name, to look it up without making one.
+    pub fn write(wire: &mut Vec<u8>, namespace: &str, name: &str) -> Result<(), NameError> {
         check_label(name)?;
         check_label(namespace)?;
-        let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
-        push_label(&mut wire, name.as_bytes());
-        push_label(&mut wire, namespace.as_bytes());
-        Ok(Self(wire.into()))
+        wire.clear();
+        push_label(wire, name.as_bytes());
+        push_label(wire, namespace.as_bytes());
+        Ok(())
+    }
+
+    /// How many hold this copy of the name.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// `<name>.<namespace>` in wire form, without a root label.

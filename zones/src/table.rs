@@ -3,7 +3,9 @@
 //! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, IpFamily, Node, Object, ObjectKey, SliceName, UnixTime};
+use crate::object::{Change, ClusterEvent, IpFamily, Node, Object, ObjectKey, Slice, SliceName, UnixTime};
 
 /// Something to take into the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +49,8 @@ pub struct VipDemand {
 #[derive(Default)]
 pub struct Table {
     entries: HashMap<ServiceName, Entry, RandomState>,
-    /// Which service a slice belongs to: its deletion names only the slice.
-    slices: HashMap<(ClusterId, SliceName), ServiceName, RandomState>,
+    /// All slices by name: the deletion of one doesn't say which service it belongs to.
+    slices: HashMap<ClusterId, HashSet<BySliceName, RandomState>>,
     nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
     namespaces: HashMap<Arc<str>, BTreeSet<ClusterId>, RandomState>,
     pub(crate) namespace_changes: Vec<(Arc<str>, bool)>,
@@ -56,7 +58,7 @@ pub struct Table {
     expected: Option<BTreeSet<ClusterId>>,
     synced: BTreeSet<ClusterId>,
     /// Who claims an address, oldest first; pool addresses are the youngest claims.
-    claims: HashMap<IpAddr, BTreeSet<(UnixTime, ServiceName)>, RandomState>,
+    claims: HashMap<IpAddr, SmallVec<[(UnixTime, ServiceName); 1]>, RandomState>,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
     /// Merged since the last snapshot; of two of one name the later holds.
@@ -78,6 +80,29 @@ struct Entry {
     /// Where it is in `pending`.
     pending: Option<usize>,
 }
+
+/// A slice, found by its name.
+struct BySliceName(Arc<Slice>);
+
+impl Borrow<SliceName> for BySliceName {
+    fn borrow(&self) -> &SliceName {
+        &self.0.name
+    }
+}
+
+impl Hash for BySliceName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+
+impl PartialEq for BySliceName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for BySliceName {}
 
 impl Entry {
     /// The addresses that the home cluster's import claims, with its age.
@@ -223,22 +248,26 @@ impl Table {
                 let name = import.name.clone();
                 self.word(cluster, &name, |word| word.import = Some(Arc::new(import)));
             }
-            Object::Slice(slice) => {
-                let before = self.slices.insert((cluster.clone(), slice.name.clone()), slice.service.clone());
-                if let Some(before) = before.filter(|before| *before != slice.service) {
-                    self.word(cluster, &before, |word| {
-                        word.slices.retain(|s| s.name != slice.name);
-                    });
-                }
-                let service = slice.service.clone();
-                self.word(cluster, &service, |word| {
-                    match word.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
-                        Ok(at) => word.slices[at] = Arc::new(slice),
-                        Err(at) => word.slices.insert(at, Arc::new(slice)),
-                    }
-                });
-            }
+            Object::Slice(slice) => self.apply_slice(cluster, Arc::new(slice)),
         }
+    }
+
+    fn apply_slice(&mut self, cluster: &ClusterId, slice: Arc<Slice>) {
+        let filed = self.slices.entry(cluster.clone()).or_default();
+        if let Some(BySliceName(before)) = filed.replace(BySliceName(slice.clone()))
+            && before.service != slice.service
+        {
+            self.word(cluster, &before.service, |word| word.slices.retain(|s| s.name != slice.name));
+        }
+        self.word(cluster, &slice.service, |word| {
+            match word.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
+                Ok(at) => word.slices[at] = slice.clone(),
+                Err(at) => {
+                    word.slices.reserve_exact(1);
+                    word.slices.insert(at, slice.clone());
+                }
+            }
+        });
     }
 
     fn delete(&mut self, cluster: &ClusterId, key: &ObjectKey) {
@@ -259,8 +288,9 @@ impl Table {
             ObjectKey::Service(name) => self.word(cluster, name, |word| word.service = None),
             ObjectKey::Import(name) => self.word(cluster, name, |word| word.import = None),
             ObjectKey::Slice(slice) => {
-                if let Some(service) = self.slices.remove(&(cluster.clone(), slice.clone())) {
-                    self.word(cluster, &service, |word| word.slices.retain(|s| s.name != *slice));
+                let filed = self.slices.get_mut(cluster).and_then(|slices| slices.take(slice));
+                if let Some(BySliceName(filed)) = filed {
+                    self.word(cluster, &filed.service, |word| word.slices.retain(|s| s.name != *slice));
                 }
             }
         }
@@ -306,6 +336,8 @@ impl Table {
         }
         let words = &mut entry.words;
         let at = words.binary_search_by(|word| word.cluster.cmp(cluster)).unwrap_or_else(|at| {
+            // Few clusters have a service, and there are many services: no room to spare.
+            words.reserve_exact(1);
             words.insert(at, Word::new(cluster.clone()));
             at
         });
@@ -384,7 +416,9 @@ impl Table {
     fn claim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
         let claims = self.claims.entry(ip).or_default();
         let before = claims.first().cloned();
-        claims.insert((created, name.clone()));
+        if let Err(at) = claims.binary_search(&(created, name.clone())) {
+            claims.insert(at, (created, name.clone()));
+        }
         let after = claims.first().cloned();
         self.touch_claimants(ip, name, before != after);
     }
@@ -394,7 +428,7 @@ impl Table {
             return;
         };
         let before = claims.first().cloned();
-        claims.remove(&(created, name.clone()));
+        claims.retain(|claim| *claim != (created, name.clone()));
         let after = claims.first().cloned();
         self.touch_claimants(ip, name, before != after);
         if after.is_none() {

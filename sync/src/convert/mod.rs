@@ -65,11 +65,12 @@ impl Kind {
 
     /// The key that an object of this kind with these names has; `None` for names that none can have.
     pub fn key(self, metadata: &kube::Metadata<'_>) -> Option<ObjectKey> {
+        let mut interner = Interner::default();
         Some(match self {
-            Self::Service => ObjectKey::Service(service_name(metadata).ok()?),
-            Self::ServiceExport => ObjectKey::Export(service_name(metadata).ok()?),
-            Self::ServiceImport => ObjectKey::Import(service_name(metadata).ok()?),
-            Self::EndpointSlice => ObjectKey::Slice(slice_name(metadata, &mut Interner::default()).ok()?),
+            Self::Service => ObjectKey::Service(service_name(metadata, &mut interner).ok()?),
+            Self::ServiceExport => ObjectKey::Export(service_name(metadata, &mut interner).ok()?),
+            Self::ServiceImport => ObjectKey::Import(service_name(metadata, &mut interner).ok()?),
+            Self::EndpointSlice => ObjectKey::Slice(slice_name(metadata, &mut interner).ok()?),
             Self::Node => ObjectKey::Node(subdomain("metadata.name", metadata.name.as_deref()).ok()?.into()),
             Self::Namespace => ObjectKey::Namespace(name(metadata).ok()?.into()),
             Self::ClusterProperty => return None,
@@ -156,9 +157,9 @@ fn namespace_of<'b>(metadata: &'b kube::Metadata<'_>) -> Result<&'b str, Convert
     label("metadata.namespace", metadata.namespace.as_deref())
 }
 
-fn service_name(metadata: &kube::Metadata<'_>) -> Result<ServiceName, ConvertError> {
+fn service_name(metadata: &kube::Metadata<'_>, interner: &mut Interner) -> Result<ServiceName, ConvertError> {
     let (namespace, name) = (namespace_of(metadata)?, name(metadata)?);
-    ServiceName::new(namespace, name).map_err(|error| ConvertError::name("metadata.name", error))
+    interner.service(namespace, name).map_err(|error| ConvertError::name("metadata.name", error))
 }
 
 fn slice_name(metadata: &kube::Metadata<'_>, interner: &mut Interner) -> Result<SliceName, ConvertError> {

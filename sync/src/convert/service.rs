@@ -17,7 +17,7 @@ const DEFAULT_AFFINITY: u32 = 10_800;
 
 /// Translates a Service.
 pub fn service(service: &kube::Service<'_>, interner: &mut Interner) -> Result<Object, ConvertError> {
-    let name = service_name(metadata(&service.metadata)?)?;
+    let name = service_name(metadata(&service.metadata)?, interner)?;
     let empty = kube::ServiceSpec::default();
     let from = service.spec.as_ref().unwrap_or(&empty);
     let ips = from.cluster_ips.as_deref().filter(|ips| !ips.is_empty());
@@ -54,7 +54,7 @@ pub fn import(import: &kube::ServiceImport<'_>, interner: &mut Interner) -> Resu
     let ips: Arc<[_]> =
         ips.map(|(i, ip)| address(|| format!("spec.ips[{i}]"), ip)).collect::<Result<_, _>>()?;
     Ok(Object::Import(Import {
-        name: service_name(metadata)?,
+        name: service_name(metadata, interner)?,
         created: created(metadata)?,
         headless,
         spec: spec(from, &ips, interner)?,
@@ -66,12 +66,13 @@ pub fn import(import: &kube::ServiceImport<'_>, interner: &mut Interner) -> Resu
 pub fn export(export: &kube::ServiceExport<'_>, interner: &mut Interner) -> Result<Object, ConvertError> {
     let metadata = metadata(&export.metadata)?;
     let spec = export.spec.as_ref();
+    let name = service_name(metadata, interner)?;
     let mut shared = |texts: Option<&BTreeMap<kube::Text<'_>, kube::Text<'_>>>| -> Arc<[_]> {
         let texts = texts.into_iter().flatten();
         texts.map(|(key, value)| (interner.text(key), interner.text(value))).collect()
     };
     Ok(Object::Export(Export {
-        name: service_name(metadata)?,
+        name,
         created: created(metadata)?,
         labels: shared(spec.and_then(|spec| spec.exported_labels.as_ref())),
         annotations: shared(spec.and_then(|spec| spec.exported_annotations.as_ref())),

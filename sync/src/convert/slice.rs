@@ -33,7 +33,7 @@ pub fn slice(
 ) -> Result<Option<Object>, ConvertError> {
     let metadata = metadata(&slice.metadata)?;
     let name = slice_name(metadata, interner)?;
-    let Some((service, source)) = owner(metadata, &name)? else {
+    let Some((service, source)) = owner(metadata, &name, interner)? else {
         return Ok(None);
     };
     let family = match slice.address_type.as_deref().unwrap_or_default() {
@@ -62,6 +62,7 @@ pub fn slice(
 fn owner(
     metadata: &kube::Metadata<'_>,
     name: &SliceName,
+    interner: &mut Interner,
 ) -> Result<Option<(ServiceName, Option<ClusterId>)>, ConvertError> {
     let Some(labels) = &metadata.labels else {
         tracing::debug!(slice = %name.name, namespace = %name.namespace, "ignored: it has no service-name label");
@@ -86,7 +87,8 @@ fn owner(
         return Ok(None);
     }
     let service = label(field, Some(service))?;
-    let service = ServiceName::new(namespace_of(metadata)?, service)
+    let service = interner
+        .service(namespace_of(metadata)?, service)
         .map_err(|error| ConvertError::name(field, error))?;
     let source = source.map(ClusterId::new).transpose().map_err(|error| {
         ConvertError::name("metadata.labels[multicluster.kubernetes.io/source-cluster]", error)

@@ -25,6 +25,10 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use output::Outcome;
 
+/// Many small objects live long here: no header for each of them, and what a reload frees goes back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let status = run(Cli::parse().command).and_then(|outcome| {
         output::print(&outcome.text)?;

@@ -15,7 +15,9 @@ use super::reading::{Flaw, Reading};
 /// Objects themselves are not kept, only a hash of each, so that an object that did not change is no event.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    files: HashMap<Arc<Path>, Box<[ObjectKey]>, RandomState>,
+    /// Files that gave something. What each gives is found by looking through `claims`, for a list of every file's
+    /// objects would take as much memory again, and files change seldom.
+    files: HashSet<Arc<Path>, RandomState>,
     claims: HashMap<ObjectKey, Claim, RandomState>,
     /// Files that give an object that another file, earlier in the order, gives too; with the line.
     rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, Rival>, RandomState>,
@@ -54,7 +56,6 @@ impl Ledger {
     ) -> Vec<Arc<Path>> {
         self.round = self.round.wrapping_add(1);
         let objects = std::mem::take(&mut reading.objects);
-        let mut keys = Vec::with_capacity(objects.len());
         changes.reserve(objects.len());
         for (line, object) in objects {
             let key = object.key();
@@ -63,24 +64,22 @@ impl Ledger {
                 reading.flaw(Some(line), Some(key.to_string()), message);
                 continue;
             }
-            keys.push(key.clone());
             self.claim(file, key, line, object, changes);
         }
-        let refused: HashSet<&ObjectKey> = reading.refused.iter().collect();
-        let before = self.files.remove(file).unwrap_or_default();
-        let mut vacant = Vec::new();
-        for key in before {
-            if self.seen(file, &key).is_some() {
-                continue;
-            }
-            if reading.partial || refused.contains(&key) {
-                keys.push(key);
-            } else {
-                vacant.extend(self.give_up(file, key, changes));
-            }
+        if self.files.insert(file.clone()) || reading.partial {
+            return Vec::new();
         }
-        self.files.insert(file.clone(), keys.into());
-        vacant
+        let refused: HashSet<&ObjectKey> = reading.refused.iter().collect();
+        let mut dropped = self.given_by(file);
+        dropped.retain(|key| self.seen(file, key).is_none() && !refused.contains(key));
+        dropped.into_iter().filter_map(|key| self.give_up(file, key, changes)).collect()
+    }
+
+    /// All objects that a file gives, whether they count or not.
+    fn given_by(&self, file: &Arc<Path>) -> Vec<ObjectKey> {
+        let count = self.claims.iter().filter(|(_, claim)| claim.file == *file).map(|(key, _)| key);
+        let rivals = self.rivals.iter().filter(|(_, rivals)| rivals.contains_key(file)).map(|(key, _)| key);
+        count.chain(rivals).cloned().collect()
     }
 
     /// The line that a file gives an object on, if that was found in this round.
@@ -95,8 +94,8 @@ impl Ledger {
 
     /// A file is gone, with its objects.
     pub(crate) fn remove(&mut self, file: &Arc<Path>, changes: &mut Vec<Change>) -> Vec<Arc<Path>> {
-        let keys = self.files.remove(file).unwrap_or_default();
-        keys.into_iter().filter_map(|key| self.give_up(file, key, changes)).collect()
+        self.files.remove(file);
+        self.given_by(file).into_iter().filter_map(|key| self.give_up(file, key, changes)).collect()
     }
 
     /// Number of objects that count, by kind.

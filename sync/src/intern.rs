@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use portolan_zones::object::{Place, Port, SlicePort};
+use portolan_zones::object::{Place, Port, ServiceSpec, SlicePort};
 use portolan_zones::{NameError, ServiceName};
 
 /// Finds the shared copy of a value, or makes it.
@@ -14,6 +14,7 @@ pub struct Interner {
     places: Pool<Place>,
     ports: Pool<[Port]>,
     slice_ports: Pool<[SlicePort]>,
+    specs: Pool<ServiceSpec>,
     services: HashSet<ServiceName, foldhash::fast::RandomState>,
     /// When `services` is looked through for names that nobody uses.
     sweep_services_at: usize,
@@ -53,6 +54,11 @@ impl Interner {
     /// The ports of a Service.
     pub fn ports(&mut self, ports: &[Port]) -> Arc<[Port]> {
         self.ports.get(ports, || ports.into())
+    }
+
+    /// What a Service or ServiceImport is like.
+    pub fn spec(&mut self, spec: ServiceSpec) -> Arc<ServiceSpec> {
+        self.specs.get(&spec, || Arc::new(spec.clone()))
     }
 
     /// The ports of an EndpointSlice.

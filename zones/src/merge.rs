@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::name::ClusterId;
-use crate::object::{Export, Import, Port, ServiceKind, ServiceSpec, SessionAffinity, Slice};
+use crate::object::{Export, Exported, Import, Port, ServiceKind, ServiceSpec, SessionAffinity, Slice};
 use crate::service::{Conflict, ConflictReason, Member};
 
 /// Everything that one cluster says about one service.
@@ -43,9 +43,8 @@ impl InvalidExport {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Merged {
     pub(crate) headless: bool,
-    pub(crate) spec: ServiceSpec,
-    pub(crate) labels: Arc<[(Arc<str>, Arc<str>)]>,
-    pub(crate) annotations: Arc<[(Arc<str>, Arc<str>)]>,
+    pub(crate) spec: Arc<ServiceSpec>,
+    pub(crate) exported: Option<Arc<Exported>>,
     pub(crate) members: Box<[Member]>,
     pub(crate) conflicts: Box<[Conflict]>,
 }
@@ -55,7 +54,7 @@ struct Voice<'w> {
     cluster: &'w ClusterId,
     export: &'w Export,
     headless: bool,
-    spec: &'w ServiceSpec,
+    spec: &'w Arc<ServiceSpec>,
     slices: &'w [Arc<Slice>],
 }
 
@@ -112,8 +111,7 @@ pub(crate) fn merge(words: &[Word], home: Option<&ClusterId>) -> Option<Merged> 
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {
         headless,
-        labels: voices.first().map(|voice| voice.export.labels.clone()).unwrap_or_default(),
-        annotations: voices.first().map(|voice| voice.export.annotations.clone()).unwrap_or_default(),
+        exported: voices.first().and_then(|voice| voice.export.exported.clone()),
         members: members.into(),
         conflicts: conflicts(&voices),
         spec,
@@ -137,11 +135,11 @@ fn mirrored(slices: &[Arc<Slice>], voices: &[Voice<'_>]) -> Vec<Member> {
 }
 
 /// The oldest export's spec with the union of all ports.
-fn united(oldest: &Voice<'_>, voices: &[Voice<'_>]) -> ServiceSpec {
+fn united(oldest: &Voice<'_>, voices: &[Voice<'_>]) -> Arc<ServiceSpec> {
     if voices.iter().all(|voice| voice.spec.ports == oldest.spec.ports) {
         return oldest.spec.clone();
     }
-    ServiceSpec { ports: union(voices).into(), ..oldest.spec.clone() }
+    Arc::new(ServiceSpec { ports: union(voices).into(), ..(**oldest.spec).clone() })
 }
 
 /// Ports by name first, then by (protocol, number): whoever is older keeps both.
@@ -178,8 +176,8 @@ fn conflicts(voices: &[Voice<'_>]) -> Box<[Conflict]> {
     use ConflictReason as R;
     differ(R::Type, "type", &|v| if v.headless { "Headless" } else { "ClusterSetIP" }.to_owned());
     differ(R::SessionAffinity, "sessionAffinity", &|v| affinity(v).0.to_owned());
-    differ(R::Labels, "exportedLabels", &|v| pairs(&v.export.labels));
-    differ(R::Annotations, "exportedAnnotations", &|v| pairs(&v.export.annotations));
+    differ(R::Labels, "exportedLabels", &|v| pairs(v, |exported| &exported.labels));
+    differ(R::Annotations, "exportedAnnotations", &|v| pairs(v, |exported| &exported.annotations));
     differ(R::InternalTrafficPolicy, "internalTrafficPolicy", &|v| {
         if v.spec.internal_traffic_local { "Local" } else { "Cluster" }.to_owned()
     });
@@ -199,7 +197,8 @@ fn differs(what: &str, oldest: &Voice<'_>, held: &str, voice: &Voice<'_>, said: 
     )
 }
 
-fn pairs(pairs: &[(Arc<str>, Arc<str>)]) -> String {
+fn pairs(voice: &Voice<'_>, of: fn(&Exported) -> &[(Arc<str>, Arc<str>)]) -> String {
+    let pairs = voice.export.exported.as_deref().map_or(&[][..], of);
     let list: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     format!("{{{}}}", list.join(", "))
 }

@@ -42,11 +42,20 @@ pub enum ObjectKey {
 
 /// An EndpointSlice's namespace and name, which is a subdomain and no label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SliceName {
-    /// Namespace of the slice, and of the service that it belongs to.
-    pub namespace: Arc<str>,
-    /// `metadata.name`.
-    pub name: Arc<str>,
+pub struct SliceName(Arc<str>);
+
+impl SliceName {
+    /// Takes valid names as they are.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+}
+
+/// `<namespace>/<name>`, as kubectl prints objects.
+impl std::fmt::Display for SliceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Object {
@@ -70,7 +79,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Export(name) => write!(f, "ServiceExport {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
             Self::Import(name) => write!(f, "ServiceImport {name}"),
-            Self::Slice(slice) => write!(f, "EndpointSlice {}/{}", slice.namespace, slice.name),
+            Self::Slice(name) => write!(f, "EndpointSlice {name}"),
             Self::Node(name) => write!(f, "Node {name}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
         }
@@ -104,10 +113,17 @@ pub struct Export {
     pub name: ServiceName,
     /// Precedence in conflicts: the oldest export wins (KEP-1645).
     pub created: UnixTime,
+    /// What the export takes along for people and programs; `None` for nothing, as is usual.
+    pub exported: Option<Arc<Exported>>,
+}
+
+/// Metadata of an import. That of a Service or ServiceExport is never exported (KEP-1645).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Exported {
     /// `spec.exportedLabels`, sorted by key.
-    pub labels: Arc<[(Arc<str>, Arc<str>)]>,
+    pub labels: Box<[(Arc<str>, Arc<str>)]>,
     /// `spec.exportedAnnotations`, sorted by key.
-    pub annotations: Arc<[(Arc<str>, Arc<str>)]>,
+    pub annotations: Box<[(Arc<str>, Arc<str>)]>,
 }
 
 /// A Service, as far as an export of it matters.
@@ -117,8 +133,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What sort of Service it is.
     pub kind: ServiceKind,
-    /// The properties that the export takes along.
-    pub spec: ServiceSpec,
+    /// The properties that the export takes along; most services share theirs with many others.
+    pub spec: Arc<ServiceSpec>,
 }
 
 /// Whether and how a Service can be exported.
@@ -133,7 +149,7 @@ pub enum ServiceKind {
 }
 
 /// Properties that an import takes from the exports, by KEP-1645's conflict rules.
-#[derive(Debug, Clone, PartialEq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ServiceSpec {
     /// `spec.ports`, in the order written.
     pub ports: Arc<[Port]>,
@@ -219,7 +235,7 @@ pub struct Import {
     /// `spec.ips`: the VIPs that this cluster's clients use.
     pub ips: Arc<[IpAddr]>,
     /// The rest of its spec.
-    pub spec: ServiceSpec,
+    pub spec: Arc<ServiceSpec>,
 }
 
 /// An EndpointSlice of one service.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{ServiceSpec, Slice};
+use crate::object::{Exported, ServiceSpec, Slice};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,11 +16,9 @@ pub struct Service {
     /// ServiceImport type `Headless`; otherwise `ClusterSetIP`.
     pub headless: bool,
     /// The merged properties.
-    pub spec: ServiceSpec,
-    /// Labels of the import: `exportedLabels` of the oldest export.
-    pub labels: Arc<[(Arc<str>, Arc<str>)]>,
-    /// Annotations of the import: `exportedAnnotations` of the oldest export.
-    pub annotations: Arc<[(Arc<str>, Arc<str>)]>,
+    pub spec: Arc<ServiceSpec>,
+    /// Labels and annotations of the import: the oldest export's.
+    pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
     pub ips: SmallVec<[IpAddr; 2]>,
     /// The clusters behind it, by id.
@@ -39,9 +37,8 @@ impl Service {
         Self {
             name,
             headless: false,
-            spec: ServiceSpec::default(),
-            labels: Arc::default(),
-            annotations: Arc::default(),
+            spec: Arc::default(),
+            exported: None,
             ips: SmallVec::new(),
             members: Box::default(),
             conflicts: Box::default(),

@@ -88,12 +88,11 @@ fn objects() -> Vec<Object> {
     let mut objects = Vec::new();
     for (name, kind) in [("s", ServiceKind::ClusterIp), ("h", ServiceKind::Headless)] {
         let name = ServiceName::new("n", name).expect("literals");
-        let spec = ServiceSpec { ports: ports.clone(), ..ServiceSpec::default() };
+        let spec = Arc::new(ServiceSpec { ports: ports.clone(), ..ServiceSpec::default() });
         objects.push(Object::Export(Export {
             name: name.clone(),
             created: 1,
-            labels: Arc::default(),
-            annotations: Arc::default(),
+            exported: None,
         }));
         objects.push(Object::Service(Service { name: name.clone(), kind, spec: spec.clone() }));
         if kind == ServiceKind::ClusterIp {
@@ -119,7 +118,7 @@ fn slice(service: ServiceName) -> Slice {
         place: None,
     };
     Slice {
-        name: SliceName { namespace: "n".into(), name: "h".into() },
+        name: SliceName::new("n", "h"),
         service,
         source: None,
         ports: Arc::new([SlicePort { name: Some("p".into()), protocol: Protocol::Tcp, number: Some(80) }]),

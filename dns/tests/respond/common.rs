@@ -296,7 +296,7 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         number: Some(*number),
     };
     Object::Slice(Slice {
-        name: SliceName { namespace: "shop".into(), name: slice.into() },
+        name: SliceName::new("shop", slice),
         service: name(service),
         source: None,
         ports: ports.iter().map(port).collect(),
@@ -316,9 +316,8 @@ pub fn exported(service: &str, kind: ServiceKind, ports: &[(&str, u16)]) -> [Obj
         ip_families: [IpFamily::V4, IpFamily::V6].into_iter().collect(),
         ..ServiceSpec::default()
     };
-    let export =
-        Export { name: name(service), created: 1, labels: Arc::default(), annotations: Arc::default() };
-    [Object::Export(export), Object::Service(Service { name: name(service), kind, spec })]
+    let export = Export { name: name(service), created: 1, exported: None };
+    [Object::Export(export), Object::Service(Service { name: name(service), kind, spec: spec.into() })]
 }
 
 pub fn import(service: &str, ips: &[&str]) -> Object {
@@ -327,7 +326,7 @@ pub fn import(service: &str, ips: &[&str]) -> Object {
         created: 1,
         headless: false,
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-        spec: ServiceSpec::default(),
+        spec: Arc::default(),
     })
 }
 

@@ -70,7 +70,7 @@ impl Kind {
             Self::Service => ObjectKey::Service(service_name(metadata, &mut interner).ok()?),
             Self::ServiceExport => ObjectKey::Export(service_name(metadata, &mut interner).ok()?),
             Self::ServiceImport => ObjectKey::Import(service_name(metadata, &mut interner).ok()?),
-            Self::EndpointSlice => ObjectKey::Slice(slice_name(metadata, &mut interner).ok()?),
+            Self::EndpointSlice => ObjectKey::Slice(slice_name(metadata).ok()?),
             Self::Node => ObjectKey::Node(subdomain("metadata.name", metadata.name.as_deref()).ok()?.into()),
             Self::Namespace => ObjectKey::Namespace(name(metadata).ok()?.into()),
             Self::ClusterProperty => return None,
@@ -162,9 +162,9 @@ fn service_name(metadata: &kube::Metadata<'_>, interner: &mut Interner) -> Resul
     interner.service(namespace, name).map_err(|error| ConvertError::name("metadata.name", error))
 }
 
-fn slice_name(metadata: &kube::Metadata<'_>, interner: &mut Interner) -> Result<SliceName, ConvertError> {
+fn slice_name(metadata: &kube::Metadata<'_>) -> Result<SliceName, ConvertError> {
     let name = subdomain("metadata.name", metadata.name.as_deref())?;
-    Ok(SliceName { namespace: interner.text(namespace_of(metadata)?), name: name.into() })
+    Ok(SliceName::new(namespace_of(metadata)?, name))
 }
 
 /// Seconds since the epoch. An object without a time counts as the youngest: it never wins over one that has one.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portolan_zones::object::{
-    Export, Import, IpFamily, Object, Port, Service, ServiceKind, ServiceSpec, SessionAffinity,
+    Export, Exported, Import, IpFamily, Object, Port, Service, ServiceKind, ServiceSpec, SessionAffinity,
 };
 use smallvec::SmallVec;
 
@@ -67,16 +67,19 @@ pub fn export(export: &kube::ServiceExport<'_>, interner: &mut Interner) -> Resu
     let metadata = metadata(&export.metadata)?;
     let spec = export.spec.as_ref();
     let name = service_name(metadata, interner)?;
-    let mut shared = |texts: Option<&BTreeMap<kube::Text<'_>, kube::Text<'_>>>| -> Arc<[_]> {
-        let texts = texts.into_iter().flatten();
-        texts.map(|(key, value)| (interner.text(key), interner.text(value))).collect()
+    let exported = Exported {
+        labels: pairs(spec.and_then(|spec| spec.exported_labels.as_ref()), interner),
+        annotations: pairs(spec.and_then(|spec| spec.exported_annotations.as_ref()), interner),
     };
-    Ok(Object::Export(Export {
-        name,
-        created: created(metadata)?,
-        labels: shared(spec.and_then(|spec| spec.exported_labels.as_ref())),
-        annotations: shared(spec.and_then(|spec| spec.exported_annotations.as_ref())),
-    }))
+    let exported = (exported != Exported::default()).then(|| Arc::new(exported));
+    Ok(Object::Export(Export { name, created: created(metadata)?, exported }))
+}
+
+fn pairs(
+    from: Option<&BTreeMap<kube::Text<'_>, kube::Text<'_>>>,
+    interner: &mut Interner,
+) -> Box<[(Arc<str>, Arc<str>)]> {
+    from.into_iter().flatten().map(|(key, value)| (interner.text(key), interner.text(value))).collect()
 }
 
 /// The properties that Services and ServiceImports share; families left out are those of the addresses, else IPv4.
@@ -84,7 +87,7 @@ fn spec(
     from: &kube::ServiceSpec<'_>,
     addresses: &[std::net::IpAddr],
     interner: &mut Interner,
-) -> Result<ServiceSpec, ConvertError> {
+) -> Result<Arc<ServiceSpec>, ConvertError> {
     let mut ip_families = SmallVec::<[IpFamily; 2]>::new();
     for (i, family) in from.ip_families.as_deref().unwrap_or_default().iter().enumerate() {
         let family = match &**family {
@@ -110,13 +113,14 @@ fn spec(
         }
     };
     let distribution = from.traffic_distribution.as_deref().filter(|text| !text.is_empty());
-    Ok(ServiceSpec {
+    let spec = ServiceSpec {
         ports: ports(from.ports.as_deref().unwrap_or_default(), interner)?,
         ip_families,
         session_affinity: session_affinity(from)?,
         internal_traffic_local,
         traffic_distribution: distribution.map(|text| interner.text(text)),
-    })
+    };
+    Ok(interner.spec(spec))
 }
 
 fn push_once(families: &mut SmallVec<[IpFamily; 2]>, family: IpFamily) {

@@ -32,7 +32,7 @@ pub fn slice(
     interner: &mut Interner,
 ) -> Result<Option<Object>, ConvertError> {
     let metadata = metadata(&slice.metadata)?;
-    let name = slice_name(metadata, interner)?;
+    let name = slice_name(metadata)?;
     let Some((service, source)) = owner(metadata, &name, interner)? else {
         return Ok(None);
     };
@@ -65,7 +65,7 @@ fn owner(
     interner: &mut Interner,
 ) -> Result<Option<(ServiceName, Option<ClusterId>)>, ConvertError> {
     let Some(labels) = &metadata.labels else {
-        tracing::debug!(slice = %name.name, namespace = %name.namespace, "ignored: it has no service-name label");
+        tracing::debug!(slice = %name, "ignored: it has no service-name label");
         return Ok(None);
     };
     let source = labels.source_cluster.as_deref().filter(|text| !text.is_empty());
@@ -76,14 +76,14 @@ fn owner(
         _ => ("metadata.labels[kubernetes.io/service-name]", labels.service.as_ref()),
     };
     let Some(service) = service.filter(|text| !text.is_empty()) else {
-        tracing::debug!(slice = %name.name, namespace = %name.namespace, "ignored: it has no service-name label");
+        tracing::debug!(slice = %name, "ignored: it has no service-name label");
         return Ok(None);
     };
     let writers = [&labels.managed_by, &labels.created_by];
     let mirror = writers.into_iter().flatten().find(|writer| MIRRORS.contains(&&***writer));
     if let (None, Some(mirror)) = (source, mirror) {
         let mirror = &**mirror;
-        tracing::debug!(slice = %name.name, namespace = %name.namespace, mirror, "ignored: mirrored from elsewhere");
+        tracing::debug!(slice = %name, mirror, "ignored: mirrored from elsewhere");
         return Ok(None);
     }
     let service = label(field, Some(service))?;

@@ -21,6 +21,7 @@ pub(crate) struct Ledger {
     claims: HashMap<ObjectKey, Claim, RandomState>,
     /// Files that give an object that another file, earlier in the order, gives too; with the line.
     rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, Rival>, RandomState>,
+    paths: Paths,
     /// Counts the calls of `take`: tells what a file gives now from what it gave before.
     round: u32,
     /// Objects that count, by kind.
@@ -30,13 +31,50 @@ pub(crate) struct Ledger {
 
 const VACANT: u64 = 0;
 
-/// The file whose object counts.
+/// The file whose object counts. One for each object, so it is kept small.
 struct Claim {
-    file: Arc<Path>,
+    file: FileId,
     /// Hash of the object; `VACANT` after the file that gave it dropped it and its heir has yet to be read again.
     content: u64,
     line: u32,
     round: u32,
+}
+
+/// A file's number.
+type FileId = u32;
+
+/// Numbers for paths: a number is four octets, millions of times.
+#[derive(Default)]
+struct Paths {
+    paths: Vec<Arc<Path>>,
+    free: Vec<FileId>,
+    ids: HashMap<Arc<Path>, FileId, RandomState>,
+}
+
+impl Paths {
+    fn id(&mut self, path: &Arc<Path>) -> FileId {
+        let Self { paths, free, ids } = self;
+        *ids.entry(path.clone()).or_insert_with(|| match free.pop() {
+            Some(id) => {
+                paths[id as usize] = path.clone();
+                id
+            }
+            None => {
+                paths.push(path.clone());
+                (paths.len() - 1) as FileId
+            }
+        })
+    }
+
+    /// The file is gone, and no claim has its number any more.
+    fn release(&mut self, path: &Arc<Path>) {
+        self.free.extend(self.ids.remove(path));
+    }
+
+    /// The path of a number that `id` gave.
+    fn path(&self, id: FileId) -> &Arc<Path> {
+        &self.paths[id as usize]
+    }
 }
 
 /// Where the object of another file is.
@@ -77,7 +115,8 @@ impl Ledger {
 
     /// All objects that a file gives, whether they count or not.
     fn given_by(&self, file: &Arc<Path>) -> Vec<ObjectKey> {
-        let count = self.claims.iter().filter(|(_, claim)| claim.file == *file).map(|(key, _)| key);
+        let id = self.paths.ids.get(file).copied();
+        let count = self.claims.iter().filter(|(_, claim)| Some(claim.file) == id).map(|(key, _)| key);
         let rivals = self.rivals.iter().filter(|(_, rivals)| rivals.contains_key(file)).map(|(key, _)| key);
         count.chain(rivals).cloned().collect()
     }
@@ -85,7 +124,7 @@ impl Ledger {
     /// The line that a file gives an object on, if that was found in this round.
     fn seen(&self, file: &Arc<Path>, key: &ObjectKey) -> Option<u32> {
         let claim = self.claims.get(key)?;
-        if claim.file == *file {
+        if self.paths.path(claim.file) == file {
             return (claim.round == self.round).then_some(claim.line);
         }
         let rival = self.rivals.get(key)?.get(file)?;
@@ -95,7 +134,10 @@ impl Ledger {
     /// A file is gone, with its objects.
     pub(crate) fn remove(&mut self, file: &Arc<Path>, changes: &mut Vec<Change>) -> Vec<Arc<Path>> {
         self.files.remove(file);
-        self.given_by(file).into_iter().filter_map(|key| self.give_up(file, key, changes)).collect()
+        let given = self.given_by(file).into_iter();
+        let heirs = given.filter_map(|key| self.give_up(file, key, changes)).collect();
+        self.paths.release(file);
+        heirs
     }
 
     /// Number of objects that count, by kind.
@@ -111,7 +153,10 @@ impl Ledger {
                 continue;
             };
             for (file, Rival { line, .. }) in rivals {
-                let message = format!("is in {} too, which comes first and counts", winner.file.display());
+                let message = format!(
+                    "is in {} too, which comes first and counts",
+                    self.paths.path(winner.file).display()
+                );
                 let flaw = Flaw { line: Some(*line), object: Some(key.to_string()), message };
                 flaws.push((file.clone(), flaw));
             }
@@ -129,21 +174,23 @@ impl Ledger {
         changes: &mut Vec<Change>,
     ) {
         let (content, round) = (self.hasher.hash_one(&object) | 1, self.round);
+        let id = self.paths.id(file);
         let Some(claim) = self.claims.get_mut(&key) else {
             *self.counts.entry(kind(&key)).or_default() += 1;
-            self.claims.insert(key, Claim { file: file.clone(), content, line, round });
+            self.claims.insert(key, Claim { file: id, content, line, round });
             changes.push(Change::Apply(object));
             return;
         };
-        if claim.file < *file {
+        let holder = self.paths.path(claim.file);
+        if *holder < *file {
             self.rivals.entry(key).or_default().insert(file.clone(), Rival { line, round });
             return;
         }
-        if claim.file != *file {
+        if claim.file != id {
             let rivals = self.rivals.entry(key).or_default();
             rivals.remove(file);
-            let stepped_back = Rival { line: claim.line, round: claim.round };
-            rivals.insert(std::mem::replace(&mut claim.file, file.clone()), stepped_back);
+            rivals.insert(holder.clone(), Rival { line: claim.line, round: claim.round });
+            claim.file = id;
         }
         (claim.line, claim.round) = (line, round);
         if claim.content != content {
@@ -156,7 +203,7 @@ impl Ledger {
     fn give_up(&mut self, file: &Arc<Path>, key: ObjectKey, changes: &mut Vec<Change>) -> Option<Arc<Path>> {
         let rivals = self.rivals.get_mut(&key);
         let claim = self.claims.get_mut(&key)?;
-        if claim.file != *file {
+        if self.paths.path(claim.file) != file {
             let rivals = rivals?;
             rivals.remove(file);
             if rivals.is_empty() {
@@ -173,7 +220,7 @@ impl Ledger {
         if self.rivals.get(&key).is_some_and(BTreeMap::is_empty) {
             self.rivals.remove(&key);
         }
-        *claim = Claim { file: heir.clone(), content: VACANT, line, round };
+        *claim = Claim { file: self.paths.id(&heir), content: VACANT, line, round };
         Some(heir)
     }
 }

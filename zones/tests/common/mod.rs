@@ -22,7 +22,7 @@ pub fn name(namespace: &str, name: &str) -> ServiceName {
 
 pub fn export(namespace: &str, service: &str, created: UnixTime) -> Object {
     let name = name(namespace, service);
-    Object::Export(Export { name, created, labels: Arc::default(), annotations: Arc::default() })
+    Object::Export(Export { name, created, exported: None })
 }
 
 pub fn port(name: &str, protocol: Protocol, number: u16) -> Port {
@@ -39,13 +39,13 @@ pub fn spec(ports: &[Port]) -> ServiceSpec {
 }
 
 pub fn service(namespace: &str, service: &str, kind: ServiceKind, spec: ServiceSpec) -> Object {
-    Object::Service(Service { name: name(namespace, service), kind, spec })
+    Object::Service(Service { name: name(namespace, service), kind, spec: spec.into() })
 }
 
 pub fn import(namespace: &str, service: &str, created: UnixTime, ips: &[&str]) -> Object {
     let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     let name = name(namespace, service);
-    Object::Import(Import { name, created, headless: false, ips, spec: ServiceSpec::default() })
+    Object::Import(Import { name, created, headless: false, ips, spec: Arc::default() })
 }
 
 pub fn endpoint(address: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
@@ -73,7 +73,7 @@ pub fn slice(
         number: Some(*number),
     };
     Object::Slice(Slice {
-        name: SliceName { namespace: namespace.into(), name: slice.into() },
+        name: SliceName::new(namespace, slice),
         service: name(namespace, service),
         source: None,
         ports: ports.iter().map(port).collect(),

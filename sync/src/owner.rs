@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use portolan_zones::object::UnixTime;
-use portolan_zones::{Event, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
+use portolan_zones::object::{Change, ClusterEvent, Object, ObjectKey, UnixTime};
+use portolan_zones::{Event, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
 
 use crate::publish::{Publisher, Snapshots};
 use crate::state_file;
@@ -46,7 +46,7 @@ pub(crate) enum Message {
 pub struct OwnerStatus {
     /// Services with addresses of the pool.
     pub pool_services: usize,
-    /// Services that want addresses and get none, and why. At most [`MAX_PROBLEMS`].
+    /// Services that lack addresses of the pool, and why. At most [`MAX_PROBLEMS`].
     pub vip_problems: Vec<String>,
     /// The state file's last error; gone when it could be written again.
     pub state_file_error: Option<String>,
@@ -130,7 +130,7 @@ struct State {
     pool: VipPool,
     config: PoolConfig,
     status: Arc<Mutex<OwnerStatus>>,
-    /// Services that want addresses and got none, until they do.
+    /// Services that lack addresses, and why, until they have them.
     wanting: BTreeMap<ServiceName, String>,
     /// Whether the state file may be touched.
     writes: bool,
@@ -182,10 +182,18 @@ impl State {
     /// Takes one message in; whether it was the last one.
     fn take(&mut self, message: Message) -> bool {
         match message {
-            Message::Events(events) => events.into_iter().for_each(|event| self.table.apply(event)),
+            Message::Events(events) => {
+                if events.iter().any(may_free) {
+                    self.pool.reopen();
+                }
+                events.into_iter().for_each(|event| self.table.apply(event));
+            }
             Message::Zones(zones) => self.zones = zones,
             Message::Pool(config) => {
                 self.pool.reconfigure(config.ranges.clone(), seconds(config.quarantine));
+                for (service, ips) in self.pool.in_ranges() {
+                    self.table.apply(Event::Vips { service: service.clone(), ips });
+                }
                 let moved = self.config.state_file != config.state_file;
                 self.config = config;
                 if moved {
@@ -200,9 +208,17 @@ impl State {
 
     /// Gives addresses to who needs them, then compiles.
     fn advance(&mut self, previous: &Snapshot, now: UnixTime) -> Option<Snapshot> {
+        self.pool.end_quarantines(now);
+        let again = self.ask_again();
         for _ in 0..ROUNDS {
+            let demands = self.table.settle();
+            if again {
+                let wants =
+                    |service: &ServiceName| demands.binary_search_by(|d| d.service.cmp(service)).is_ok();
+                self.wanting.retain(|service, _| wants(service));
+            }
             let mut given = false;
-            for demand in self.table.settle() {
+            for demand in demands {
                 given |= self.meet(demand, now);
             }
             if !given {
@@ -212,30 +228,46 @@ impl State {
         if self.table.is_complete() {
             self.pool.free_unclaimed(now);
         }
-        self.pool.end_quarantines(now);
-        let next = compile(&mut self.table, &self.zones, previous, now)?;
-        self.report();
-        Some(next)
+        let next = compile(&mut self.table, &self.zones, previous, now);
+        if let Some(next) = &next {
+            let lacks =
+                |name: &ServiceName| next.services.get(name.wire()).is_some_and(|s| lacks_addresses(s));
+            self.wanting.retain(|service, _| lacks(service));
+        }
+        if next.is_some() || again {
+            self.report();
+        }
+        next
+    }
+
+    /// Has the services that were refused ask once more, if an address may have become free; whether they do.
+    fn ask_again(&mut self) -> bool {
+        if !self.pool.take_reopened() || self.wanting.is_empty() {
+            return false;
+        }
+        for service in self.wanting.keys() {
+            let ips = self.pool.assigned(service).cloned().unwrap_or_default();
+            self.table.apply(Event::Vips { service: service.clone(), ips });
+        }
+        true
     }
 
     /// Gives a service the addresses that it wants; whether that changed anything.
     fn meet(&mut self, demand: VipDemand, now: UnixTime) -> bool {
+        if self.wanting.contains_key(&demand.service) && self.pool.is_full_for(&demand) {
+            return false;
+        }
         let before = self.pool.assigned(&demand.service).cloned().unwrap_or_default();
         let table = &self.table;
         let claimed = |ip| table.import_owner(ip).is_some_and(|owner| *owner != demand.service);
-        let ips = match self.pool.allocate(&demand, claimed, now) {
-            Ok(ips) => {
-                self.wanting.remove(&demand.service);
-                ips
+        let (ips, failure) = self.pool.allocate(&demand, claimed, now);
+        if let Some(problem) = failure.map(|failure| failure.to_string()) {
+            if self.wanting.insert(demand.service.clone(), problem.clone()).as_ref() != Some(&problem) {
+                tracing::warn!("{problem}");
             }
-            Err(error) => {
-                let problem = error.to_string();
-                if self.wanting.insert(demand.service.clone(), problem.clone()).as_ref() != Some(&problem) {
-                    tracing::warn!("{problem}");
-                }
-                Default::default()
-            }
-        };
+        } else {
+            self.wanting.remove(&demand.service);
+        }
         let given = before != ips;
         self.table.apply(Event::Vips { service: demand.service, ips });
         given
@@ -347,6 +379,22 @@ impl Saver {
     }
 }
 
+/// Whether an import may have let go of an address that the pool could give.
+fn may_free(event: &Event) -> bool {
+    match event {
+        Event::Cluster(ClusterEvent { change, .. }) => matches!(
+            change,
+            Change::Apply(Object::Import(_)) | Change::Delete(ObjectKey::Import(_)) | Change::Reset(_)
+        ),
+        Event::Forget(_) | Event::Home(_) => true,
+        Event::Expect(_) | Event::Vips { .. } => false,
+    }
+}
+
+fn lacks_addresses(service: &Service) -> bool {
+    !service.headless && service.ips.len() < service.spec.ip_families.len().max(1)
+}
+
 fn seconds(duration: Duration) -> UnixTime {
     duration.as_secs().try_into().unwrap_or(UnixTime::MAX / 2)
 }
@@ -354,3 +402,6 @@ fn seconds(duration: Duration) -> UnixTime {
 fn unix_now() -> UnixTime {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, seconds)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,7 @@ mod tests {
         let mut pool = VipPool::new(PoolRanges::default(), 60);
         let service = ServiceName::new("n", "s").unwrap();
         let families = [IpFamily::V4].into_iter().collect();
-        pool.allocate(&VipDemand { service, families }, |_| false, 0).unwrap();
+        pool.allocate(&VipDemand { service, families }, |_| false, 0);
         pool.take_memory().unwrap()
     }
 

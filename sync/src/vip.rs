@@ -112,6 +112,10 @@ pub struct VipPool {
     holders: HashMap<IpAddr, ServiceName>,
     /// Freed, and when others may have it.
     freed: HashMap<IpAddr, UnixTime>,
+    /// Families of whose range every address was tried in vain, until one may be free again.
+    full: SmallVec<[IpFamily; 2]>,
+    /// Whether that may be since [`VipPool::take_reopened`] was last called.
+    reopened: bool,
     changed: bool,
 }
 
@@ -133,24 +137,51 @@ impl VipPool {
         Self { ranges, quarantine, ..Self::default() }
     }
 
-    /// Takes other ranges; what was given from the old ones is given up when its service is next looked at.
+    /// Takes other ranges; what was given from the old ones is given up when its service next asks.
     pub fn reconfigure(&mut self, ranges: PoolRanges, quarantine: UnixTime) {
         self.ranges = ranges;
         self.quarantine = quarantine;
+        self.reopen();
+    }
+
+    /// An address may have become free: an import that claimed it is gone, say.
+    pub(crate) fn reopen(&mut self) {
+        self.full.clear();
+        self.reopened = true;
+    }
+
+    /// Whether services that were refused should be tried again; once.
+    pub(crate) fn take_reopened(&mut self) -> bool {
+        std::mem::take(&mut self.reopened)
+    }
+
+    /// Whether a service that has nothing, and was refused before, would be refused again.
+    pub(crate) fn is_full_for(&self, demand: &VipDemand) -> bool {
+        let full = demand.families.iter().all(|family| self.full.contains(family));
+        full && !demand.families.is_empty() && !self.assigned.contains_key(&demand.service)
+    }
+
+    /// Every service that has addresses, with those of them that are in the ranges.
+    pub(crate) fn in_ranges(&self) -> impl Iterator<Item = (&ServiceName, Vips)> {
+        let allowed = |ip: &IpAddr| self.ranges.of((*ip).into()).is_some_and(|range| range.contains(ip));
+        self.assigned
+            .iter()
+            .map(move |(service, ips)| (service, ips.iter().copied().filter(|ip| allowed(ip)).collect()))
     }
 
     /// Gives a service what it wants: the addresses that it has or had, else new ones. An address that `claimed` says
-    /// another service's import has is given up. No families: the service gives all back.
+    /// another service's import has is given up. No families: the service gives all back. Returns what the service
+    /// has now and, when that is less than the ranges promise, why.
     pub fn allocate(
         &mut self,
         demand: &VipDemand,
         claimed: impl Fn(IpAddr) -> bool,
         now: UnixTime,
-    ) -> Result<Vips, VipError> {
+    ) -> (Vips, Option<VipError>) {
         let service = &demand.service;
         if demand.families.is_empty() {
             self.release(service, now);
-            return Ok(Vips::new());
+            return (Vips::new(), None);
         }
         let before =
             self.assigned.remove(service).or_else(|| self.restored.remove(service)).unwrap_or_default();
@@ -173,10 +204,10 @@ impl VipPool {
         }
         self.changed |= before != ips;
         if ips.is_empty() {
-            return Err(failure.unwrap_or_else(|| VipError::NoPool(service.clone())));
+            return (ips, failure.or_else(|| Some(VipError::NoPool(service.clone()))));
         }
         self.assigned.insert(service.clone(), ips.clone());
-        Ok(ips)
+        (ips, failure)
     }
 
     /// What a service has.
@@ -220,16 +251,21 @@ impl VipPool {
     ) -> Result<IpAddr, VipError> {
         let (first, usable) = usable(range);
         let start = hash(service) % usable;
-        for probe in 0..usable.min(PROBES) {
-            let ip = first.at((start + probe) % usable);
-            if !claimed(ip) && self.is_free_for(service, ip, now) {
-                return Ok(ip);
-            }
+        let is_free = |ip: &IpAddr| !claimed(*ip) && self.is_free_for(service, *ip, now);
+        let family = IpFamily::from(range.network());
+        let found = if self.full.contains(&family) {
+            // What it gave up itself is all that there may be.
+            self.freed.keys().copied().filter(|ip| range.contains(ip) && is_free(ip)).min()
+        } else {
+            (0..usable.min(PROBES)).map(|probe| first.at((start + probe) % usable)).find(is_free)
+        };
+        if found.is_none() && !self.full.contains(&family) {
+            self.full.push(family);
         }
-        Err(VipError::Exhausted { service: service.clone(), pool: range })
+        found.ok_or_else(|| VipError::Exhausted { service: service.clone(), pool: range })
     }
 
-    fn is_free_for(&mut self, service: &ServiceName, ip: IpAddr, now: UnixTime) -> bool {
+    fn is_free_for(&self, service: &ServiceName, ip: IpAddr, now: UnixTime) -> bool {
         match (self.holders.get(&ip), self.freed.get(&ip)) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -290,6 +326,7 @@ impl VipPool {
             self.freed.remove(&ip);
             self.holders.remove(&ip);
             self.changed = true;
+            self.reopen();
         }
     }
 }
@@ -356,7 +393,8 @@ mod tests {
     }
 
     fn give(pool: &mut VipPool, name: &str, now: UnixTime) -> Result<Vips, VipError> {
-        pool.allocate(&demand(name, &[IpFamily::V4]), |_| false, now)
+        let (ips, failure) = pool.allocate(&demand(name, &[IpFamily::V4]), |_| false, now);
+        failure.map_or(Ok(ips), Err)
     }
 
     #[test]
@@ -367,7 +405,7 @@ mod tests {
         give(&mut two, "b", 0).unwrap();
         assert_eq!(give(&mut two, "a", 0).unwrap(), a, "servers agree without talking");
         assert_eq!(give(&mut one, "a", 9).unwrap(), a, "asking again changes nothing");
-        let both = one.allocate(&demand("d", &[IpFamily::V6, IpFamily::V4]), |_| false, 0).unwrap();
+        let (both, _) = one.allocate(&demand("d", &[IpFamily::V6, IpFamily::V4]), |_| false, 0);
         assert!(both[0].is_ipv6() && both[1].is_ipv4());
     }
 
@@ -381,17 +419,17 @@ mod tests {
         let error = give(&mut pool, "s7", 0).unwrap_err();
         assert!(error.to_string().contains("n/s7: pool 10.0.0.0/29 is exhausted"), "{error}");
         let v6 = pool.allocate(&demand("v6", &[IpFamily::V6]), |_| false, 0);
-        assert!(matches!(v6, Err(VipError::NoPool(_))));
+        assert!(matches!(v6, (_, Some(VipError::NoPool(_)))));
     }
 
     #[test]
     fn a_freed_address_waits_before_others_get_it() {
         let mut pool = VipPool::new(ranges("10.0.0.1/32", ""), HOUR);
         let ips = give(&mut pool, "a", 0).unwrap();
-        pool.allocate(&demand("a", &[]), |_| false, 10).unwrap();
+        pool.allocate(&demand("a", &[]), |_| false, 10);
         assert!(give(&mut pool, "b", 10 + HOUR - 1).is_err());
         assert_eq!(give(&mut pool, "a", 20).unwrap(), ips, "its own service gets it back");
-        pool.allocate(&demand("a", &[]), |_| false, 30).unwrap();
+        pool.allocate(&demand("a", &[]), |_| false, 30);
         assert_eq!(give(&mut pool, "b", 30 + HOUR).unwrap(), ips);
         assert!(give(&mut pool, "a", 30 + HOUR).is_err());
     }
@@ -400,7 +438,7 @@ mod tests {
     fn memory_survives() {
         let mut pool = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
         let (a, _) = (give(&mut pool, "a", 0).unwrap(), give(&mut pool, "gone", 0).unwrap());
-        pool.allocate(&demand("gone", &[]), |_| false, 0).unwrap();
+        pool.allocate(&demand("gone", &[]), |_| false, 0);
         let memory = pool.take_memory().unwrap();
         assert!(pool.take_memory().is_none(), "nothing new");
         let mut later = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
@@ -417,7 +455,7 @@ mod tests {
     fn an_imports_claim_moves_the_service() {
         let mut pool = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
         let before = give(&mut pool, "a", 0).unwrap();
-        let after = pool.allocate(&demand("a", &[IpFamily::V4]), |ip| ip == before[0], 0).unwrap();
+        let (after, _) = pool.allocate(&demand("a", &[IpFamily::V4]), |ip| ip == before[0], 0);
         assert_ne!(before, after);
     }
 

@@ -144,7 +144,14 @@ fn exported_labels_are_sorted() {
     let spec = json!({"exportedLabels": {"b": "2", "a": "1"}, "exportedAnnotations": null});
     let value = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": spec});
     let Object::Export(export) = export(&read(&value), &mut Interner::default()).unwrap() else { panic!() };
-    let labels: Vec<_> = export.exported.as_ref().unwrap().labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels: Vec<_> = export
+        .exported
+        .as_ref()
+        .unwrap()
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     assert_eq!(labels, ["a=1", "b=2"]);
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use portolan_zones::object::{Change, Object, ObjectKey};
 
+use super::claims::Claims;
 use super::reading::{Flaw, Reading};
 
 /// Who gives which object.
@@ -18,7 +19,7 @@ pub(crate) struct Ledger {
     /// Files that gave something. What each gives is found by looking through `claims`, for a list of every file's
     /// objects would take as much memory again, and files change seldom.
     files: HashSet<Arc<Path>, RandomState>,
-    claims: HashMap<ObjectKey, Claim, RandomState>,
+    claims: Claims<Claim>,
     /// Files that give an object that another file, earlier in the order, gives too; with the line.
     rivals: HashMap<ObjectKey, BTreeMap<Arc<Path>, Rival>, RandomState>,
     paths: Paths,

@@ -4,6 +4,7 @@
 //! document that can't be parsed keeps what its file gave, a folder that vanished keeps everything. Each is a
 //! [`Problem`], and all of them are told at once.
 
+mod claims;
 mod clusters;
 mod document;
 mod ledger;

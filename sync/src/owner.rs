@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,8 +14,8 @@ use portolan_zones::object::{Change, ClusterEvent, Object, ObjectKey, UnixTime};
 use portolan_zones::{Event, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
 
 use crate::publish::{Publisher, Snapshots};
-use crate::state_file;
-use crate::vip::{Memory, PoolRanges, VipPool};
+use crate::state_file::{self, Saver, StateFileError};
+use crate::vip::{PoolRanges, VipPool};
 
 /// How the pool of virtual IPs is run.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,7 @@ pub(crate) fn compile_once(
 ) -> (Snapshot, OwnerStatus) {
     let status = Arc::new(Mutex::new(OwnerStatus::default()));
     let mut state = State::new(zones.clone(), pool, status.clone(), false);
-    state.restore();
+    state.restore(now);
     events.into_iter().for_each(|event| state.table.apply(event));
     let first = Snapshot::unsynced(zones);
     let snapshot = state.advance(&first, now).unwrap_or(first);
@@ -134,6 +134,8 @@ struct State {
     wanting: BTreeMap<ServiceName, String>,
     /// Whether the state file may be touched.
     writes: bool,
+    /// The state file may hold what is not known: it must not be replaced before it could be read.
+    unread: bool,
     saver: Option<Saver>,
 }
 
@@ -148,12 +150,13 @@ impl State {
             status,
             wanting: BTreeMap::new(),
             writes,
+            unread: true,
             saver: None,
         }
     }
 
     fn run(&mut self, receiver: &Receiver<Message>, mut publisher: Publisher) {
-        self.restore();
+        self.restore(unix_now());
         let mut saved = Instant::now();
         loop {
             let message = receiver.recv_timeout(SAVE_EVERY);
@@ -198,6 +201,7 @@ impl State {
                 self.config = config;
                 if moved {
                     self.saver = None;
+                    self.unread = true;
                     self.pool.keep_changed();
                 }
             }
@@ -283,23 +287,31 @@ impl State {
         status.pool_services = self.pool.len();
     }
 
-    fn restore(&mut self) {
+    /// Takes up what the state file remembers, unless it can't be read; then it is left alone.
+    fn restore(&mut self, now: UnixTime) {
         let Some(path) = &self.config.state_file else { return };
-        match state_file::load(path, self.writes) {
-            Ok(Some(memory)) => {
-                let refused = self.pool.restore(memory);
-                if refused > 0 {
-                    tracing::warn!(file = %path.display(), refused, "entries of the state file make no sense and were left out");
-                }
+        let loaded = state_file::load(path, self.writes);
+        self.unread = !matches!(loaded, Ok(_) | Err(StateFileError::Corrupt { .. }));
+        if let Ok(Some(memory)) = loaded {
+            let refused = self.pool.restore(memory, now);
+            if refused > 0 {
+                tracing::warn!(file = %path.display(), refused, "entries of the state file make no sense and were left out");
             }
-            Ok(None) => {}
-            Err(error) => self.state_file_failed(Some(error.to_string())),
+            self.state_file_failed(None);
+        } else {
+            self.state_file_failed(loaded.err().map(|error| error.to_string()));
         }
     }
 
     /// Has the state file written if there is anything new; waits for it at the end.
     fn save(&mut self, last: bool) {
         let Some(path) = self.config.state_file.clone().filter(|_| self.writes) else { return };
+        if self.unread {
+            self.restore(unix_now());
+        }
+        if self.unread {
+            return;
+        }
         let saver = self.saver.get_or_insert_with(|| Saver::start(path));
         if let Some(result) = saver.result() {
             if result.is_some() {
@@ -324,58 +336,6 @@ impl State {
             tracing::error!("{error}");
         }
         status.state_file_error = error;
-    }
-}
-
-/// Writes the state file on a thread of its own, one write at a time: a slow disk delays no answer.
-struct Saver {
-    sender: Option<SyncSender<Memory>>,
-    results: Receiver<Option<String>>,
-    thread: Option<JoinHandle<()>>,
-    busy: bool,
-}
-
-impl Saver {
-    fn start(path: PathBuf) -> Self {
-        let (sender, memories) = sync_channel::<Memory>(1);
-        let (report, results) = sync_channel(2);
-        let work = move || {
-            for memory in memories {
-                let error = state_file::save(&path, &memory).err().map(|error| error.to_string());
-                if report.send(error).is_err() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("state-file".into()).spawn(work).ok();
-        Self { sender: Some(sender), results, thread, busy: false }
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.busy
-    }
-
-    fn write(&mut self, memory: Memory) {
-        if let Some(sender) = &self.sender {
-            self.busy = !matches!(sender.try_send(memory), Err(TrySendError::Disconnected(_)));
-        }
-    }
-
-    /// How the last write went, once: `Some(None)` is well.
-    fn result(&mut self) -> Option<Option<String>> {
-        let result = self.results.try_recv().ok()?;
-        self.busy = false;
-        Some(result)
-    }
-
-    /// Waits for the last write; returns its error.
-    fn finish(mut self) -> Option<String> {
-        self.sender = None;
-        let last = self.results.iter().last().flatten();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        last
     }
 }
 

@@ -294,16 +294,20 @@ impl VipPool {
     }
 
     /// Takes up what an earlier run remembered; entries that make no sense are left out. Returns how many were.
-    pub(crate) fn restore(&mut self, memory: Memory) -> usize {
+    /// A service that was given addresses in the meantime keeps those; its former ones count as freed.
+    pub(crate) fn restore(&mut self, memory: Memory, now: UnixTime) -> usize {
         let mut refused = 0;
         let name = |text: &str| text.split_once('/').and_then(|(ns, name)| ServiceName::new(ns, name).ok());
         for (service, ips) in memory.assigned {
-            match name(&service).filter(|_| ips.iter().all(|ip| !self.holders.contains_key(ip))) {
-                Some(service) => {
+            match name(&service) {
+                Some(service) if self.assigned.contains_key(&service) => {
+                    self.hold_former(&service, &ips, now)
+                }
+                Some(service) if ips.iter().all(|ip| !self.holders.contains_key(ip)) => {
                     self.holders.extend(ips.iter().map(|ip| (*ip, service.clone())));
                     self.restored.insert(service, ips);
                 }
-                None => refused += 1,
+                _ => refused += 1,
             }
         }
         for (ip, service, until) in memory.freed {
@@ -316,6 +320,17 @@ impl VipPool {
             }
         }
         refused
+    }
+
+    /// Keeps from others what a service had before it was given other addresses.
+    fn hold_former(&mut self, service: &ServiceName, former: &Vips, now: UnixTime) {
+        for ip in former {
+            if !self.holders.contains_key(ip) {
+                self.holders.insert(*ip, service.clone());
+                self.freed.insert(*ip, now + self.quarantine);
+                self.changed = true;
+            }
+        }
     }
 
     /// Forgets quarantines that are over.
@@ -442,13 +457,36 @@ mod tests {
         let memory = pool.take_memory().unwrap();
         assert!(pool.take_memory().is_none(), "nothing new");
         let mut later = VipPool::new(ranges("10.0.0.0/24", ""), HOUR);
-        assert_eq!(later.restore(serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap()), 0);
+        assert_eq!(
+            later.restore(serde_json::from_str(&serde_json::to_string(&memory).unwrap()).unwrap(), 5),
+            0
+        );
         assert_eq!(give(&mut later, "a", 5).unwrap(), a);
         let before = pool.memory();
         later.free_unclaimed(5);
         assert_eq!(serde_json::to_string(&later.memory()).unwrap(), serde_json::to_string(&before).unwrap());
         later.end_quarantines(HOUR);
         assert!(later.memory().freed.is_empty());
+    }
+
+    /// The state file could be read only after the service had been given another address.
+    #[test]
+    fn what_is_remembered_late_moves_nobody() {
+        let mut pool = VipPool::new(ranges("10.0.0.0/31", ""), HOUR);
+        let now = give(&mut pool, "a", 0).unwrap();
+        let former = IpAddr::from([10, 0, 0, u8::from(now[0] == IpAddr::from([10, 0, 0, 0]))]);
+        let memory = Memory {
+            version: VERSION,
+            assigned: vec![("n/a".into(), [former].into_iter().collect())],
+            freed: vec![],
+        };
+        assert_eq!(pool.restore(memory, 5), 0);
+        assert_eq!(give(&mut pool, "a", 6).unwrap(), now);
+        assert!(give(&mut pool, "b", 6).is_err(), "clients may still use {former} for a");
+        pool.free_unclaimed(6);
+        assert_eq!(pool.assigned(&ServiceName::new("n", "a").unwrap()), Some(&now));
+        pool.end_quarantines(5 + HOUR);
+        assert_eq!(give(&mut pool, "b", 5 + HOUR).unwrap()[0], former);
     }
 
     #[test]

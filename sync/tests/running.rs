@@ -199,3 +199,35 @@ fn a_restart_changes_no_virtual_ip() {
     }
     assert_eq!(before.len(), 8);
 }
+
+/// What can't be read is not lost: it is left alone until it can be, and holds then.
+#[test]
+fn a_state_file_that_cannot_be_read_is_never_replaced() {
+    let (root, config) = world(&["c1"]);
+    let file = config.pool.state_file.clone().unwrap();
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
+    let running = start(config.clone()).unwrap();
+    until(&running, "start", |snapshot| snapshot.complete);
+    running.stop();
+    let remembered = root.path().join("remembered");
+    fs::rename(&file, &remembered).unwrap();
+    // A regular file whose reading fails with EIO, even for root.
+    std::os::unix::fs::symlink("/proc/self/mem", &file).unwrap();
+    fs::write(root.path().join("c1/a.yaml"), exported("b", 1)).unwrap();
+    let running = start(config.clone()).unwrap();
+    until(&running, "start", |snapshot| {
+        snapshot.complete && snapshot.services.iter().all(|service| service.ips.len() == 1)
+    });
+    let error = running.status().owner.state_file_error.unwrap();
+    assert!(error.contains("can't read virtual IPs from") && error.contains("not saved"), "{error}");
+    running.stop();
+    assert!(file.is_symlink(), "the last save of all left it alone too");
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| endpoints(snapshot, "b") == Some(1));
+    fs::rename(&remembered, &file).unwrap();
+    until(&running, "can be read", |_| {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        text.contains("\"s/a\"") && text.contains("\"s/b\"")
+    });
+    assert_eq!(running.status().owner.state_file_error, None);
+}

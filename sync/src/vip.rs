@@ -301,7 +301,7 @@ impl VipPool {
         for (service, ips) in memory.assigned {
             match name(&service) {
                 Some(service) if self.assigned.contains_key(&service) => {
-                    self.hold_former(&service, &ips, now)
+                    self.hold_former(&service, &ips, now);
                 }
                 Some(service) if ips.iter().all(|ip| !self.holders.contains_key(ip)) => {
                     self.holders.extend(ips.iter().map(|ip| (*ip, service.clone())));

@@ -1,6 +1,6 @@
 //! A thread that reads again what changed: at once when the kernel says so, and now and then in any case.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -16,8 +16,10 @@ use crate::status::SourceStatus;
 
 /// A change is rarely alone: what follows so soon is read together with it.
 const COALESCE: Duration = Duration::from_millis(10);
-/// Even without any word of a change, everything is looked at so often: folders vanish and come back.
+/// Even without any word of a change, everything is looked at so often: some file systems give none.
 const POLL: Duration = Duration::from_secs(5);
+/// How often in a row the folders to watch are looked for, while they come and go.
+const LOOKS: usize = 8;
 
 /// What the thread is told.
 pub(crate) enum Signal {
@@ -75,8 +77,8 @@ struct Watching {
     signals: Sender<Signal>,
     /// `None` where the kernel gives none; polling goes on.
     watcher: Option<RecommendedWatcher>,
-    /// What is watched, with the inode: a folder that is made anew must be watched anew.
-    watched: HashSet<(PathBuf, u64)>,
+    /// What is watched.
+    watched: Places,
     /// Problems that were logged already.
     logged: HashSet<String>,
 }
@@ -89,7 +91,7 @@ impl Watching {
             show,
             signals,
             watcher: None,
-            watched: HashSet::new(),
+            watched: Places::new(),
             logged: HashSet::new(),
         }
     }
@@ -113,7 +115,10 @@ impl Watching {
                         self.make_watcher();
                         due = Due::All;
                     }
-                    Ok(Signal::Changed(event)) => due.add(event),
+                    Ok(Signal::Changed(event)) => {
+                        self.forget_removed(&event);
+                        due.add(event);
+                    }
                     Err(RecvTimeoutError::Timeout) if until.is_none() => due = Due::All,
                     Err(RecvTimeoutError::Timeout) => {}
                 }
@@ -127,7 +132,8 @@ impl Watching {
                     break;
                 }
             }
-            self.watch_all();
+            // What is watched anew may have changed unseen.
+            due.extend(self.watch_all());
             if !self.refresh(&due) {
                 return;
             }
@@ -174,34 +180,77 @@ impl Watching {
             .ok();
     }
 
-    /// Watches every source's folder that is not watched yet, or was made anew.
-    fn watch_all(&mut self) {
+    /// Watches what is to be watched, and no more; returns the folders that were not until now.
+    fn watch_all(&mut self) -> Vec<PathBuf> {
+        let mut anew = Vec::new();
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return anew;
         };
-        let mut now = HashSet::new();
-        for source in self.clusters.sources() {
-            let path = absolute(&source.path);
-            // A file is replaced by renaming another onto it: its folder is what can be watched.
-            let (path, mode) = match path.parent() {
-                Some(parent) if path.is_file() => (parent.to_owned(), RecursiveMode::NonRecursive),
-                _ => (path, RecursiveMode::Recursive),
-            };
-            let Some(inode) = inode(&path) else {
-                continue;
-            };
-            let key = (path, inode);
-            if !self.watched.contains(&key)
-                && !now.contains(&key)
-                && let Err(error) = watcher.watch(&key.0, mode)
-            {
-                let path = key.0.display();
-                tracing::warn!(%error, %path, "can't be watched: it is looked at every {} s", POLL.as_secs());
+        // A folder that is made while the one above is not watched yet would be missed: look again.
+        for _ in 0..LOOKS {
+            let wanted = places(self.clusters.sources());
+            if wanted == self.watched {
+                break;
             }
-            now.insert(key);
+            for (path, _) in self.watched.iter().filter(|(path, place)| wanted.get(*path) != Some(place)) {
+                // The kernel has mostly ended it already.
+                let _ = watcher.unwatch(path);
+            }
+            for (path, place) in wanted.iter().filter(|(path, place)| self.watched.get(*path) != Some(place))
+            {
+                if let Err(error) = watcher.watch(path, place.mode) {
+                    let path = path.display();
+                    tracing::warn!(%error, %path, "can't be watched: it is looked at every {} s", POLL.as_secs());
+                }
+                anew.push(path.clone());
+            }
+            self.watched = wanted;
         }
-        self.watched = now;
+        anew
     }
+
+    /// A folder that was removed is watched no more, even if the next of its name has the same inode.
+    fn forget_removed(&mut self, event: &notify::Result<notify::Event>) {
+        if let Ok(event) = event
+            && event.kind.is_remove()
+        {
+            event.paths.iter().for_each(|path| _ = self.watched.remove(path));
+        }
+    }
+}
+
+/// Folders to watch.
+type Places = BTreeMap<PathBuf, Place>;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// A folder that is made anew must be watched anew.
+    inode: u64,
+    mode: RecursiveMode,
+}
+
+/// The folders whose changes tell of the sources' changes: each source's own with all in it; for a file (another is
+/// renamed onto it to replace it) and for what is missing the nearest folder above, by itself.
+fn places<'a>(sources: impl Iterator<Item = &'a ClusterSource>) -> Places {
+    let mut places = Places::new();
+    let mut others = Vec::new();
+    for path in sources.map(|source| absolute(&source.path)) {
+        match folder_inode(&path) {
+            Some(inode) => _ = places.insert(path, Place { inode, mode: RecursiveMode::Recursive }),
+            None => others.push(path),
+        }
+    }
+    for path in others {
+        let above = path.ancestors().skip(1).find_map(|folder| Some((folder, folder_inode(folder)?)));
+        let seen = |folder: &Path| {
+            let mut above = folder.ancestors().filter_map(|folder| places.get(folder));
+            above.any(|place| place.mode == RecursiveMode::Recursive)
+        };
+        if let Some((folder, inode)) = above.filter(|(folder, _)| !seen(folder)) {
+            places.insert(folder.to_owned(), Place { inode, mode: RecursiveMode::NonRecursive });
+        }
+    }
+    places
 }
 
 /// Which sources to look at.
@@ -223,6 +272,13 @@ impl Due {
                 paths.extend(event.paths.into_iter().filter(|path| !is_manifest(path)));
             }
             _ => *self = Self::All,
+        }
+    }
+
+    /// These folders, too.
+    fn extend(&mut self, folders: Vec<PathBuf>) {
+        if let Self::Only(paths) = self {
+            paths.extend(folders);
         }
     }
 
@@ -249,7 +305,8 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn inode(path: &Path) -> Option<u64> {
+/// `None` when there is no such folder.
+fn folder_inode(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir).map(|metadata| metadata.ino())
 }

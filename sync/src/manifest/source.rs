@@ -33,6 +33,8 @@ pub(crate) struct Source {
     folder_flaws: Vec<(Arc<Path>, Flaw)>,
     /// Whether the folder has been read once.
     synced: bool,
+    /// See [`Source::id`].
+    id: Option<ClusterId>,
 }
 
 /// What is known of a file.
@@ -41,18 +43,23 @@ struct Known {
     stamp: Option<Stamp>,
     identity: Option<(usize, ClusterId)>,
     flaws: Vec<Flaw>,
+    /// Whether it may still give objects that it can't be read for any more.
+    broken: bool,
 }
 
 impl Source {
     pub(crate) fn new(config: ClusterSource) -> Self {
-        Self {
+        let mut source = Self {
             config,
             files: BTreeMap::new(),
             ledger: Ledger::default(),
             interner: Interner::default(),
             folder_flaws: Vec::new(),
             synced: false,
-        }
+            id: None,
+        };
+        source.id = source.id_told();
+        source
     }
 
     pub(crate) fn config(&self) -> &ClusterSource {
@@ -70,8 +77,14 @@ impl Source {
     }
 
     /// The cluster's id: its ClusterProperty's, else the configured one, else the name of the file or folder.
-    /// `None` when that is no id.
+    /// `None` when that is no id. Another id has to wait while any file is broken: the objects are read again to be told
+    /// under it, and what the broken file gave before can't be.
     pub(crate) fn id(&self) -> Option<ClusterId> {
+        self.id.clone()
+    }
+
+    /// The id by what the files say now.
+    fn id_told(&self) -> Option<ClusterId> {
         let told = self.files.values().filter_map(|known| known.identity.as_ref());
         // `min_by_key` takes the first of equals.
         let told = told.min_by_key(|(rank, _)| *rank).map(|(_, id)| id.clone());
@@ -125,8 +138,16 @@ impl Source {
         while let Some(file) = again.pop_first() {
             again.extend(self.read(&file, listing.files.get(&file).copied(), &mut changes));
         }
+        if !self.synced || self.id.is_none() || !self.is_broken() {
+            self.id = self.id_told();
+        }
         self.synced = true;
         changes
+    }
+
+    /// Whether anything counts that could not be read again.
+    fn is_broken(&self) -> bool {
+        !self.folder_flaws.is_empty() || self.files.values().any(|known| known.broken)
     }
 
     /// Reads one file; returns the files that must be read again because of it.
@@ -140,8 +161,9 @@ impl Source {
         };
         let before = self.files.get(file).and_then(|known| known.identity.clone());
         let identity = reading.identity.take().or(before.filter(|_| reading.partial));
+        let broken = reading.partial || !reading.refused.is_empty();
         let again = self.ledger.take(file, &mut reading, changes);
-        self.files.insert(file.clone(), Known { stamp, identity, flaws: reading.flaws });
+        self.files.insert(file.clone(), Known { stamp, identity, flaws: reading.flaws, broken });
         again
     }
 
@@ -158,6 +180,10 @@ impl Source {
         let mut problems: Vec<_> = self.folder_flaws.iter().map(|(file, flaw)| problem(file, flaw)).collect();
         if cluster.is_empty() {
             let message = "the name is no cluster id: configure one by `name`".to_owned();
+            problems.push(problem(&self.config.path, &Flaw { line: None, object: None, message }));
+        }
+        if let Some(next) = self.id_told().filter(|next| self.id.as_ref() != Some(next)) {
+            let message = format!("the cluster's id becomes `{next}` when all its files can be read");
             problems.push(problem(&self.config.path, &Flaw { line: None, object: None, message }));
         }
         for (file, known) in &self.files {

@@ -445,6 +445,26 @@ fn the_id_is_the_propertys_else_the_configured_one_else_the_folders() {
     assert_eq!(load(&[named]).0.len(), 2);
 }
 
+/// Told under another id, a broken file's last good objects would be lost: the id waits for the file.
+#[test]
+fn the_id_changes_when_nothing_is_lost_by_it() {
+    let good = format!("{}---\n{}", service("a", 1), service("b", 1));
+    for bad in ["kind: [", &good.replace("port: 1", "port: 0")] {
+        let mut world = World::one();
+        world.write("c1/x.yaml", &good).write("c1/id.yaml", &property("ber1"));
+        world.refresh();
+        world.write("c1/x.yaml", bad);
+        world.refresh();
+        world.write("c1/id.yaml", &property("fra1")).write("c1/y.yaml", &service("c", 1));
+        assert_eq!(world.refresh(), ["ber1: apply Service s/c"]);
+        assert_eq!(world.held("ber1"), ["Service s/a", "Service s/b", "Service s/c"]);
+        assert!(world.problems()[0].starts_with("c1: the cluster's id becomes `fra1` when"), "{bad}");
+        world.write("c1/x.yaml", &good);
+        assert_eq!(world.refresh(), ["fra1: reset to 3", "forget ber1", "expect {\"fra1\"}"]);
+        assert_eq!(world.problems(), [""; 0]);
+    }
+}
+
 #[test]
 fn of_two_sources_with_one_id_the_first_counts() {
     let mut world = World::new(&["c1", "c2"]);

@@ -30,8 +30,9 @@ lint: toolchain ## formatting, and clippy with warnings denied
 build: toolchain ## release binary at target/release/portolan
 	@$(CARGO) build --release --locked -p portolan
 
-bench: toolchain ## lookup, render, update at a million names, load and memory: figures with their limits
+bench: toolchain ## lookup, render, update at a million names, changed files, load and memory: figures with their limits
 	@$(CARGO) bench --locked -p portolan-zones
+	@$(CARGO) bench --locked -p portolan-sync
 	@$(CARGO) bench --locked -p portolan-dns
 	@$(CARGO) bench --locked -p portolan-tests
 

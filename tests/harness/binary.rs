@@ -10,6 +10,7 @@ pub fn repository() -> &'static Path {
 }
 
 /// `portolan`, built when first asked for: `cargo test -p portolan-tests` alone would not build it, or test an old one.
+/// All binaries, as `cargo test --workspace` does: with other features, the dependencies would be built once more.
 pub fn portolan() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -17,7 +18,7 @@ pub fn portolan() -> &'static Path {
         let this = std::env::current_exe().unwrap();
         let folder = this.parent().and_then(Path::parent).unwrap();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "portolan"]).current_dir(repository());
+        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(repository());
         build.arg("--target-dir").arg(folder.parent().unwrap());
         if folder.ends_with("release") {
             build.arg("--release");

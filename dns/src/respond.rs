@@ -376,7 +376,9 @@ impl Answer<'_> {
             Self::Found(Lookup { found: Found::NxDomain(Some(why)), .. }) => Some(match why {
                 Absence::NoReadyEndpoints => ExtendedError::NO_READY_ENDPOINTS,
                 Absence::NoVip => ExtendedError::NO_VIRTUAL_IP,
+                Absence::NameTooLong => ExtendedError::NAME_TOO_LONG,
             }),
+            Self::Found(Lookup { service: Some(service), .. }) if service.stale => Some(ExtendedError::STALE),
             _ => None,
         }
     }

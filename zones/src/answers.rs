@@ -25,7 +25,20 @@ pub(crate) struct Limits {
 
 /// What DNS says of a service, and what is wrong with it.
 pub(crate) fn render(service: &Service, limits: Limits) -> (Answers, Vec<Warning>) {
-    if service.headless { headless(service, limits) } else { cluster_set_ip(service) }
+    // What may stand above the service's name: below it are `svc` and the origin.
+    let Some(room) = MAX_NAME.checked_sub(service.name.wire().len() + 4 + limits.origin) else {
+        let answers = Answers { absent: Some(Absence::NameTooLong), ..Answers::default() };
+        return (answers, vec![Warning::NamesTooLong(1)]);
+    };
+    let (mut answers, mut warnings) =
+        if service.headless { headless(service, limits, room) } else { cluster_set_ip(service) };
+    let (ports, long): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut answers.ports).into_iter().partition(|port| port.labels.len() <= room);
+    if !long.is_empty() {
+        warnings.push(Warning::NamesTooLong(long.len()));
+    }
+    answers.ports = ports.into();
+    (answers, warnings)
 }
 
 /// A ClusterSetIP service answers its virtual IPs, ready endpoints or not (KEP-1645 DNS §2.3).
@@ -66,18 +79,15 @@ struct Ready<'s> {
 }
 
 /// A headless service answers its ready endpoints, by address, name and port (KEP-1645 DNS §2.4).
-fn headless(service: &Service, limits: Limits) -> (Answers, Vec<Warning>) {
+fn headless(service: &Service, limits: Limits, room: usize) -> (Answers, Vec<Warning>) {
     let mut warnings = Vec::new();
-    // Longest `<hostname>.<clusterid>` that still fits: labels + service + `svc` + origin.
-    let room = (MAX_NAME - 4).saturating_sub(service.name.wire().len() + limits.origin);
     let mut ready: Vec<Ready<'_>> = ready(service).collect();
     let all = ready.len();
     ready.retain(|r| r.labels.len() <= room);
     if ready.len() < all {
         warnings.push(Warning::NamesTooLong(all - ready.len()));
     }
-    let fixed = service.name.wire().len() + 4 + limits.origin;
-    let shown = subset(&mut ready, fixed, limits.endpoints);
+    let shown = subset(&mut ready, MAX_NAME - room, limits.endpoints);
     if shown < ready.len() {
         warnings.push(Warning::Subset { shown, ready: ready.len() });
         ready.truncate(shown);
@@ -138,7 +148,7 @@ fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
         for port in r.ports {
             // An endpoint may be in two slices for a moment; it counts once.
             let Some(number) =
-                port.number.filter(|_| seen.insert((r.endpoint.address, r.cluster, port_key(port))))
+                port.number.filter(|_| seen.insert((r.endpoint.address, &*r.labels, port_key(port))))
             else {
                 continue;
             };

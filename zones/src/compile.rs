@@ -75,6 +75,7 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         spec: merged.spec,
         exported: merged.exported,
         ips,
+        stale: merged.members.iter().any(|member| table.is_stale(&member.cluster)),
         members: merged.members,
         conflicts: merged.conflicts,
         warnings: Box::default(),

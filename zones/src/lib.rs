@@ -4,6 +4,7 @@
 //! cluster are arguments. `portolan-sync` feeds it, `portolan-dns` and the node agent read from it.
 
 mod answers;
+mod claims;
 pub mod compile;
 pub mod diff;
 pub mod index;

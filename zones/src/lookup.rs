@@ -23,6 +23,8 @@ pub struct Lookup<'s> {
     pub above: usize,
     /// The answer.
     pub found: Found<'s>,
+    /// The service that the name is at or below of, if it exists.
+    pub service: Option<&'s Service>,
 }
 
 /// The kinds of answers (RFC 1034 §4.3.2, RFC 2308).
@@ -70,25 +72,22 @@ impl Snapshot {
     /// Answers a question of class IN; `None` means that no zone of ours holds the name: REFUSED.
     pub fn lookup(&self, name: &QName, rtype: RecordType) -> Option<Lookup<'_>> {
         let (zone_index, zone, above) = self.zones.find(name)?;
+        let mut service = None;
         let found = match (above, zone.kind) {
             (0, _) => apex(rtype),
+            (3.., ZoneKind::Services) if name.label(above - 1) == b"svc" => {
+                service = self.services.get(name.slice(above - 3, above - 1)).map(|service| &**service);
+                self.at_service(service, name, above - 3, rtype)
+            }
             (_, ZoneKind::Services) => self.in_services(zone, name, above, rtype),
             _ => self.in_reverse(zone, name, rtype),
         };
-        Some(Lookup { zone, zone_index, above, found })
+        Some(Lookup { zone, zone_index, above, found, service })
     }
 
-    /// Below the origin of a zone of services; `above` is the number of labels there, at least 1.
+    /// Below the origin of a zone of services, but not at a service; `above` is the number of labels there, at least 1.
     fn in_services<'s>(&'s self, zone: &'s Zone, name: &QName, above: usize, rtype: RecordType) -> Found<'s> {
         match (name.label(above - 1), above) {
-            (b"svc", 3..) => {
-                let service = self.services.get(name.slice(above - 3, above - 1));
-                match service.map(|service| (service, service.answers.absent)) {
-                    Some((service, None)) => in_service(service, name, above - 3, rtype),
-                    Some((_, why)) => self.missing(why),
-                    None => self.missing(None),
-                }
-            }
             (b"svc", 2) => {
                 let namespace = std::str::from_utf8(name.label(0)).unwrap_or_default();
                 if self.namespaces.contains_key(namespace) { Found::NoData } else { self.missing(None) }
@@ -96,6 +95,21 @@ impl Snapshot {
             (b"svc" | b"pod", 1) => Found::NoData,
             (b"dns-version", 1) => single(rtype, RecordType::TXT, Records::Txt(DNS_VERSION)),
             _ => in_name_server(zone, name, rtype),
+        }
+    }
+
+    /// At or below a service's name; `above` is the number of labels above it.
+    fn at_service<'s>(
+        &'s self,
+        service: Option<&'s Service>,
+        name: &QName,
+        above: usize,
+        rtype: RecordType,
+    ) -> Found<'s> {
+        match service.map(|service| (service, service.answers.absent)) {
+            Some((service, None)) => in_service(service, name, above, rtype),
+            Some((_, why)) => self.missing(why),
+            None => self.missing(None),
         }
     }
 

@@ -13,8 +13,8 @@ use crate::service::{Conflict, ConflictReason, Member};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Word {
     pub(crate) cluster: ClusterId,
-    pub(crate) export: Option<Arc<Export>>,
-    pub(crate) service: Option<Arc<crate::object::Service>>,
+    pub(crate) export: Option<Export>,
+    pub(crate) service: Option<crate::object::Service>,
     pub(crate) import: Option<Arc<Import>>,
     /// Sorted by name, so that the order of arrival leaves no trace.
     pub(crate) slices: Vec<Arc<Slice>>,
@@ -78,7 +78,7 @@ impl Word {
     }
 
     fn voice(&self) -> Option<Voice<'_>> {
-        let (export, service) = (self.export.as_deref()?, self.service.as_deref()?);
+        let (export, service) = (self.export.as_ref()?, self.service.as_ref()?);
         self.invalid().is_none().then(|| Voice {
             cluster: &self.cluster,
             export,

@@ -21,6 +21,8 @@ pub struct Service {
     pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
     pub ips: SmallVec<[IpAddr; 2]>,
+    /// Whether what is known of a cluster behind it may be out of date: answered all the same, and said so (RFC 8914 §4.4).
+    pub stale: bool,
     /// The clusters behind it, by id.
     pub members: Box<[Member]>,
     /// What the exports disagree on: every export's `Conflict` condition.
@@ -40,6 +42,7 @@ impl Service {
             spec: Arc::default(),
             exported: None,
             ips: SmallVec::new(),
+            stale: false,
             members: Box::default(),
             conflicts: Box::default(),
             warnings: Box::default(),
@@ -119,9 +122,9 @@ pub enum Warning {
     /// ClusterSetIP without an address: no answer yet.
     #[error("no virtual IP: the home cluster's ServiceImport has none, and no pool gave one")]
     NoVip,
-    /// Endpoint names that don't fit in 255 octets below the configured zones.
+    /// Names that don't fit in 255 octets below the configured zones: the service's own, or its endpoints' or ports'.
     #[error(
-        "{0} endpoint names are longer than a domain name can be and were left out: shorten the cluster id or the hostname"
+        "{0} names are longer than a domain name can be and were left out: shorten the zone's origin, the cluster id, or the names of the service, its ports or endpoints"
     )]
     NamesTooLong(usize),
     /// More endpoints than an answer may hold.
@@ -163,6 +166,8 @@ pub enum Absence {
     NoReadyEndpoints,
     /// ClusterSetIP without a virtual IP.
     NoVip,
+    /// Its name would be longer than 255 octets.
+    NameTooLong,
 }
 
 /// SRV records of one owner; all have priority 0 and one weight (as CoreDNS has them).

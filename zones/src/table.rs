@@ -12,9 +12,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::claims::{Age, Claims};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, IpFamily, Node, Object, ObjectKey, Slice, SliceName, UnixTime};
+use crate::object::{
+    Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice, SliceName, UnixTime,
+};
 
 /// Something to take into the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,13 @@ pub enum Event {
     Cluster(ClusterEvent),
     /// A cluster left the clusterset: all that it said is gone.
     Forget(ClusterId),
+    /// What is known of a cluster may be out of date (its source can't be read), or no longer.
+    Stale {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Whether it is.
+        stale: bool,
+    },
     /// The clusters that must have been read before a missing name may be denied.
     Expect(BTreeSet<ClusterId>),
     /// The cluster whose clients ask: its imports' VIPs count.
@@ -57,8 +67,8 @@ pub struct Table {
     home: Option<ClusterId>,
     expected: Option<BTreeSet<ClusterId>>,
     synced: BTreeSet<ClusterId>,
-    /// Who claims an address, oldest first; pool addresses are the youngest claims.
-    claims: HashMap<IpAddr, SmallVec<[(UnixTime, ServiceName); 1]>, RandomState>,
+    stale: BTreeSet<ClusterId>,
+    claims: Claims,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
     /// Merged since the last snapshot; of two of one name the later holds.
@@ -73,12 +83,12 @@ struct Entry {
     words: Vec<Word>,
     /// From the pool.
     pool: SmallVec<[IpAddr; 2]>,
-    /// What its home import claims, as filed in `claims`.
-    claimed: Option<(UnixTime, Arc<[IpAddr]>)>,
+    /// The home cluster's import, whose addresses are filed in `claims`.
+    claimed: Option<Arc<Import>>,
     /// Whether it is in `dirty`.
     dirty: bool,
     /// Where it is in `pending`.
-    pending: Option<usize>,
+    pending: Option<u32>,
 }
 
 /// A slice, found by its name.
@@ -105,11 +115,10 @@ impl PartialEq for BySliceName {
 impl Eq for BySliceName {}
 
 impl Entry {
-    /// The addresses that the home cluster's import claims, with its age.
-    fn claim(&self, home: Option<&ClusterId>) -> Option<(UnixTime, Arc<[IpAddr]>)> {
+    /// The home cluster's import, if it may claim addresses.
+    fn claim(&self, home: Option<&ClusterId>) -> Option<&Arc<Import>> {
         let word = self.words.iter().find(|word| Some(&word.cluster) == home)?;
-        let import = word.import.as_ref().filter(|import| !import.headless)?;
-        Some((import.created, import.ips.clone()))
+        word.import.as_ref().filter(|import| !import.headless)
     }
 }
 
@@ -123,8 +132,18 @@ impl Table {
                 Change::Reset(objects) => self.reset(&cluster, objects),
             },
             Event::Forget(cluster) => {
+                self.synced.insert(cluster.clone());
                 self.reset(&cluster, Vec::new());
                 self.synced.remove(&cluster);
+                self.slices.remove(&cluster);
+                self.stale.remove(&cluster);
+            }
+            Event::Stale { cluster, stale } => {
+                let known =
+                    if stale { self.stale.insert(cluster.clone()) } else { !self.stale.remove(&cluster) };
+                if known == stale {
+                    self.touch_cluster(&cluster);
+                }
             }
             Event::Expect(clusters) => self.expected = Some(clusters),
             Event::Home(home) => {
@@ -158,13 +177,12 @@ impl Table {
 
     /// Who has an address, if anybody: an import, else a pool assignment.
     pub fn owner(&self, address: IpAddr) -> Option<&ServiceName> {
-        self.claims.get(&address).and_then(|claims| claims.first()).map(|(_, owner)| owner)
+        self.claims.owner(address)
     }
 
     /// The service whose import has an address; the pool must not give it to another one.
     pub fn import_owner(&self, address: IpAddr) -> Option<&ServiceName> {
-        let (created, owner) = self.claims.get(&address)?.first()?;
-        (*created < UnixTime::MAX).then_some(owner)
+        self.claims.import_owner(address)
     }
 
     /// Exports that don't count, and why.
@@ -186,6 +204,21 @@ impl Table {
                 self.dirty.push(name.clone());
             }
         }
+    }
+
+    /// Marks what a cluster has a word in.
+    fn touch_cluster(&mut self, cluster: &ClusterId) {
+        for (name, entry) in &mut self.entries {
+            let speaks = entry.words.iter().any(|word| word.cluster == *cluster);
+            if speaks && !std::mem::replace(&mut entry.dirty, true) {
+                self.dirty.push(name.clone());
+            }
+        }
+    }
+
+    /// Whether what is known of a cluster may be out of date.
+    pub(crate) fn is_stale(&self, cluster: &ClusterId) -> bool {
+        self.stale.contains(cluster)
     }
 
     /// What was merged since the last call, for the compiler.
@@ -212,7 +245,7 @@ impl Table {
         let Some(entry) = self.entries.get(name) else {
             return Default::default();
         };
-        let wanted = entry.claimed.as_ref().map_or(&*entry.pool, |(_, ips)| ips);
+        let wanted = entry.claimed.as_ref().map_or(&*entry.pool, |import| &import.ips);
         let mut taken = Vec::new();
         let mut own = SmallVec::new();
         for ip in wanted {
@@ -238,11 +271,11 @@ impl Table {
             }
             Object::Export(export) => {
                 let name = export.name.clone();
-                self.word(cluster, &name, |word| word.export = Some(Arc::new(export)));
+                self.word(cluster, &name, |word| word.export = Some(export));
             }
             Object::Service(service) => {
                 let name = service.name.clone();
-                self.word(cluster, &name, |word| word.service = Some(Arc::new(service)));
+                self.word(cluster, &name, |word| word.service = Some(service));
             }
             Object::Import(import) => {
                 let name = import.name.clone();
@@ -363,13 +396,13 @@ impl Table {
         let empty = entry.words.is_empty();
         let invalid = entry.words.iter().any(|word| word.invalid().is_some());
         match entry.pending {
-            Some(at) => self.pending[at].1 = merged,
+            Some(at) => self.pending[at as usize].1 = merged,
             None => {
-                entry.pending = Some(self.pending.len());
+                entry.pending = Some(self.pending.len() as u32);
                 self.pending.push((name.clone(), merged));
             }
         }
-        if entry.claimed != entry.claim(self.home.as_ref()) {
+        if entry.claimed.as_ref() != entry.claim(self.home.as_ref()) {
             self.file_claims(&name);
         }
         if invalid || !self.invalid.is_empty() {
@@ -385,12 +418,8 @@ impl Table {
             return;
         };
         let before = std::mem::replace(&mut entry.pool, ips.clone());
-        for ip in before {
-            self.unclaim(ip, UnixTime::MAX, name);
-        }
-        for ip in ips {
-            self.claim(ip, UnixTime::MAX, name);
-        }
+        self.unclaim(&before, Age::POOL, name);
+        self.claim(&ips, Age::POOL, name);
         // A merged service that waits for the compiler takes its addresses then.
         if self.entries.get(name).is_some_and(|entry| entry.pending.is_none()) {
             self.touch(name);
@@ -400,48 +429,33 @@ impl Table {
 
     /// Brings `claims` in line with the service's home import.
     fn file_claims(&mut self, name: &ServiceName) {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        let now = entry.claim(self.home.as_ref());
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let now = entry.claim(self.home.as_ref()).cloned();
         let before = std::mem::replace(&mut entry.claimed, now.clone());
-        for (created, ips) in before.into_iter() {
-            ips.iter().for_each(|ip| self.unclaim(*ip, created.min(UnixTime::MAX - 1), name));
-        }
-        for (created, ips) in now.into_iter() {
-            ips.iter().for_each(|ip| self.claim(*ip, created.min(UnixTime::MAX - 1), name));
-        }
-    }
-
-    fn claim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
-        let claims = self.claims.entry(ip).or_default();
-        let before = claims.first().cloned();
-        if let Err(at) = claims.binary_search(&(created, name.clone())) {
-            claims.insert(at, (created, name.clone()));
-        }
-        let after = claims.first().cloned();
-        self.touch_claimants(ip, name, before != after);
-    }
-
-    fn unclaim(&mut self, ip: IpAddr, created: UnixTime, name: &ServiceName) {
-        let Some(claims) = self.claims.get_mut(&ip) else {
-            return;
+        let ips = |import: Option<Arc<Import>>| {
+            let age = import.as_ref().map(|import| Age::import(import.created));
+            let ips = import.map(|import| import.ips.clone()).unwrap_or_default();
+            age.map(|age| (age, ips))
         };
-        let before = claims.first().cloned();
-        claims.retain(|claim| *claim != (created, name.clone()));
-        let after = claims.first().cloned();
-        self.touch_claimants(ip, name, before != after);
-        if after.is_none() {
-            self.claims.remove(&ip);
+        if let Some((age, ips)) = ips(before) {
+            self.unclaim(&ips, age, name);
+        }
+        if let Some((age, ips)) = ips(now) {
+            self.claim(&ips, age, name);
         }
     }
 
-    /// An address changed hands: everybody else who claims it must be looked at again.
-    fn touch_claimants(&mut self, ip: IpAddr, name: &ServiceName, changed: bool) {
-        if changed && let Some(claims) = self.claims.get(&ip) {
-            let others: Vec<_> =
-                claims.iter().map(|(_, other)| other).filter(|other| *other != name).cloned().collect();
-            others.iter().for_each(|other| self.touch(other));
+    fn claim(&mut self, ips: &[IpAddr], age: Age, name: &ServiceName) {
+        for ip in ips {
+            let touched = self.claims.claim(*ip, age, name);
+            touched.iter().for_each(|other| self.touch(other));
+        }
+    }
+
+    fn unclaim(&mut self, ips: &[IpAddr], age: Age, name: &ServiceName) {
+        for ip in ips {
+            let touched = self.claims.unclaim(*ip, age, name);
+            touched.iter().for_each(|other| self.touch(other));
         }
     }
 

@@ -234,6 +234,54 @@ fn names_at_the_limits() {
     assert_eq!(world.snapshot.counts.warnings, 1);
 }
 
+/// Ports and services whose names don't fit are left out and reported, too.
+#[test]
+fn long_ports_and_services() {
+    let origin = format!("{}.{}.z", "o".repeat(63), "o".repeat(57));
+    let mut world = World::new(&[&origin], &["a"]);
+    let (ns, long) = ("n".repeat(60), "p".repeat(60));
+    let ports = || spec(&[port(&long, Protocol::Tcp, 1), port("ok", Protocol::Tcp, 2)]);
+    let too_long = "s".repeat(63);
+    world.home("a").reset(
+        "a",
+        vec![
+            export(&ns, "s", 1),
+            service(&ns, "s", ServiceKind::ClusterIp, ports()),
+            import(&ns, "s", 1, &["10.0.0.1"]),
+            export(&"n".repeat(63), &too_long, 1),
+            service(&"n".repeat(63), &too_long, ServiceKind::ClusterIp, ports()),
+            import(&"n".repeat(63), &too_long, 1, &["10.0.0.2"]),
+        ],
+    );
+    world.compile();
+    assert_eq!(world.lookup(&format!("_ok._tcp.s.{ns}.svc.{origin}"), "SRV"), format!("0 100 2 s.{ns}.svc"));
+    assert_eq!(world.snapshot.counts.warnings, 2);
+    let text = world.text();
+    assert!(!text.contains("ppp") && !text.contains("10.0.0.2"), "{text}");
+}
+
+/// Each endpoint of a headless service has its SRV record, also where two names share an address.
+#[test]
+fn names_that_share_an_address() {
+    let mut world = World::new(&["clusterset.local"], &["a"]);
+    world.reset(
+        "a",
+        vec![
+            export("n", "s", 1),
+            service("n", "s", ServiceKind::Headless, spec(&[])),
+            slice(
+                "n",
+                "s",
+                "x",
+                &[("p", 1)],
+                vec![endpoint("10.0.0.1", Some("h0"), true), endpoint("10.0.0.1", Some("h1"), true)],
+            ),
+        ],
+    );
+    world.compile();
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "SRV"), "0 50 1 h0.a.s.n.svc, 0 50 1 h1.a.s.n.svc");
+}
+
 /// The serial moves only when an answer does; the generation with every change.
 #[test]
 fn serial_and_generation() {

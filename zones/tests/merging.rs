@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portolan_zones::object::*;
 use portolan_zones::service::Service as Merged;
-use portolan_zones::{Change, InvalidExport};
+use portolan_zones::{Change, Event, InvalidExport};
 
 use crate::common::*;
 
@@ -178,4 +178,26 @@ fn reset_replaces_one_clusters_word() {
     let moved = slice("n", "three", "s", &[], vec![endpoint("10.0.0.3", None, true)]);
     world.apply("a", moved).compile();
     assert_eq!(world.lookup("two.n.svc.clusterset.local", "A"), "NXDOMAIN");
+}
+
+/// A cluster that can't be read keeps its last known endpoints, and its services say so (RFC 8914 §4.4).
+#[test]
+fn stale_clusters_mark_their_services() {
+    let mut world = World::new(&["clusterset.local"], &["a", "b"]);
+    let all = |name: &str| [export("n", name, 1), service("n", name, ServiceKind::Headless, spec(&[]))];
+    let ready = |name: &str, address| slice("n", name, "x", &[], vec![endpoint(address, None, true)]);
+    world.reset("a", [&all("both")[..], &[ready("both", "10.0.0.1")]].concat());
+    world.reset("b", [&all("both")[..], &all("own"), &[ready("both", "10.0.0.2")]].concat());
+    let stale = |world: &World, key: &[u8]| world.snapshot.services.get(key).unwrap().stale;
+    world.compile();
+    let serial = world.snapshot.serial;
+    for now in [true, false] {
+        world.table.apply(Event::Stale { cluster: cluster("a"), stale: now });
+        assert!(world.compile());
+        assert_eq!((stale(&world, b"\x04both\x01n"), stale(&world, b"\x03own\x01n")), (now, false));
+        assert_eq!(world.lookup("both.n.svc.clusterset.local", "A"), "10.0.0.1, 10.0.0.2");
+        assert_eq!(world.snapshot.serial, serial, "no record changed");
+    }
+    world.table.apply(Event::Stale { cluster: cluster("a"), stale: false });
+    assert!(!world.compile());
 }

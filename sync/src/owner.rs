@@ -341,14 +341,13 @@ impl State {
 
 /// Whether an import may have let go of an address that the pool could give.
 fn may_free(event: &Event) -> bool {
-    match event {
-        Event::Cluster(ClusterEvent { change, .. }) => matches!(
-            change,
-            Change::Apply(Object::Import(_)) | Change::Delete(ObjectKey::Import(_)) | Change::Reset(_)
-        ),
-        Event::Forget(_) | Event::Home(_) => true,
-        Event::Expect(_) | Event::Vips { .. } => false,
-    }
+    let Event::Cluster(ClusterEvent { change, .. }) = event else {
+        return matches!(event, Event::Forget(_) | Event::Home(_));
+    };
+    matches!(
+        change,
+        Change::Apply(Object::Import(_)) | Change::Delete(ObjectKey::Import(_)) | Change::Reset(_)
+    )
 }
 
 fn lacks_addresses(service: &Service) -> bool {

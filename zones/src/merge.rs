@@ -197,7 +197,10 @@ fn differs(what: &str, oldest: &Voice<'_>, held: &str, voice: &Voice<'_>, said: 
     )
 }
 
-fn pairs(voice: &Voice<'_>, of: fn(&Exported) -> &[(Arc<str>, Arc<str>)]) -> String {
+/// Keys and values.
+type Pairs = [(Arc<str>, Arc<str>)];
+
+fn pairs(voice: &Voice<'_>, of: fn(&Exported) -> &Pairs) -> String {
     let pairs = voice.export.exported.as_deref().map_or(&[][..], of);
     let list: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     format!("{{{}}}", list.join(", "))

@@ -15,9 +15,7 @@ use smallvec::SmallVec;
 use crate::claims::{Age, Claims};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{
-    Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice, SliceName, UnixTime,
-};
+use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice, SliceName};
 
 /// Something to take into the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +150,7 @@ impl Table {
                     self.touch_all();
                 }
             }
-            Event::Vips { service, ips } => self.set_pool(&service, ips),
+            Event::Vips { service, ips } => self.set_pool(&service, &ips),
         }
     }
 
@@ -281,11 +279,12 @@ impl Table {
                 let name = import.name.clone();
                 self.word(cluster, &name, |word| word.import = Some(Arc::new(import)));
             }
-            Object::Slice(slice) => self.apply_slice(cluster, Arc::new(slice)),
+            Object::Slice(slice) => self.apply_slice(cluster, slice),
         }
     }
 
-    fn apply_slice(&mut self, cluster: &ClusterId, slice: Arc<Slice>) {
+    fn apply_slice(&mut self, cluster: &ClusterId, slice: Slice) {
+        let slice = Arc::new(slice);
         let filed = self.slices.entry(cluster.clone()).or_default();
         if let Some(BySliceName(before)) = filed.replace(BySliceName(slice.clone()))
             && before.service != slice.service
@@ -413,13 +412,13 @@ impl Table {
         }
     }
 
-    fn set_pool(&mut self, name: &ServiceName, ips: SmallVec<[IpAddr; 2]>) {
+    fn set_pool(&mut self, name: &ServiceName, ips: &[IpAddr]) {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let before = std::mem::replace(&mut entry.pool, ips.clone());
+        let before = std::mem::replace(&mut entry.pool, ips.into());
         self.unclaim(&before, Age::POOL, name);
-        self.claim(&ips, Age::POOL, name);
+        self.claim(ips, Age::POOL, name);
         // A merged service that waits for the compiler takes its addresses then.
         if self.entries.get(name).is_some_and(|entry| entry.pending.is_none()) {
             self.touch(name);

@@ -57,8 +57,8 @@ impl Interner {
     }
 
     /// What a Service or ServiceImport is like.
-    pub fn spec(&mut self, spec: ServiceSpec) -> Arc<ServiceSpec> {
-        self.specs.get(&spec, || Arc::new(spec.clone()))
+    pub fn spec(&mut self, spec: &ServiceSpec) -> Arc<ServiceSpec> {
+        self.specs.get(spec, || Arc::new(spec.clone()))
     }
 
     /// The ports of an EndpointSlice.

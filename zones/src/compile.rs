@@ -74,7 +74,7 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         headless: merged.headless,
         spec: merged.spec,
         exported: merged.exported,
-        ips,
+        ips: ips.into_vec().into(),
         stale: merged.members.iter().any(|member| table.is_stale(&member.cluster)),
         members: merged.members,
         conflicts: merged.conflicts,

@@ -20,7 +20,7 @@ pub struct Service {
     /// Labels and annotations of the import: the oldest export's.
     pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
-    pub ips: SmallVec<[IpAddr; 2]>,
+    pub ips: Box<[IpAddr]>,
     /// Whether what is known of a cluster behind it may be out of date: answered all the same, and said so (RFC 8914 §4.4).
     pub stale: bool,
     /// The clusters behind it, by id.
@@ -41,7 +41,7 @@ impl Service {
             headless: false,
             spec: Arc::default(),
             exported: None,
-            ips: SmallVec::new(),
+            ips: Box::default(),
             stale: false,
             members: Box::default(),
             conflicts: Box::default(),
@@ -148,7 +148,7 @@ pub struct Answers {
     /// A records of the service's name.
     pub v4: SmallVec<[Ipv4Addr; 2]>,
     /// AAAA records of the service's name.
-    pub v6: SmallVec<[Ipv6Addr; 1]>,
+    pub v6: Box<[Ipv6Addr]>,
     /// SRV records of the bare name: all ports, no duplicate (port, target).
     pub srv: SrvSet,
     /// SRV records by port, sorted by key.
@@ -205,5 +205,5 @@ pub struct Host {
     /// A records.
     pub v4: SmallVec<[Ipv4Addr; 2]>,
     /// AAAA records.
-    pub v6: SmallVec<[Ipv6Addr; 1]>,
+    pub v6: Box<[Ipv6Addr]>,
 }

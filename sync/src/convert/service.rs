@@ -120,7 +120,7 @@ fn spec(
         internal_traffic_local,
         traffic_distribution: distribution.map(|text| interner.text(text)),
     };
-    Ok(interner.spec(spec))
+    Ok(interner.spec(&spec))
 }
 
 fn push_once(families: &mut SmallVec<[IpFamily; 2]>, family: IpFamily) {

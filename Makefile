@@ -3,13 +3,16 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
-# What the demo and the tests run besides our own code: dig and nslookup, kdig, dnsmasq (kube-dns's forwarder), zone checkers.
-DEMO_PACKAGES := build-essential ca-certificates dnsutils
+# A C compiler is needed for the TLS library and the allocator.
+BUILD_PACKAGES := gcc libc6-dev
+# dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder) and a zone checker.
+DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
 TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps util-linux
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test lint build bench fuzz deps-demo deps-test toolchain
+.PHONY: help demo test lint build bench fuzz deps-build deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -23,28 +26,31 @@ test: deps-test ## install what the tests need and run them all
 	@echo "==> building and running all tests (the first time takes several minutes)"
 	@$(CARGO) test --workspace --locked
 
-lint: toolchain ## formatting, and clippy with warnings denied
+lint: deps-build ## formatting, and clippy with warnings denied
+	@echo "==> checking format and lints"
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-build: toolchain ## release binary at target/release/portolan
+build: deps-build ## release binary at target/release/portolan
 	@$(CARGO) build --release --locked -p portolan
 
-bench: toolchain ## lookup, render, update at a million names, changed files, load and memory: figures with their limits
+bench: deps-build ## lookup, render, update at a million names, follow, load and memory: figures with their limits
 	@$(CARGO) bench --locked -p portolan-zones
-	@$(CARGO) bench --locked -p portolan-sync
 	@$(CARGO) bench --locked -p portolan-dns
+	@$(CARGO) bench --locked -p portolan-sync
 	@$(CARGO) bench --locked -p portolan-tests
 
-fuzz: toolchain ## fuzz the packet path for FUZZ_SECONDS (default 60)
+fuzz: deps-build ## fuzz the packet path for FUZZ_SECONDS (default 60)
+	@deploy/install.sh g++
 	@command -v cargo-fuzz >/dev/null || { echo "==> installing cargo-fuzz"; $(CARGO) install --locked cargo-fuzz; }
 	@cd dns && $(CARGO) fuzz run -s none packet -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
-deps-demo: toolchain
+deps-build:
+	@deploy/install.sh $(BUILD_PACKAGES)
+	@deploy/install.sh --rust
+
+deps-demo: deps-build
 	@deploy/install.sh $(DEMO_PACKAGES)
 
-deps-test: toolchain
+deps-test: deps-build
 	@deploy/install.sh $(TEST_PACKAGES)
-
-toolchain:
-	@deploy/install.sh --rust

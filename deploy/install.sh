@@ -3,6 +3,9 @@
 # Does nothing, quickly, when all is there.
 set -euo pipefail
 
+# The oldest Rust that the workspace builds with.
+msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
     echo "error: installing packages needs root: run '$*' as root, then try again" >&2
@@ -17,7 +20,7 @@ apt_install() {
   done
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || {
-    echo "error: no apt-get here: install these Debian packages' programs by hand: ${missing[*]}" >&2
+    echo "error: no apt-get here: install the programs of these Debian packages by hand: ${missing[*]}" >&2
     exit 1
   }
   echo "==> installing Debian packages: ${missing[*]}"
@@ -25,18 +28,27 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Whether there is a cargo that is new enough, with formatter and linter.
+have_rust() {
+  local version
+  version=$(cargo --version 2>/dev/null | awk '{print $2}') || return 1
+  [ -n "$version" ] && [ "$(printf '%s\n%s\n' "$msrv" "$version" | sort -V | head -1)" = "$msrv" ] &&
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1
+}
+
 rust() {
   export PATH="$HOME/.cargo/bin:$PATH"
-  if ! command -v cargo >/dev/null; then
-    # Debian packages rustup from release 13 on; before that, one has to come from elsewhere.
-    command -v rustup >/dev/null || apt_install rustup || {
-      echo "error: no Rust toolchain and no rustup package: install rustup, then try again" >&2
+  have_rust && return
+  if ! command -v rustup >/dev/null; then
+    apt-cache show rustup >/dev/null 2>&1 && apt_install rustup || {
+      echo "error: no Rust $msrv or newer with rustfmt and clippy, and no rustup to get one:" >&2
+      echo "       Debian has a package of rustup from release 13 on; elsewhere install rustup, then try again" >&2
       exit 1
     }
-    echo "==> installing the Rust toolchain by rustup"
-    rustup toolchain install stable --profile minimal --component rustfmt,clippy
-    rustup default stable
   fi
+  echo "==> installing the Rust toolchain by rustup"
+  rustup toolchain install stable --profile minimal --component rustfmt,clippy
+  rustup default stable
 }
 
 if [ "${1:-}" = --rust ]; then rust; else apt_install "$@"; fi

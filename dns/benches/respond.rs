@@ -46,6 +46,7 @@ fn answers(criterion: &mut Criterion) {
                     settings: &server.settings,
                     limiter: &server.limiter,
                     snapshot: &server.snapshot,
+                    transfers: &server.transfers,
                     now: NOW,
                     entropy,
                 };

@@ -173,8 +173,10 @@ impl ExtendedError {
     pub(crate) const NO_READY_ENDPOINTS: Self = Self { code: 0, text: "no ready endpoints" };
     pub(crate) const NO_VIRTUAL_IP: Self = Self { code: 0, text: "no virtual IP yet" };
     pub(crate) const NAME_TOO_LONG: Self = Self { code: 0, text: "longer than a domain name can be" };
+    pub(crate) const TOO_MANY_TRANSFERS: Self = Self { code: 0, text: "too many transfers" };
     /// RFC 8914 §4.4.
-    pub(crate) const STALE: Self = Self { code: 3, text: "a cluster can't be read, this is its last known state" };
+    pub(crate) const STALE: Self =
+        Self { code: 3, text: "a cluster can't be read, this is its last known state" };
     pub(crate) const NOT_READY: Self = Self { code: 14, text: "not every cluster has been read yet" };
     pub(crate) const PROHIBITED: Self = Self { code: 18, text: "" };
     pub(crate) const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };

@@ -7,12 +7,13 @@ use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
 use portolan_zones::service::Absence;
 use portolan_zones::{Found, Lookup, QName, Snapshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cookie::Cookie;
 use crate::edns::{ExtendedError, MIN_PAYLOAD, Opt};
 use crate::limiter::{Class, Limited, Limiter};
 use crate::settings::Settings;
-use crate::transfer::Transfer;
+use crate::transfer::{Transfer, Transfers};
 use crate::view::{Transport, View};
 use crate::wire::query::Query;
 use crate::wire::records::Renderer;
@@ -27,6 +28,8 @@ pub struct Context<'a, C: Clock = DefaultClock> {
     pub limiter: &'a Limiter<C>,
     /// What is answered; a transfer keeps it.
     pub snapshot: &'a Arc<Snapshot>,
+    /// Those of the whole server.
+    pub transfers: &'a Transfers,
     /// Seconds since the Unix epoch, for cookies.
     pub now: u32,
     /// Which record of a set comes first: a counter or a random number.
@@ -124,8 +127,8 @@ enum Answer<'a> {
     Found(Lookup<'a>),
     /// A text about the server, class CH.
     Chaos(&'a str),
-    /// The whole zone at this position.
-    Transfer(usize),
+    /// The whole zone at this position, with a place among the transfers.
+    Transfer(usize, OwnedSemaphorePermit),
 }
 
 impl<'a, C: Clock> Exchange<'a, C> {
@@ -134,19 +137,17 @@ impl<'a, C: Clock> Exchange<'a, C> {
         let answer = self.answer();
         let opt = self.opt(&answer, cookie);
         let limited = self.limit(&answer, cookie);
-        match (limited, &answer) {
-            (Some(Limited::Dropped), _) => {
-                Verdict::Drop(Dropped::Limited(self.facts(&answer, answer.rcode(), false, limited)))
-            }
-            (Some(Limited::Slipped), _) => self.slip(&answer, opt, cookie, reply),
-            (_, Answer::Transfer(zone)) => {
+        let facts = self.facts(&answer, answer.rcode(), false, limited);
+        match (limited, answer) {
+            (Some(Limited::Dropped), _) => Verdict::Drop(Dropped::Limited(facts)),
+            (Some(Limited::Slipped), answer) => self.slip(&answer, opt, cookie, reply),
+            (_, Answer::Transfer(zone, place)) => {
                 let snapshot = self.context.snapshot.clone();
-                let transfer = Transfer::new(snapshot, *zone, self.query, opt.as_ref());
-                Verdict::Transfer(transfer, self.facts(&answer, rcode::NOERROR, false, None))
+                Verdict::Transfer(Transfer::new(snapshot, zone, self.query, opt.as_ref(), place), facts)
             }
-            _ => {
+            (_, answer) => {
                 let truncated = self.write(&answer, opt.as_ref(), reply);
-                Verdict::Send(self.facts(&answer, answer.rcode(), truncated, limited))
+                Verdict::Send(Facts { truncated, ..facts })
             }
         }
     }
@@ -225,7 +226,10 @@ impl<'a, C: Clock> Exchange<'a, C> {
         let lone = current || incremental && !self.transport.is_stream();
         match snapshot.lookup(self.qname, RecordType::SOA).filter(|_| lone) {
             Some(lookup) => Answer::Found(lookup),
-            None if self.transport.carries_transfers() => Answer::Transfer(zone),
+            None if self.transport.carries_transfers() => match self.context.transfers.begin() {
+                Some(place) => Answer::Transfer(zone, place),
+                None => Answer::Status(rcode::SERVFAIL, Some(ExtendedError::TOO_MANY_TRANSFERS)),
+            },
             None => refused(ExtendedError::PROHIBITED),
         }
     }
@@ -304,7 +308,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
         match answer {
             Answer::Found(lookup) => renderer.lookup(lookup),
             Answer::Chaos(text) => renderer.chaos(text),
-            Answer::Status(..) | Answer::Transfer(_) => {}
+            Answer::Status(..) | Answer::Transfer(..) => {}
         }
         let truncated = writer.is_truncated();
         let authority = if answer.is_authoritative() { flag::AUTHORITATIVE } else { 0 };
@@ -334,7 +338,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
         Facts {
             zone: match answer {
                 Answer::Found(lookup) => Some(lookup.zone_index),
-                Answer::Transfer(zone) => Some(*zone),
+                Answer::Transfer(zone, _) => Some(*zone),
                 Answer::Status(..) | Answer::Chaos(_) => None,
             },
             rtype: self.query.rtype,
@@ -352,7 +356,7 @@ impl Answer<'_> {
             Self::Status(rcode, _) => *rcode,
             Self::Found(Lookup { found: Found::NxDomain(_), .. }) => rcode::NXDOMAIN,
             Self::Found(Lookup { found: Found::NotReady, .. }) => rcode::SERVFAIL,
-            Self::Found(_) | Self::Chaos(_) | Self::Transfer(_) => rcode::NOERROR,
+            Self::Found(_) | Self::Chaos(_) | Self::Transfer(..) => rcode::NOERROR,
         }
     }
 
@@ -361,7 +365,7 @@ impl Answer<'_> {
             Self::Found(Lookup { found: Found::NoData, .. }) => Class::NoData,
             Self::Found(Lookup { found: Found::NxDomain(_), .. }) => Class::NxDomain,
             Self::Found(Lookup { found: Found::NotReady, .. }) | Self::Status(..) => Class::Error,
-            Self::Found(_) | Self::Chaos(_) | Self::Transfer(_) => Class::Answer,
+            Self::Found(_) | Self::Chaos(_) | Self::Transfer(..) => Class::Answer,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Zone transfers (AXFR, RFC 5936) from one consistent snapshot, message by message.
+//! Zone transfers (AXFR, RFC 5936) from one consistent snapshot, message by message, and few at a time.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType;
 use portolan_zones::records::{Data, Record, service_records};
 use portolan_zones::zone::{Zone, ZoneKind};
 use portolan_zones::{Service, Snapshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::edns::Opt;
 use crate::respond::Reply;
@@ -17,6 +18,8 @@ use crate::wire::{flag, rcode};
 /// Octets of a message: all names in it are within reach of a compression pointer, and other answers of the
 /// connection don't wait long.
 const MESSAGE: usize = 16 * 1024;
+/// Transfers of one server at a time: each holds a snapshot and a list of what it has yet to send.
+const MAX_TRANSFERS: usize = 4;
 
 /// A transfer that was granted: holds its snapshot until the last message is sent.
 pub struct Transfer {
@@ -32,6 +35,26 @@ pub struct Transfer {
     ended: bool,
     /// The OPT record, for the first message.
     opt: Option<Vec<u8>>,
+    /// Given back when the transfer is over or its connection gone.
+    _place: OwnedSemaphorePermit,
+}
+
+/// The transfers of a server, of which there are few at a time. Clones share their places.
+#[derive(Debug, Clone)]
+pub struct Transfers(Arc<Semaphore>);
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_TRANSFERS)))
+    }
+}
+
+impl Transfers {
+    /// A place, unless all are taken. Nobody waits: who asks is answered SERVFAIL and comes again (RFC 1035 §3.3.13,
+    /// RETRY).
+    pub(crate) fn begin(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
 }
 
 impl Transfer {
@@ -41,6 +64,7 @@ impl Transfer {
         zone: usize,
         query: &Query<'_>,
         opt: Option<&Opt<'_>>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         let (mut services, mut ready) = (Vec::new(), Vec::new());
         if let Some(zone) = snapshot.zones.iter().nth(zone) {
@@ -64,6 +88,7 @@ impl Transfer {
                 opt.write(&mut octets, rcode::NOERROR, 0);
                 octets
             }),
+            _place: place,
         }
     }
 

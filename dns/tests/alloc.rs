@@ -80,6 +80,7 @@ fn answers_allocate_nothing() {
                 settings: &server.settings,
                 limiter: &server.limiter,
                 snapshot: &server.snapshot,
+                transfers: &server.transfers,
                 now: NOW,
                 entropy,
             };

@@ -13,6 +13,7 @@ use portolan_dns::cookie::Secret;
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::Settings;
+use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::Snapshot;
 use serde_json::{Value, json};
@@ -38,7 +39,9 @@ pub(crate) fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
 fn answer(asked: &Lookup, settings: &Settings, snapshot: &Arc<Snapshot>) -> anyhow::Result<Message> {
     let octets = query(&asked.name, asked.record_type)?;
     let limiter = Limiter::new(&settings.rate_limit, [0; 16]);
-    let context = Context { settings, limiter: &limiter, snapshot, now: 0, entropy: 0 };
+    let transfers = Transfers::default();
+    let context =
+        Context { settings, limiter: &limiter, snapshot, transfers: &transfers, now: 0, entropy: 0 };
     let transport = if asked.tcp { Transport::Tcp } else { Transport::Udp };
     let view = View { client: SocketAddr::new(asked.from, 53), transport };
     let mut reply = Reply::default();

@@ -11,6 +11,7 @@ use portolan_dns::cookie::Secret;
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::Settings;
+use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::object::*;
 use portolan_zones::{
@@ -19,6 +20,7 @@ use portolan_zones::{
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| Arc::new(snapshot()));
 static SETTINGS: LazyLock<Settings> = LazyLock::new(settings);
+static TRANSFERS: LazyLock<Transfers> = LazyLock::new(Transfers::default);
 static LIMITER: LazyLock<Limiter> = LazyLock::new(|| Limiter::new(&SETTINGS.rate_limit, [7; 16]));
 
 const TRANSPORTS: [Transport; 5] =
@@ -32,6 +34,7 @@ fuzz_target!(|octets: &[u8]| {
         settings: &SETTINGS,
         limiter: &LIMITER,
         snapshot: &SNAPSHOT,
+        transfers: &TRANSFERS,
         now: 1_700_000_000,
         entropy: u32::from(*choice),
     };

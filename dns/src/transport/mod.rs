@@ -21,7 +21,7 @@ use crate::limiter::Limiter;
 use crate::metrics::{Metrics, Sample, Shard, count, slot_of};
 use crate::respond::{Context, Dropped, Facts, Reply, Scratch, Verdict, respond};
 use crate::settings::Settings;
-use crate::transfer::Transfer;
+use crate::transfer::{Transfer, Transfers};
 use crate::view::{Transport, View};
 
 /// What all transports answer from.
@@ -38,10 +38,11 @@ pub(crate) struct Source {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Settings and the limiter that was made for them.
+/// Settings, the limiter that was made for them, and what outlives both.
 pub(crate) struct Policy {
     pub(crate) settings: Arc<Settings>,
     limiter: Arc<Limiter>,
+    transfers: Transfers,
 }
 
 impl Source {
@@ -55,7 +56,8 @@ impl Source {
         let [a, b, c, d, key @ ..] = random;
         let current = settings.load_full();
         let limiter = Arc::new(Limiter::new(&current.rate_limit, key));
-        let policy = ArcSwap::from_pointee(Policy { settings: current, limiter });
+        let policy =
+            ArcSwap::from_pointee(Policy { settings: current, limiter, transfers: Transfers::default() });
         let seed = AtomicU32::new(u32::from_be_bytes([a, b, c, d]));
         Self { snapshots, settings, policy, pairing: Mutex::new(()), key, seed, metrics }
     }
@@ -77,7 +79,7 @@ impl Source {
         } else {
             Arc::new(Limiter::new(&settings.rate_limit, self.key))
         };
-        let next = Arc::new(Policy { settings, limiter });
+        let next = Arc::new(Policy { settings, limiter, transfers: policy.transfers.clone() });
         self.policy.store(next.clone());
         next
     }
@@ -168,6 +170,7 @@ impl Answerer {
             settings: &policy.settings,
             limiter: &policy.limiter,
             snapshot,
+            transfers: &policy.transfers,
             now: self.clock.read(start),
             entropy: self.next_random(),
         };

@@ -36,8 +36,9 @@ const READ: usize = 4 * 1024;
 const KEEP: usize = 16 * 1024;
 /// A client has this long to take a batch of replies.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Zone transfers of one connection at a time; further queries wait.
-const MAX_TRANSFERS: usize = 4;
+/// Zone transfers of one connection at a time; further queries wait. Fewer than the server has at a time, so that
+/// one client doesn't keep all others from theirs.
+const MAX_TRANSFERS: usize = 2;
 
 /// One connection.
 pub(crate) struct Connection<S> {

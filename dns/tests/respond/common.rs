@@ -11,6 +11,7 @@ use hickory_proto::rr::RecordType;
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Dropped, Facts, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::{RateLimit, Settings};
+use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::object::*;
 use portolan_zones::{
@@ -25,6 +26,7 @@ pub struct Server {
     pub snapshot: Arc<Snapshot>,
     pub limiter: Limiter<FakeRelativeClock>,
     pub clock: FakeRelativeClock,
+    pub transfers: Transfers,
     pub entropy: Cell<u32>,
     pub client: IpAddr,
     pub transport: Transport,
@@ -43,6 +45,7 @@ impl Server {
         Self {
             limiter: Limiter::with_clock(&settings.rate_limit, [1; 16], clock.clone()),
             settings,
+            transfers: Transfers::default(),
             snapshot: Arc::new(snapshot),
             clock,
             entropy: Cell::new(0),
@@ -76,6 +79,7 @@ impl Server {
             settings: &self.settings,
             limiter: &self.limiter,
             snapshot: &self.snapshot,
+            transfers: &self.transfers,
             now: NOW,
             entropy: self.entropy.get(),
         };

@@ -112,6 +112,26 @@ fn who_gets_none() {
     assert_eq!(refused(&early, ZONE), ("SERVFAIL", Some(14)), "half a zone would be taken for the whole");
 }
 
+/// Each transfer holds a snapshot for as long as its client likes: there are four at a time, on however many
+/// connections. Who comes in vain learns why (RFC 8914) and doesn't take it for an answer of the zone.
+#[test]
+fn few_at_a_time() {
+    let server = server(shop());
+    let axfr = ask(ZONE);
+    let begin = || match server.verdict(&axfr.octets(), &mut Reply::default()) {
+        Verdict::Transfer(transfer, _) => Some(transfer),
+        _ => None,
+    };
+    let mut running: Vec<_> = std::iter::from_fn(begin).take(10).collect();
+    assert_eq!(running.len(), 4);
+    let (octets, facts) = server.reply(&axfr.clone().edns(1232).octets()).unwrap();
+    assert_eq!(facts.rcode, 2, "SERVFAIL");
+    assert_eq!(extended_error(&octets), Some((0, "too many transfers".to_owned())));
+    assert_eq!(server.message(&ixfr(42).octets()).answers.len(), 1, "a lone SOA is no transfer");
+    running.pop();
+    assert!(begin().is_some(), "a client that went gives its place back");
+}
+
 /// `clusterset.local IXFR` from a serial.
 fn ixfr(serial: u32) -> Ask {
     let mut soa = wire("clusterset.local");

@@ -1,18 +1,20 @@
 //! HTTP for operators: `/health`, `/ready`, `/metrics`, `/status`. Reads, never writes.
 
+mod bounded;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use portolan_sync::Snapshots;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::bounded::{Bounded, DEADLINE};
 use crate::clusters::source_json;
 use crate::status::{Phase, Status, VERSION};
 
@@ -31,12 +33,8 @@ pub(crate) struct Shown {
     pub registry: Registry,
 }
 
-/// Serves until `end`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    shown: Shown,
-    end: CancellationToken,
-) -> std::io::Result<()> {
+/// Serves until `end`. A connection is good for one request, see [`Bounded`].
+pub(crate) async fn serve(listener: Bounded, shown: Shown, end: CancellationToken) -> std::io::Result<()> {
     axum::serve(listener, router(shown)).with_graceful_shutdown(end.cancelled_owned()).await
 }
 
@@ -48,6 +46,13 @@ fn router(shown: Shown) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .with_state(Arc::new(shown))
+        .layer(axum::middleware::map_response(close))
+}
+
+/// Ends the connection, so that its deadline is that of one request.
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Whether queries should be sent here, and why not.
@@ -116,12 +121,15 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use arc_swap::ArcSwap;
     use portolan_sync::SourceStatus;
     use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones};
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::metrics::ClusterMetrics;
@@ -133,6 +141,11 @@ mod tests {
     }
 
     async fn start() -> Server {
+        start_with(DEADLINE).await
+    }
+
+    /// Connections end after `deadline`.
+    async fn start_with(deadline: Duration) -> Server {
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(Some("portolan.yaml".into()), &mut registry));
         let zones = Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap();
@@ -151,7 +164,7 @@ mod tests {
         let shown = Shown { status: status.clone(), snapshots: snapshots.clone(), clusters, registry };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, shown, CancellationToken::new()));
+        tokio::spawn(serve(Bounded::new(listener, deadline), shown, CancellationToken::new()));
         Server { address, status, snapshots }
     }
 
@@ -184,6 +197,53 @@ mod tests {
         let (code, why) = server.get("/ready").await;
         assert!(code == 503 && why.contains("draining"), "{why}");
         assert_eq!(server.get("/health").await.0, 200);
+    }
+
+    /// Connections on which half a request was sent.
+    async fn half_open(server: &Server, count: usize) -> Vec<TcpStream> {
+        let mut waiting = Vec::new();
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /health HT").await.unwrap();
+            waiting.push(stream);
+        }
+        waiting
+    }
+
+    #[tokio::test]
+    async fn half_sent_requests_are_cut_off() {
+        let server = start_with(Duration::from_millis(200)).await;
+        for mut stream in half_open(&server, 20).await {
+            let read = timeout(Duration::from_secs(10), stream.read(&mut [0; 100])).await;
+            let cut_off = read.expect("an end");
+            assert!(matches!(cut_off, Ok(0) | Err(_)), "{cut_off:?}");
+        }
+        assert_eq!(server.get("/health").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn half_sent_requests_do_not_pile_up() {
+        let server = start_with(Duration::from_secs(600)).await;
+        let mut waiting = half_open(&server, bounded::MAX_CONNECTIONS).await;
+        let late = server.get("/health");
+        tokio::pin!(late);
+        assert!(timeout(Duration::from_millis(100), &mut late).await.is_err(), "no place is left");
+        waiting.pop();
+        let (code, _) = timeout(Duration::from_secs(10), late).await.expect("there is a place again");
+        assert_eq!(code, 200);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_good_for_one_request() {
+        let server = start().await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = "GET /health HTTP/1.1\r\nhost: test\r\n\r\n";
+        stream.write_all(request.repeat(2).as_bytes()).await.unwrap();
+        let mut response = String::new();
+        // The second request is never read, which may end the connection with a reset.
+        let _ = stream.read_to_string(&mut response).await;
+        assert_eq!(response.matches("HTTP/1.1 200").count(), 1, "{response}");
+        assert!(response.contains("connection: close"), "{response}");
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Shown};
+use crate::admin::{self, Bounded, Shown};
 use crate::cli::Serve;
 use crate::config::{Config, Problem};
 use crate::logging::{self, LogLevel};
@@ -121,6 +121,7 @@ impl Daemon {
             listening.push(Listener { transport: "admin", address: listener.local_addr()? });
             let shown =
                 Shown { status: status.clone(), snapshots, clusters: sync_status(&clusters), registry };
+            let listener = Bounded::new(listener, admin::DEADLINE);
             tokio::spawn(admin::serve(listener, shown, end_admin.clone()));
         }
         for Listener { transport, address } in &listening {

@@ -38,7 +38,7 @@ pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
             },
             Ok((snapshot, problems)) => Report {
                 problems,
-                warnings: warnings(&snapshot),
+                warnings: [asked.source.warnings(&config), warnings(&snapshot)].concat(),
                 summary: summary(&snapshot, config.clusters.len()),
             },
         },

@@ -70,9 +70,13 @@ pub(crate) struct Source {
     pub config: Option<PathBuf>,
     /// Folder of manifests, each subfolder a cluster: in place of the configuration's clusters
     ///
-    /// Without --config everything else is as `check --print-defaults` prints it, except that VIPs are not remembered.
+    /// Changes in the subfolders are followed; a new subfolder becomes a cluster at the next reload (SIGHUP). Without --config everything else is as `check --print-defaults` prints it, except that VIPs are not remembered.
     #[arg(long, short, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// Folder that a relative vips.state-file is in, as systemd's StateDirectory= gives it [default: the
+    /// configuration's folder]
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", value_parser = state_folder)]
+    pub state_directory: Option<PathBuf>,
 }
 
 /// `portolan serve`
@@ -83,9 +87,9 @@ pub(crate) struct Serve {
     /// Serve UDP and TCP here, in place of the configuration's addresses; may be repeated
     #[arg(long, short, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// Write the bound addresses here as JSON once queries are answered from all clusters
+    /// Write the bound addresses here as JSON once every cluster was tried once
     ///
-    /// For tests and scripts that listen on port 0.
+    /// Whether all of them could be read, /ready says. For tests and scripts that listen on port 0.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }
@@ -131,6 +135,12 @@ pub(crate) struct Zone {
     pub origin: Option<String>,
     #[command(flatten)]
     pub source: Source,
+}
+
+/// systemd separates several folders by colons (systemd.exec(5)); the first one is ours.
+fn state_folder(text: &str) -> Result<PathBuf, String> {
+    let first = text.split(':').next().filter(|first| !first.is_empty());
+    first.map(PathBuf::from).ok_or_else(|| "no folder is named".to_owned())
 }
 
 /// Mnemonics in either case, and `TYPE<number>` (RFC 3597 §5).
@@ -213,6 +223,12 @@ mod tests {
         assert_eq!((lookup.from, lookup.tcp), ("10.0.0.1".parse().unwrap(), true));
         assert_eq!((lookup.source.config, lookup.format), (Some("c.yaml".into()), Format::Human));
 
+        let Command::Zone(zone) = parse("portolan zone --state-directory /var/lib/a:/b").unwrap().command
+        else {
+            panic!("no zone")
+        };
+        assert_eq!(zone.source.state_directory, Some("/var/lib/a".into()));
+
         let Command::Check(check) = parse("portolan check --format json").unwrap().command else {
             panic!("no check")
         };
@@ -226,6 +242,7 @@ mod tests {
             "portolan",
             "portolan sail",
             "portolan serve --listen nowhere",
+            "portolan serve --state-directory :",
             "portolan lookup",
             "portolan lookup a..b",
             "portolan lookup a SVR",

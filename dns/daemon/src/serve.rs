@@ -66,6 +66,13 @@ fn load(asked: &Serve) -> Result<Config, Vec<Problem>> {
     Ok(config)
 }
 
+/// Logs what works and is seldom meant.
+fn warn_of(asked: &Serve, config: &Config) {
+    for warning in asked.source.warnings(config) {
+        warn!("{warning}");
+    }
+}
+
 /// Shared with the admin server, which asks it for its status.
 type Clusters = Arc<Mutex<portolan_sync::Running>>;
 
@@ -91,6 +98,7 @@ impl Daemon {
     /// Reads, binds and answers, in this order; an error leaves nothing behind.
     async fn start(asked: Serve, config: Config, level: LogLevel, mut watch: Watch) -> anyhow::Result<Self> {
         info!(version = VERSION, clusters = config.clusters.len(), "starting");
+        warn_of(&asked, &config);
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(asked.source.file(), &mut registry));
         let made_up = made_up_secret()?;
@@ -193,7 +201,10 @@ impl Daemon {
     fn reload(&mut self) {
         let changed = load(&self.asked)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-            .and_then(|config| self.change(&config).map_err(|error| vec![format!("{error:#}")]));
+            .and_then(|config| {
+                warn_of(&self.asked, &config);
+                self.change(&config).map_err(|error| vec![format!("{error:#}")])
+            });
         match changed {
             Ok(needs_restart) => {
                 info!("the configuration is in force");

@@ -20,7 +20,7 @@ impl Source {
     /// Reads what is asked for.
     pub(crate) fn load(&self) -> Result<Config, Vec<Problem>> {
         let mut config = match self.file() {
-            Some(file) => Config::load(&file)?,
+            Some(file) => Config::load(&file, self.state_directory.as_deref())?,
             None => trial(),
         };
         if let Some(folder) = &self.manifests {
@@ -33,7 +33,12 @@ impl Source {
         Ok(config)
     }
 
-    /// The same for commands that can only go on or end.
+    /// What the configuration file had better say. A trial without a file gets no advice about it.
+    pub(crate) fn warnings(&self, config: &Config) -> Vec<String> {
+        self.file().map(|_| config.warnings()).unwrap_or_default()
+    }
+
+    /// [`Source::load`] for commands that can only go on or end.
     pub(crate) fn load_or_fail(&self) -> anyhow::Result<Config> {
         self.load().map_err(|problems| failure(&problems))
     }
@@ -75,7 +80,11 @@ mod tests {
     use super::*;
 
     fn source(config: Option<&Path>, manifests: Option<&Path>) -> Source {
-        Source { config: config.map(Path::to_owned), manifests: manifests.map(Path::to_owned) }
+        Source {
+            config: config.map(Path::to_owned),
+            manifests: manifests.map(Path::to_owned),
+            state_directory: None,
+        }
     }
 
     #[test]
@@ -101,6 +110,9 @@ mod tests {
         assert_eq!((config.max_endpoints, config.clusters.len()), (3, 1));
         assert!(config.clusters[0].path.ends_with("clusters/paris"));
         assert_eq!(config.vips.state_file, Some(folder.path().join("vips.json")));
+        let state = Some("/var/lib/portolan".into());
+        let config = Source { config: Some(file), manifests: None, state_directory: state }.load().unwrap();
+        assert_eq!(config.vips.state_file, Some("/var/lib/portolan/vips.json".into()), "systemd.exec(5)");
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! - QUIC answers the queries of one connection one after another, and 100 of them at most; connections are
 //!   accepted one after another, too.
 //! - Neither has a limit of connections; the idle timeout is the one of TCP at the time of the start.
-//! - It logs each reply at level INFO: a log filter should have `hickory_server=warn`.
+//! - It logs each reply at level INFO and each client that leaves as a warning. The daemon turns its log off, unless a
+//!   level for `hickory_server` is configured.
 //! - Its end cuts connections off.
 
 use std::net::SocketAddr;

@@ -107,17 +107,17 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
-    /// Reads a file.
-    pub(crate) fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+    /// Reads a file. What is to be remembered is in `state_folder`, without one beside the file.
+    pub(crate) fn load(file: &Path, state_folder: Option<&Path>) -> Result<Self, Vec<Problem>> {
         match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&text, file),
+            Ok(text) => Self::parse(&text, file, state_folder),
             Err(error) => Err(vec![Problem::of_file(file, format!("cannot be read: {error}"))]),
         }
     }
 
     /// Takes `text` as what `file` holds; `file` locates problems and relative paths, and is not read.
-    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
-        spec::parse(text, file).0
+    pub(crate) fn parse(text: &str, file: &Path, state_folder: Option<&Path>) -> Result<Self, Vec<Problem>> {
+        spec::parse(text, file, state_folder).0
     }
 
     /// How queries are answered, with `made_up` as the cookies' secret when there is none.
@@ -146,6 +146,21 @@ impl Config {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
         tls.chain(self.cookies.secret_file.clone()).collect()
+    }
+
+    /// What works and is seldom meant.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        // Zones of PTR records have the name server of the first zone.
+        let zones = self.all_zones().into_iter().take(self.zones.len());
+        let without_glue = zones.filter(|zone| zone.name_server_addresses.is_empty());
+        let warning = |zone: ZoneConfig| {
+            let (origin, server) = (zone.origin, zone.name_server);
+            format!(
+                "zone {origin}: no address for its name server {server}: zone checkers and delegations need one: \
+                 set zones[].name-server.addresses"
+            )
+        };
+        without_glue.map(warning).collect()
     }
 
     /// All zones. One whose name server has no addresses gets those of `listen` that are no wildcards.

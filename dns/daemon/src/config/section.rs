@@ -49,6 +49,8 @@ impl fmt::Display for Problem {
 pub(super) struct Findings {
     /// The file that is read.
     pub(super) file: PathBuf,
+    /// The folder of what is to be remembered.
+    pub(super) state_folder: PathBuf,
     /// Everything that is wrong.
     pub(super) problems: Vec<Problem>,
     /// Every key that was asked for, with its sections; list positions are left out.
@@ -206,6 +208,11 @@ impl<'a> Section<'a> {
     /// `path`, which is relative to the configuration file's folder.
     pub(super) fn beside_file(&self, path: &Path) -> PathBuf {
         self.findings.file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
+    /// A path of what is to be remembered.
+    pub(super) fn in_state_folder(&self, path: &Path) -> PathBuf {
+        self.findings.state_folder.join(path)
     }
 
     /// The node at `key`, unless it is absent or null; the key is known from now on.

@@ -17,8 +17,14 @@ use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers};
 const MAX_TTL: u32 = i32::MAX as u32;
 
 /// The configuration or everything that is wrong with it, by line; and which keys the parser knows.
-pub(super) fn parse(text: &str, file: &Path) -> (Result<Config, Vec<Problem>>, Vec<String>) {
-    let mut findings = Findings { file: file.to_owned(), ..Findings::default() };
+pub(super) fn parse(
+    text: &str,
+    file: &Path,
+    state_folder: Option<&Path>,
+) -> (Result<Config, Vec<Problem>>, Vec<String>) {
+    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+    let state_folder = state_folder.map_or(folder, Path::to_owned);
+    let mut findings = Findings { file: file.to_owned(), state_folder, ..Findings::default() };
     let root = match tree::parse(text) {
         Ok(root) => root,
         Err(Malformed(line, message)) => {
@@ -109,7 +115,8 @@ fn vips(section: &mut Section<'_>, default: PoolConfig) -> PoolConfig {
     if let Err(error) = ranges.check() {
         section.problem("pool", error.to_string());
     }
-    let state_file = or_off(section, "state-file", default.state_file).map(|file| section.beside_file(&file));
+    let state_file = or_off(section, "state-file", default.state_file);
+    let state_file = state_file.map(|file| section.in_state_folder(&file));
     PoolConfig { ranges, quarantine: section.get("quarantine", default.quarantine), state_file }
 }
 

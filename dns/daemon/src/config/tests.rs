@@ -5,7 +5,7 @@ use super::*;
 const FILE: &str = "/etc/portolan/portolan.yaml";
 
 fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-    Config::parse(text, Path::new(FILE))
+    Config::parse(text, Path::new(FILE), None)
 }
 
 /// `line: field: message` of each problem of `text` under `version: v1`, which is line 1.
@@ -26,7 +26,7 @@ fn the_printed_defaults_are_the_defaults() {
 #[test]
 fn every_known_key_is_in_the_printed_defaults() {
     let everything = "version: v1\nclusters: [{manifests: a}]\nzones: [{origin: a.example}]";
-    let (config, known) = spec::parse(everything, Path::new(FILE));
+    let (config, known) = spec::parse(everything, Path::new(FILE), None);
     assert!(config.is_ok(), "{config:?}");
     assert!(known.len() > 50, "{known:?}");
     for field in &known {
@@ -204,7 +204,7 @@ fn problems_print_as_compilers_print_them() {
         problem.to_string(),
         "/etc/portolan/portolan.yaml:1: version: this release reads `version: v1`"
     );
-    let missing = Config::load(Path::new("/nonexistent/portolan.yaml")).unwrap_err().remove(0);
+    let missing = Config::load(Path::new("/nonexistent/portolan.yaml"), None).unwrap_err().remove(0);
     assert!(missing.to_string().starts_with("/nonexistent/portolan.yaml: cannot be read: "), "{missing}");
     assert_eq!(parse("version: [").unwrap_err().len(), 1);
 }
@@ -219,6 +219,37 @@ fn glue_is_what_is_listened_on_but_no_wildcard() {
     assert_eq!(glue(listen), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     let written = format!("{listen}\nzones: [{{origin: a, name-server: {{addresses: [192.0.2.9]}}}}]");
     assert_eq!(glue(&written), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+}
+
+/// A delegation needs glue (RFC 1034 §4.2.1); zones that nobody delegates are served without it.
+#[test]
+fn a_name_server_without_address_is_a_warning() {
+    let warnings = |text: &str| parse(&format!("version: v1\n{text}")).unwrap().warnings();
+    assert_eq!(
+        warnings("reverse-zones: [241.0.0.0/8]"),
+        [
+            "zone clusterset.local.: no address for its name server ns.dns: zone checkers and delegations need one: \
+             set zones[].name-server.addresses"
+        ]
+    );
+    assert_eq!(warnings("listen: {udp: ['192.0.2.1:53']}"), Vec::<String>::new());
+    let one = "zones: [{origin: a, name-server: {addresses: [192.0.2.9]}}, {origin: b}]";
+    assert!(warnings(one)[0].starts_with("zone b.: ") && warnings(one).len() == 1, "{:?}", warnings(one));
+}
+
+/// systemd.exec(5): a service with a dynamic user may write its StateDirectory= and not its configuration's folder.
+#[test]
+fn what_is_remembered_is_in_the_state_folder() {
+    let state_file = |text: &str| {
+        let text = format!("version: v1\ntls: {{certificate: c, key: k}}\n{text}");
+        let config = Config::parse(&text, Path::new(FILE), Some(Path::new("/var/lib/portolan"))).unwrap();
+        assert_eq!(config.tls.unwrap().key, Path::new("/etc/portolan/k"), "other paths are beside the file");
+        config.vips.state_file
+    };
+    assert_eq!(state_file(""), Some("/var/lib/portolan/vips.json".into()));
+    assert_eq!(state_file("vips: {state-file: a/b}"), Some("/var/lib/portolan/a/b".into()));
+    assert_eq!(state_file("vips: {state-file: /run/b}"), Some("/run/b".into()));
+    assert_eq!(state_file("vips: {state-file: ''}"), None);
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub mod question;
 pub mod records;
 pub mod reverse;
 pub mod service;
+mod slices;
 pub mod snapshot;
 pub mod table;
 pub mod zone;

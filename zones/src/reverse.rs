@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::{Name, labels, push_label};
 use crate::question::QName;
-use crate::zone::ZoneKind;
 
 const IN_ADDR: &[u8] = b"\x07in-addr\x04arpa\x00";
 const IP6: &[u8] = b"\x03ip6\x04arpa\x00";
@@ -67,10 +66,9 @@ pub fn reverse_origin(address: IpAddr, prefix: u8) -> Option<Name> {
     Name::parse(".").ok()?.child(&wire)
 }
 
-/// What a zone with this origin holds.
-pub(crate) fn zone_kind(origin: &Name) -> ZoneKind {
-    let wire = origin.wire();
-    if wire.ends_with(IN_ADDR) || wire.ends_with(IP6) { ZoneKind::Reverse } else { ZoneKind::Services }
+/// Whether a name is at or below `in-addr.arpa` or `ip6.arpa`.
+pub(crate) fn is_reverse(name: &Name) -> bool {
+    name.wire().ends_with(IN_ADDR) || name.wire().ends_with(IP6)
 }
 
 /// A decimal octet as reverse names have it: no leading zero.

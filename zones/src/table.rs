@@ -3,9 +3,7 @@
 //! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,7 +13,8 @@ use smallvec::SmallVec;
 use crate::claims::{Age, Claims};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice, SliceName};
+use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
+use crate::slices::Slices;
 
 /// Something to take into the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,8 +56,8 @@ pub struct VipDemand {
 #[derive(Default)]
 pub struct Table {
     entries: HashMap<ServiceName, Entry, RandomState>,
-    /// All slices by name: the deletion of one doesn't say which service it belongs to.
-    slices: HashMap<ClusterId, HashSet<BySliceName, RandomState>>,
+    /// The same slices by name.
+    slices: Slices,
     nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
     namespaces: HashMap<Arc<str>, BTreeSet<ClusterId>, RandomState>,
     pub(crate) namespace_changes: Vec<(Arc<str>, bool)>,
@@ -89,29 +88,6 @@ struct Entry {
     pending: Option<u32>,
 }
 
-/// A slice, found by its name.
-struct BySliceName(Arc<Slice>);
-
-impl Borrow<SliceName> for BySliceName {
-    fn borrow(&self) -> &SliceName {
-        &self.0.name
-    }
-}
-
-impl Hash for BySliceName {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
-    }
-}
-
-impl PartialEq for BySliceName {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
-    }
-}
-
-impl Eq for BySliceName {}
-
 impl Entry {
     /// The home cluster's import, if it may claim addresses.
     fn claim(&self, home: Option<&ClusterId>) -> Option<&Arc<Import>> {
@@ -133,7 +109,7 @@ impl Table {
                 self.synced.insert(cluster.clone());
                 self.reset(&cluster, Vec::new());
                 self.synced.remove(&cluster);
-                self.slices.remove(&cluster);
+                self.slices.forget(&cluster);
                 self.stale.remove(&cluster);
             }
             Event::Stale { cluster, stale } => {
@@ -285,8 +261,7 @@ impl Table {
 
     fn apply_slice(&mut self, cluster: &ClusterId, slice: Slice) {
         let slice = Arc::new(slice);
-        let filed = self.slices.entry(cluster.clone()).or_default();
-        if let Some(BySliceName(before)) = filed.replace(BySliceName(slice.clone()))
+        if let Some(before) = self.slices.insert(cluster, slice.clone())
             && before.service != slice.service
         {
             self.word(cluster, &before.service, |word| word.slices.retain(|s| s.name != slice.name));
@@ -320,8 +295,7 @@ impl Table {
             ObjectKey::Service(name) => self.word(cluster, name, |word| word.service = None),
             ObjectKey::Import(name) => self.word(cluster, name, |word| word.import = None),
             ObjectKey::Slice(slice) => {
-                let filed = self.slices.get_mut(cluster).and_then(|slices| slices.take(slice));
-                if let Some(BySliceName(filed)) = filed {
+                if let Some(filed) = self.slices.remove(cluster, slice) {
                     self.word(cluster, &filed.service, |word| word.slices.retain(|s| s.name != *slice));
                 }
             }

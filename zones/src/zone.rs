@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::name::{Name, NameError};
 use crate::question::QName;
+use crate::reverse::is_reverse;
 
 /// Time to live of the record `dns-version`, from the example of the MCS DNS specification (KEP-1645 §2.2).
 pub const VERSION_TTL: u32 = 28_800;
@@ -100,7 +101,7 @@ impl Zone {
                 .iter()
                 .filter_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None })
                 .collect(),
-            kind: crate::reverse::zone_kind(&config.origin),
+            kind: if is_reverse(&config.origin) { ZoneKind::Reverse } else { ZoneKind::Services },
             origin_labels: config.origin.labels(),
             config,
         })

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -272,4 +273,56 @@ fn a_state_file_that_cannot_be_read_is_never_replaced() {
         text.contains("\"s/a\"") && text.contains("\"s/b\"")
     });
     assert_eq!(running.status().owner.state_file_error, None);
+}
+
+/// `kubectl get -o yaml >file` empties the file at once and writes when the API answers, and a list that is cut in the
+/// middle still parses: what the file gave stays until it is whole, however often other files make us look.
+#[test]
+fn a_file_that_is_being_written_takes_nothing_away() {
+    let (root, config) = world(&["c1"]);
+    let (file, other) = (root.path().join("c1/a.yaml"), root.path().join("c1/other.yaml"));
+    let text = |count| format!("{}---\n{}", exported("a", count), exported("b", count));
+    fs::write(&file, text(1)).unwrap();
+    let running = start(config).unwrap();
+    let both = |snapshot: &Snapshot| (endpoints(snapshot, "a"), endpoints(snapshot, "b"));
+    until(&running, "start", |snapshot| both(snapshot) == (Some(1), Some(1)));
+    // Longer than any delay but the poll's; each round another file is written, so that the folder is looked at.
+    let mut changes = 0;
+    let mut stays = |what: &str, rounds: usize| {
+        for _ in 0..rounds {
+            changes += 1;
+            fs::write(&other, exported("other", changes)).unwrap();
+            until(&running, what, |snapshot| {
+                assert_eq!(both(snapshot), (Some(1), Some(1)), "{what}");
+                endpoints(snapshot, "other") == Some(changes)
+            });
+        }
+    };
+    let mut writer = fs::File::create(&file).unwrap();
+    stays("emptied", 20);
+    let whole = text(2);
+    // Cut between two endpoints: the first document, and half of the second.
+    let (half, rest) = whole.split_at(whole.rfind("- addresses").unwrap());
+    writer.write_all(half.as_bytes()).unwrap();
+    stays("half written", 20);
+    writer.write_all(rest.as_bytes()).unwrap();
+    stays("all written, not closed", 5);
+    drop(writer);
+    let time = until(&running, "closed", |snapshot| both(snapshot) == (Some(2), Some(2)));
+    assert!(time < BEFORE_POLL, "{time:?}");
+}
+
+/// Who keeps a file open is not waited for without end.
+#[test]
+fn a_writer_that_never_closes_is_read_when_it_is_quiet() {
+    let (root, config) = world(&["c1"]);
+    let file = root.path().join("c1/a.yaml");
+    fs::write(&file, exported("a", 1)).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| endpoints(snapshot, "a") == Some(1));
+    let mut writer = fs::File::create(&file).unwrap();
+    writer.write_all(exported("a", 2).as_bytes()).unwrap();
+    let time = until(&running, "quiet", |snapshot| endpoints(snapshot, "a") != Some(1));
+    assert!(time > Duration::from_secs(4), "{time:?}");
+    assert_eq!(endpoints(&running.snapshots().load(), "a"), Some(2));
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
+use std::path::Path;
+use std::time::SystemTime;
 
 use portolan_zones::object::{Change, ClusterEvent, Object};
 use portolan_zones::{ClusterId, Event};
@@ -62,19 +64,28 @@ impl Clusters {
         self.orphans.extend(before.into_iter().filter_map(|entry| entry.speaks_for));
     }
 
-    /// Reads again what changed in the sources that `which` picks (and in those never read), in parallel;
-    /// returns one batch of events that must be applied together.
-    pub(crate) fn refresh(&mut self, which: impl Fn(&ClusterSource) -> bool + Sync) -> Vec<Event> {
+    /// Reads again what changed in the sources that `which` picks (and in those never read, or that have files which
+    /// had to wait), in parallel; returns one batch of events that must be applied together. For `held` see
+    /// [`Source::refresh`].
+    pub(crate) fn refresh(
+        &mut self,
+        which: impl Fn(&ClusterSource) -> bool,
+        held: impl Fn(&Path, SystemTime) -> bool + Sync,
+    ) -> Vec<Event> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let due = |entry: &Entry| !entry.source.is_synced() || which(entry.source.config());
+        let due = |entry: &Entry| {
+            let source = &entry.source;
+            !source.is_synced() || source.has_waiting() || which(source.config())
+        };
+        let read = |entry: &mut Entry| entry.changes = entry.source.refresh(&held);
         let mut entries: Vec<_> = self.entries.iter_mut().filter(|entry| due(entry)).collect();
         let share = entries.len().div_ceil(cores).max(1);
         if entries.len() <= 1 {
-            entries.iter_mut().for_each(|entry| entry.changes = entry.source.refresh());
+            entries.iter_mut().for_each(|entry| read(entry));
         } else {
             std::thread::scope(|scope| {
                 for part in entries.chunks_mut(share) {
-                    scope.spawn(|| part.iter_mut().for_each(|entry| entry.changes = entry.source.refresh()));
+                    scope.spawn(|| part.iter_mut().for_each(|entry| read(entry)));
                 }
             });
         }

@@ -1,8 +1,8 @@
 //! Clusters from manifests: a folder, or a file, of Kubernetes objects for each.
 //!
 //! What is broken never takes away what was known: an object that can't be read keeps its last good version, a
-//! document that can't be parsed keeps what its file gave, a folder that vanished keeps everything. Each is a
-//! [`Problem`], and all of them are told at once.
+//! document that can't be parsed keeps what its file gave, a file that is being written keeps it until it is whole, a
+//! folder that vanished keeps everything. What is broken is a [`Problem`], and all of them are told at once.
 
 mod claims;
 mod clusters;
@@ -12,6 +12,7 @@ mod reading;
 mod scan;
 mod source;
 pub(crate) mod watch;
+mod writers;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ impl fmt::Display for Problem {
 /// Reads everything once. The events are those that a table needs; the problems are in the order of the sources.
 pub fn load(sources: &[ClusterSource]) -> (Vec<portolan_zones::Event>, Vec<Problem>) {
     let mut clusters = Clusters::new(sources.to_vec());
-    let events = clusters.refresh(|_| true);
+    let events = clusters.refresh(|_| true, |_, _| false);
     (events, clusters.problems())
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Source {
     folder_flaws: Vec<(Arc<Path>, Flaw)>,
     /// Whether the folder has been read once.
     synced: bool,
+    /// Whether a file changed that was not read yet.
+    waiting: bool,
     /// See [`Source::id`].
     id: Option<ClusterId>,
 }
@@ -56,6 +58,7 @@ impl Source {
             interner: Interner::default(),
             folder_flaws: Vec::new(),
             synced: false,
+            waiting: false,
             id: None,
         };
         source.id = source.id_told();
@@ -69,6 +72,11 @@ impl Source {
     /// Whether its objects are known.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether a file changed that was held when it should have been read.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting
     }
 
     /// Objects that count, by kind.
@@ -100,11 +108,12 @@ impl Source {
     /// Forgets all and reads all: the changes are then the whole.
     pub(crate) fn reload(&mut self) -> Vec<Change> {
         *self = Self::new(self.config.clone());
-        self.refresh()
+        self.refresh(&|_, _| false)
     }
 
-    /// Reads what changed since the last time; what can't be read keeps what it gave.
-    pub(crate) fn refresh(&mut self) -> Vec<Change> {
+    /// Reads what changed since the last time; what can't be read keeps what it gave. So does a file that changed then
+    /// and is `held` still, by a writer; the first time of all nothing is held.
+    pub(crate) fn refresh(&mut self, held: &(dyn Fn(&Path, SystemTime) -> bool + Sync)) -> Vec<Change> {
         let path: Arc<Path> = self.config.path.as_path().into();
         let mut changes = Vec::new();
         self.folder_flaws.clear();
@@ -129,14 +138,29 @@ impl Source {
         }
         // An heir may be gone as well, and has handed on by now.
         again.retain(|file| self.files.contains_key(file));
+        let synced = self.synced;
+        let held = |file: &Path, stamp: &Stamp| synced && held(file, stamp.modified());
+        self.waiting = false;
         for (file, stamp) in &listing.files {
-            if self.files.get(file).is_none_or(|known| known.stamp != Some(*stamp)) {
+            if self.files.get(file).is_some_and(|known| known.stamp == Some(*stamp)) {
+                continue;
+            }
+            if held(file, stamp) {
+                self.waiting = true;
+            } else {
                 again.extend(self.read(file, Some(*stamp), &mut changes));
             }
         }
         // Each round hands an object on to a file later in the order, so this ends.
         while let Some(file) = again.pop_first() {
-            again.extend(self.read(&file, listing.files.get(&file).copied(), &mut changes));
+            let stamp = listing.files.get(&file);
+            if stamp.is_some_and(|stamp| held(&file, stamp)) {
+                // What it inherits stays as it was until then.
+                self.files.entry(file).and_modify(|known| known.stamp = None);
+                self.waiting = true;
+            } else {
+                again.extend(self.read(&file, stamp.copied(), &mut changes));
+            }
         }
         if !self.synced || self.id.is_none() || !self.is_broken() {
             self.id = self.id_told();
@@ -145,9 +169,9 @@ impl Source {
         changes
     }
 
-    /// Whether anything counts that could not be read again.
+    /// Whether anything counts that could not be read again, or not yet.
     fn is_broken(&self) -> bool {
-        !self.folder_flaws.is_empty() || self.files.values().any(|known| known.broken)
+        self.waiting || !self.folder_flaws.is_empty() || self.files.values().any(|known| known.broken)
     }
 
     /// Reads one file; returns the files that must be read again because of it.

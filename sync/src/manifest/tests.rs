@@ -52,7 +52,7 @@ impl World {
     /// Reads again; returns what the events were, as text.
     fn refresh(&mut self) -> Vec<String> {
         let mut told = Vec::new();
-        for event in self.clusters.refresh(|_| true) {
+        for event in self.clusters.refresh(|_| true, |_, _| false) {
             match event {
                 Event::Cluster(ClusterEvent { cluster, change }) => {
                     self.apply(&cluster.to_string(), change, &mut told);

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use portolan_zones::Event;
 
 use super::scan::is_manifest;
+use super::writers::{self, Hold, Writers};
 use super::{ClusterSource, Clusters, Problem};
 use crate::status::SourceStatus;
 
@@ -81,6 +83,12 @@ struct Watching {
     watched: Places,
     /// Problems that were logged already.
     logged: HashSet<String>,
+    /// Who is writing.
+    writers: Writers,
+    /// When everything is to be looked at.
+    poll: Instant,
+    /// When files are to be looked at that were too young last time.
+    again: Option<Instant>,
 }
 
 impl Watching {
@@ -93,55 +101,84 @@ impl Watching {
             watcher: None,
             watched: Places::new(),
             logged: HashSet::new(),
+            writers: Writers::default(),
+            poll: Instant::now() + POLL,
+            again: None,
         }
     }
 
     fn run(mut self, received: &Receiver<Signal>) {
         self.make_watcher();
-        // Watched first, read second: what changes in between is read twice, but never missed.
-        self.watch_all();
-        if !self.refresh(&Due::All) {
-            return;
-        }
+        let mut due = Due::All;
         loop {
-            let mut due = Due::Only(HashSet::new());
-            let mut wait = POLL;
-            let mut until: Option<Instant> = None;
-            loop {
-                match received.recv_timeout(wait) {
-                    Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Signal::Reconfigure(sources)) => {
-                        self.clusters.reconfigure(sources);
-                        self.make_watcher();
-                        due = Due::All;
-                    }
-                    Ok(Signal::Changed(event)) => {
-                        self.forget_removed(&event);
-                        due.add(event);
-                    }
-                    Err(RecvTimeoutError::Timeout) if until.is_none() => due = Due::All,
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-                if matches!(&due, Due::Only(paths) if paths.is_empty()) {
-                    continue;
-                }
-                wait = until
-                    .get_or_insert_with(|| Instant::now() + COALESCE)
-                    .saturating_duration_since(Instant::now());
-                if wait.is_zero() {
-                    break;
-                }
-            }
-            // What is watched anew may have changed unseen.
+            // Watched first, read second: what changes in between is read twice, but never missed; and what is
+            // watched anew may have changed unseen.
             due.extend(self.watch_all());
             if !self.refresh(&due) {
                 return;
             }
+            match self.wait(received) {
+                Some(next) => due = next,
+                None => return,
+            }
         }
     }
 
+    /// Waits until there is something to look at; `None` at the end.
+    fn wait(&mut self, received: &Receiver<Signal>) -> Option<Due> {
+        let mut due = Due::Only(HashSet::new());
+        // When the changes that `due` tells of are to be read.
+        let mut until: Option<Instant> = None;
+        loop {
+            let look = until.unwrap_or_else(|| self.next_look());
+            match received.recv_timeout(look.saturating_duration_since(Instant::now())) {
+                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Signal::Reconfigure(sources)) => {
+                    self.clusters.reconfigure(sources);
+                    self.make_watcher();
+                    due = Due::All;
+                }
+                Ok(Signal::Changed(event)) => {
+                    self.forget_removed(&event);
+                    let note = |event| self.writers.note(event, Instant::now(), SystemTime::now());
+                    if event.as_ref().map_or(true, note) {
+                        due.add(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if now >= look {
+                self.writers.take_quiet(now).into_iter().for_each(|path| due.add_file(path));
+                return Some(if now >= self.poll { Due::All } else { due });
+            }
+            if !due.is_empty() {
+                until.get_or_insert(now + COALESCE);
+            }
+        }
+    }
+
+    /// When to look again without any word of a change.
+    fn next_look(&self) -> Instant {
+        [self.again, self.writers.first_quiet()].into_iter().flatten().fold(self.poll, Instant::min)
+    }
+
     fn refresh(&mut self, due: &Due) -> bool {
-        let events = self.clusters.refresh(|source| due.concerns(source));
+        let (clock, writers) = (SystemTime::now(), &self.writers);
+        // Where the kernel gives no word, there is only the time to go by.
+        let delay = if self.watcher.is_some() { writers::DELAY } else { writers::QUIET };
+        let young = AtomicBool::new(false);
+        let held = |path: &Path, modified| {
+            let hold = writers.hold(&absolute(path), modified, clock, delay);
+            young.fetch_or(hold == Some(Hold::Young), Ordering::Relaxed);
+            hold.is_some()
+        };
+        let events = self.clusters.refresh(|source| due.concerns(source), held);
+        self.again = young.into_inner().then(|| Instant::now() + delay);
+        if matches!(due, Due::All) {
+            self.poll = Instant::now() + POLL;
+        }
+        self.writers.looked();
         if !events.is_empty() && !(self.feed)(events) {
             return false;
         }
@@ -273,6 +310,17 @@ impl Due {
             }
             _ => *self = Self::All,
         }
+    }
+
+    /// A file by its name.
+    fn add_file(&mut self, path: PathBuf) {
+        if let Self::Only(paths) = self {
+            paths.extend(path.parent().map(Path::to_owned));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Only(paths) if paths.is_empty())
     }
 
     /// These folders, too.

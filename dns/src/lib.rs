@@ -1,6 +1,27 @@
 //! Snapshot to wire.
 //!
-//! `respond` is the product: the octets of a query and a view in, the octets of a reply out. Transports carry them.
+//! ```text
+//!  UDP (threads) · TCP, TLS (tokio) · HTTPS, QUIC (hickory-server)          transport: octets in and out
+//!                     ▼ query, view
+//!  respond:  read the query ─► admit ─► look up in the snapshot ─► write the reply
+//!            wire::query        admit     portolan_zones             wire::records, wire::writer, edns
+//!                               limiter
+//! ```
+//!
+//! `respond` is the product: the octets of a query and a view in, the octets of a reply out, the same for all
+//! transports. It allocates nothing once its buffers have grown, locks nothing and logs nothing.
+//!
+//! # Choices
+//!
+//! - UDP has threads with a socket each and no runtime; batches of datagrams fit between `transport::udp`'s loop and
+//!   its sockets without touching anything else.
+//! - TCP and TLS are ours: many queries at a time, coalesced writes, transfers interleaved with other answers,
+//!   keepalive and limits by client. HTTPS and QUIC are carried by hickory-server; `transport::hickory` says what it can't do.
+//! - Rate limits live in a fixed table of governor's cells, found by a keyed hash of client network and response class:
+//!   nothing grows with the number of clients, and nobody can choose whom to share a cell with.
+//! - Counters are plain cells of fixed dimensions, summed when they are scraped.
+//!
+//! Read RFC 1035, 2308, 6891, 7766, 7871, 7873, 8482, 8914, 9018, 9210.
 
 mod admit;
 pub mod cookie;

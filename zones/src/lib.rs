@@ -1,7 +1,36 @@
 //! What the names of a clusterset mean.
 //!
-//! This crate is pure: it knows no clock, file, socket, runtime or Kubernetes client. Time and the asking
-//! cluster are arguments. `portolan-sync` feeds it, `portolan-dns` and the node agent read from it.
+//! ```text
+//!  object      what one cluster says: exports, services, slices, imports, nodes, namespaces
+//!    ▼
+//!  table       apply: files it, marks the services that it touches           one owner, no locks
+//!    ▼
+//!  merge       settle: one service out of many exports (KEP-1645), with all conflicts
+//!    ▼
+//!  compile     answers: record sets of what was touched; all else is shared with the snapshot before
+//!    ▼
+//!  snapshot    immutable: an index of services, zones, generation and serial
+//!    ├─ lookup     a name and a type → an answer                            allocates nothing, locks nothing
+//!    ├─ records    all of a zone, for transfers and zone-file text
+//!    └─ diff       what changed since another snapshot
+//! ```
+//!
+//! This crate is pure: it knows no clock, file, socket, runtime or Kubernetes client. Time and the asking cluster
+//! (*home*) are arguments. `portolan-sync` feeds it, `portolan-dns` and the node agent read from it.
+//!
+//! # Choices
+//!
+//! - Answers are kept as sorted addresses and labels, not as wire format. The twelve octets in front of every address
+//!   are the same for all records of an answer, so writing them costs as much as copying them; nothing is stored
+//!   per zone, and an agent that never answers DNS pays nothing for it. SRV targets end with the zone's origin, which is
+//!   appended when they are written.
+//! - The index is a hash trie with large leaves, not a table of fixed size: it needs no rebuilding as it grows, and a
+//!   change at a million services copies a few dozen pointers.
+//! - An endpoint name is left out, and reported, where it would exceed 255 octets below the longest origin: all zones
+//!   answer the same.
+//! - A ClusterSetIP service without a virtual IP has no name yet (NXDOMAIN, as CoreDNS does), and says why.
+//!
+//! Read KEP-1645 (Multi-Cluster Services API) with its DNS specification, RFC 1034, 2308, 2782, 4343 and 8020.
 
 mod answers;
 mod claims;

@@ -1,6 +1,6 @@
 //! A persistent hash trie of services: readers keep the version they hold, a writer copies only the path it changes.
 //!
-//! Inner nodes have 32 children, leaves hold up to [`LEAF`] services side by side with their hashes. At a
+//! Inner nodes have 32 children, leaves hold up to `LEAF` services side by side with their hashes. At a
 //! million services a change copies three or four inner nodes and one leaf; a lookup reads as many. While a
 //! version is not shared (the first compile), changes are made in place.
 

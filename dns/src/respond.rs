@@ -134,7 +134,7 @@ enum Answer<'a> {
 impl<'a, C: Clock> Exchange<'a, C> {
     fn run(&self, reply: &mut Reply) -> Verdict {
         let cookie = self.cookie();
-        let answer = self.answer();
+        let answer = self.answer(cookie);
         let opt = self.opt(&answer, cookie);
         let limited = self.limit(&answer, cookie);
         let facts = self.facts(&answer, answer.rcode(), false, limited);
@@ -153,7 +153,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
     }
 
     /// Everything that decides between answers, in the order in which a server gives up.
-    fn answer(&self) -> Answer<'a> {
+    fn answer(&self, cookie: Option<Cookie>) -> Answer<'a> {
         let (query, settings) = (self.query, self.context.settings);
         if query.status != rcode::NOERROR {
             return status(query.status);
@@ -169,12 +169,27 @@ impl<'a, C: Clock> Exchange<'a, C> {
         if !settings.access.may_query(self.client) {
             return refused(ExtendedError::PROHIBITED);
         }
+        if query.question.is_empty() {
+            return status(self.cookie_status(cookie));
+        }
         match (query.opcode(), query.class) {
             (opcode::UPDATE, _) if query.rtype != RecordType::SOA => status(rcode::FORMERR),
             (opcode::UPDATE | opcode::NOTIFY, _) => status(self.change()),
             (_, IN) => self.question(),
             (_, CH) => self.chaos(),
             _ => status(rcode::REFUSED),
+        }
+    }
+
+    /// RFC 7873 §5.4: a query without a question gets a cookie, or learns whether the server cookie that it has is
+    /// good. Of servers without cookies it is malformed.
+    fn cookie_status(&self, cookie: Option<Cookie>) -> u16 {
+        let has_server_cookie =
+            self.query.edns.and_then(|edns| edns.cookie).is_some_and(|option| option.len() > 8);
+        match cookie {
+            None => rcode::FORMERR,
+            Some(cookie) if has_server_cookie && !cookie.proven => rcode::BADCOOKIE,
+            Some(_) => rcode::NOERROR,
         }
     }
 
@@ -370,7 +385,7 @@ impl Answer<'_> {
     }
 
     fn is_authoritative(&self) -> bool {
-        matches!(self.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
+        !matches!(self, Self::Status(..)) && matches!(self.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
     }
 
     fn error(&self) -> Option<ExtendedError> {

@@ -20,7 +20,8 @@ pub(crate) struct Query<'q> {
     pub(crate) id: [u8; 2],
     /// Flags as they came.
     pub(crate) flags: u16,
-    /// The question section as it came, to be echoed with its case; empty when there is no sound one.
+    /// The question section as it came, to be echoed with its case; empty when there is no sound one, or when only a
+    /// cookie is asked for.
     pub(crate) question: &'q [u8],
     /// QTYPE, or an update's ZTYPE.
     pub(crate) rtype: RecordType,
@@ -75,10 +76,11 @@ impl<'q> Query<'q> {
         }
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let (questions, answers, authorities, additionals) = (count(4), count(6), count(8), count(10));
-        if questions != 1 {
-            return Err(rcode::FORMERR);
-        }
-        let mut rest = self.read_question(octets, qname)?;
+        let mut rest = match questions {
+            0 if self.opcode() == opcode::QUERY => &octets[HEADER..],
+            1 => self.read_question(octets, qname)?,
+            _ => return Err(rcode::FORMERR),
+        };
         if self.opcode() == opcode::QUERY {
             let transfer = self.rtype == RecordType::IXFR && authorities == 1;
             if answers != 0 || authorities != 0 && !transfer {
@@ -97,7 +99,9 @@ impl<'q> Query<'q> {
                 self.read_opt(&record)?;
             }
         }
-        if rest.is_empty() { Ok(()) } else { Err(rcode::FORMERR) }
+        // RFC 7873 §5.4: a query without a question is one for a cookie.
+        let asks = questions == 1 || self.edns.is_some_and(|edns| edns.cookie.is_some());
+        if rest.is_empty() && asks { Ok(()) } else { Err(rcode::FORMERR) }
     }
 
     fn read_question(&mut self, octets: &'q [u8], qname: &mut QName) -> Result<&'q [u8], u16> {

@@ -190,6 +190,14 @@ impl Ask {
     }
 }
 
+/// The same message without its question (QDCOUNT 0).
+pub fn without_question(ask: &Ask) -> Vec<u8> {
+    let mut octets = ask.octets();
+    octets[5] = 0;
+    octets.drain(12..12 + ask.name.len() + 4);
+    octets
+}
+
 /// An OPT record.
 pub fn opt(payload: u16, version: u8, flags: u16, options: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut value = Vec::new();

@@ -1,5 +1,6 @@
 //! EDNS(0) and its options (RFC 6891 and those cited).
 
+use hickory_proto::op::Message;
 use portolan_dns::cookie::Secret;
 use portolan_dns::view::Transport;
 
@@ -108,6 +109,37 @@ fn cookies() {
     // Without a secret it is an unknown option.
     assert!(replied(&Server::new(), &ask(CART).option(COOKIE, fresh)).is_empty());
     assert_eq!(status(&Server::new(), &ask(CART).option(COOKIE, &[1])), "NOERROR");
+}
+
+/// RFC 7873 §5.4: a query without a question gets "a reply that has an empty Answer Section and has a COOKIE option";
+/// it "SHALL have the RCODE BADCOOKIE if the Server Cookie sent with the query was invalid".
+#[test]
+fn queries_for_a_cookie_alone() {
+    let server = with_secret();
+    let reply = |server: &Server, ask: &Ask| {
+        let (octets, _) = server.reply(&without_question(ask)).unwrap();
+        (text(&Message::from_vec(&octets).unwrap()), options(&octets))
+    };
+    let with = |option: &[u8]| ask(CART).option(COOKIE, option);
+    let (said, options) = reply(&server, &with(b"12345678"));
+    assert_eq!(said, "NOERROR\n");
+    let [(COOKIE, good)] = &options[..] else { panic!("a cookie") };
+    assert_eq!(reply(&server, &with(good)), ("NOERROR\n".to_owned(), vec![(COOKIE, good.clone())]));
+    let bad = [b"12345678", &[9; 16][..]].concat();
+    assert_eq!(reply(&server, &with(&bad)), ("BADCOOKIE\n".to_owned(), vec![(COOKIE, good.clone())]));
+
+    for (server, query, why) in [
+        (&server, ask(CART), "no OPT"),
+        (&server, ask(CART).edns(1232), "no cookie"),
+        (&server, with(b"1234567"), "a malformed cookie"),
+        (&server, with(b"12345678").flags(0x2000), "NOTIFY"),
+        (&Server::new(), with(b"12345678"), "a server without cookies"),
+    ] {
+        assert_eq!(reply(server, &query).0, "FORMERR\n", "{why}");
+    }
+    let mut two = with(b"12345678").octets();
+    two[5] = 2;
+    assert_eq!(rcode(server.message(&two).metadata.response_code), "FORMERR");
 }
 
 /// A client of a dual-stack socket has one address, however it is written.

@@ -135,6 +135,11 @@ proptest! {
     }
 
     #[test]
+    fn no_questions(ask in question(), which: usize) {
+        check(&without_question(&ask), which, 0);
+    }
+
+    #[test]
     fn mutated_questions(ask in question(), at: prop::sample::Index, octet: u8, cut in 0..3_usize, which: usize) {
         let mut octets = ask.octets();
         let at = at.index(octets.len());

@@ -14,17 +14,21 @@ const MAY_USE: [(&str, &[&str]); 5] = [
     ("portolan-ebpf", &["portolan-zones"]),
     ("portolan", &["portolan-zones", "portolan-sync", "portolan-dns"]),
 ];
-/// Crates of others that belong to one room.
-const BELONGS_TO: [(&str, &str); 9] = [
-    ("kube", "portolan-sync"),
-    ("k8s-openapi", "portolan-sync"),
-    ("hickory-server", "portolan-dns"),
-    ("governor", "portolan-dns"),
-    ("maxminddb", "portolan-dns"),
-    ("tokio-rustls", "portolan-dns"),
-    ("aya", "portolan-ebpf"),
-    ("clap", "portolan"),
-    ("anyhow", "portolan"),
+/// Crates of others and who may name them, as CONTRIBUTING.md has it.
+const BELONGS_TO: [(&str, &[&str]); 13] = [
+    ("kube", &["portolan-sync"]),
+    ("k8s-openapi", &["portolan-sync"]),
+    ("notify", &["portolan-sync", "portolan"]),
+    ("serde-saphyr", &["portolan-sync", "portolan"]),
+    ("hickory-server", &["portolan-dns"]),
+    ("governor", &["portolan-dns"]),
+    ("maxminddb", &["portolan-dns"]),
+    ("rustls", &["portolan-dns"]),
+    ("tokio-rustls", &["portolan-dns"]),
+    ("aya", &["portolan-ebpf", "portolan-agent"]),
+    ("clap", &["portolan"]),
+    ("anyhow", &["portolan"]),
+    ("axum", &["portolan"]),
 ];
 /// What the pure crate must do without: no runtime, no cluster, no files, no sockets, no randomness of its
 /// own.
@@ -89,19 +93,42 @@ fn crates_use_each_other_one_way() {
     }
 }
 
-/// One crate per job, in one room.
+/// One crate per job, and few who know it.
 #[test]
 fn crates_of_others_stay_in_their_rooms() {
     for (package, dependencies) in dependencies(false) {
-        for (other, room) in BELONGS_TO {
-            let at_home = package == room || room == "portolan-ebpf" && package == "portolan-agent";
-            assert!(!dependencies.contains(other) || at_home, "{package} must not use {other}: {room} does");
+        for (other, rooms) in BELONGS_TO {
+            let at_home = rooms.contains(&package.as_str());
+            assert!(
+                !dependencies.contains(other) || at_home,
+                "{package} must not use {other}: {rooms:?} may"
+            );
         }
     }
     let zones = &dependencies(false)["portolan-zones"];
     for impure in IMPURE {
         assert!(!zones.contains(impure), "portolan-zones is pure: no {impure}");
     }
+}
+
+/// What contributors read is what is held: each crate stands in the rows of those who may name it, and in no other.
+#[test]
+fn the_table_of_rooms_says_the_same() {
+    let text = std::fs::read_to_string(repository().join("CONTRIBUTING.md")).unwrap();
+    let mut written = BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let package = cells[2].trim_matches('`');
+        let others = cells[5].split(", ").filter(|name| !name.is_empty());
+        written.extend(others.map(|other| (other.to_owned(), package.to_owned())));
+    }
+    let used = dependencies(false);
+    let mut held = BTreeSet::new();
+    for (other, rooms) in BELONGS_TO {
+        let users = rooms.iter().filter(|room| used.get(**room).is_some_and(|names| names.contains(other)));
+        held.extend(users.map(|room| (other.to_owned(), (*room).to_owned())));
+    }
+    assert_eq!(written, held);
 }
 
 /// The top level shows the rooms, and nothing else.

@@ -46,8 +46,8 @@ echo "==> a headless StatefulSet: the ready endpoints of all clusters, and one o
 show db.shop.svc.clusterset.local A
 show db-0.tokyo.db.shop.svc.clusterset.local A
 echo
-echo "==> not exported: does not exist"
-show internal.shop.svc.clusterset.local A
+echo "==> a Service that is not exported: does not exist"
+show admin.shop.svc.clusterset.local A +comments
 echo
 echo "==> serving until Ctrl-C; the manifests are in $state/clusters: change one and ask again"
 echo "    status: curl -s http://127.0.0.1:9153/status   metrics: curl -s http://127.0.0.1:9153/metrics"

@@ -27,10 +27,14 @@ pub struct SourceStatus {
     pub path: PathBuf,
     /// Whether its objects are in the table.
     pub synced: bool,
+    /// Whether what is known of it may be out of date: it can't be read any more.
+    pub stale: bool,
     /// Objects that count, by kind.
     pub objects: BTreeMap<&'static str, usize>,
     /// When a change was last read.
     pub changed_at: Option<UnixTime>,
+    /// When it was last looked at and could be read. A quiet source that was looked at just now is up to date.
+    pub checked_at: Option<UnixTime>,
     /// All that is wrong with it.
     pub problems: Vec<Problem>,
 }

@@ -157,11 +157,21 @@ fn a_folder_may_be_renamed_away_and_back() {
         fs::rename(&folder, &away).unwrap();
         until_gone(&running);
         assert_eq!(endpoints(&running.snapshots().load(), "a"), Some(count - 1), "what it gave stays");
+        until(&running, "stale", is_stale);
+        let source = &running.status().sources[0];
+        assert!(source.stale && source.checked_at.is_some());
         fs::write(away.join("a.yaml"), exported("a", count)).unwrap();
         fs::rename(&away, &folder).unwrap();
-        let time = until(&running, "came back", |snapshot| endpoints(snapshot, "a") == Some(count));
+        let time = until(&running, "came back", |snapshot| {
+            endpoints(snapshot, "a") == Some(count) && !is_stale(snapshot)
+        });
         assert!(time < BEFORE_POLL, "{time:?}");
     }
+}
+
+/// Whether the answers of service `a` are marked as perhaps out of date (RFC 8914, EDE 3).
+fn is_stale(snapshot: &Snapshot) -> bool {
+    snapshot.services.get(ServiceName::new("s", "a").unwrap().wire()).unwrap().stale
 }
 
 /// A missing name may be denied only when all clusters are known; one that is missing is seen as soon as it is there,

@@ -155,7 +155,9 @@ mod tests {
             path: "clusters/fra1".into(),
             synced: true,
             objects: [("Service", 2)].into(),
+            stale: false,
             changed_at: Some(1),
+            checked_at: Some(2),
             problems: Vec::new(),
         };
         let known = portolan_sync::Status { sources: vec![source], ..Default::default() };

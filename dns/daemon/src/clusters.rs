@@ -35,8 +35,10 @@ pub(crate) fn source_json(source: &SourceStatus) -> Value {
         "cluster": source.cluster.as_ref().map(ToString::to_string),
         "path": source.path,
         "synced": source.synced,
+        "stale": source.stale,
         "objects": source.objects,
         "changedAt": source.changed_at,
+        "checkedAt": source.checked_at,
         "problems": problems,
     })
 }

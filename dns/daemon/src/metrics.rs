@@ -72,6 +72,9 @@ impl Collector for ClusterMetrics {
         let sources = &status.sources;
         let synced = |source: &SourceStatus| Some(int(source.synced));
         by_cluster(&mut encoder, sources, "portolan_cluster_synced", "Whether the cluster is read", synced)?;
+        let stale = |source: &SourceStatus| Some(int(source.stale));
+        let help = "Whether the cluster can't be read any more, and answers may be out of date";
+        by_cluster(&mut encoder, sources, "portolan_cluster_stale", help, stale)?;
         let objects = |source: &SourceStatus| Some(int(source.objects.values().sum::<usize>() as u64));
         by_cluster(&mut encoder, sources, "portolan_cluster_objects", "Objects that count", objects)?;
         let problems = |source: &SourceStatus| Some(int(source.problems.len() as u64));

@@ -18,6 +18,8 @@ pub(crate) struct Clusters {
     expected: Option<BTreeSet<ClusterId>>,
     /// Clusters that a source spoke for before it was taken out of the configuration.
     orphans: BTreeSet<ClusterId>,
+    /// Clusters that were told to be stale.
+    stale: BTreeSet<ClusterId>,
 }
 
 struct Entry {
@@ -29,6 +31,7 @@ struct Entry {
     /// What the last refresh found, until it is told.
     changes: Vec<Change>,
     changed_at: Option<jiff::Timestamp>,
+    checked_at: Option<jiff::Timestamp>,
 }
 
 impl Entry {
@@ -39,6 +42,7 @@ impl Entry {
             told: false,
             changes: Vec::new(),
             changed_at: None,
+            checked_at: None,
         }
     }
 }
@@ -46,7 +50,7 @@ impl Entry {
 impl Clusters {
     pub(crate) fn new(sources: Vec<ClusterSource>) -> Self {
         let entries = sources.into_iter().map(Entry::new).collect();
-        Self { entries, expected: None, orphans: BTreeSet::new() }
+        Self { entries, expected: None, orphans: BTreeSet::new(), stale: BTreeSet::new() }
     }
 
     pub(crate) fn sources(&self) -> impl Iterator<Item = &ClusterSource> {
@@ -77,7 +81,13 @@ impl Clusters {
             let source = &entry.source;
             !source.is_synced() || source.has_waiting() || which(source.config())
         };
-        let read = |entry: &mut Entry| entry.changes = entry.source.refresh(&held);
+        let now = jiff::Timestamp::now();
+        let read = |entry: &mut Entry| {
+            entry.changes = entry.source.refresh(&held);
+            if entry.source.is_synced() && !entry.source.is_stale() {
+                entry.checked_at = Some(now);
+            }
+        };
         let mut entries: Vec<_> = self.entries.iter_mut().filter(|entry| due(entry)).collect();
         let share = entries.len().div_ceil(cores).max(1);
         if entries.len() <= 1 {
@@ -113,16 +123,23 @@ impl Clusters {
             if entry.speaks_for.as_ref() == Some(&id) {
                 let event = |change| Event::Cluster(ClusterEvent { cluster: id.clone(), change });
                 events.extend(changes.into_iter().map(event));
-                continue;
+            } else {
+                let all = if whole { changes } else { entry.source.reload() };
+                let change = Change::Reset(all.into_iter().filter_map(applied).collect());
+                events.push(Event::Cluster(ClusterEvent { cluster: id.clone(), change }));
+                entry.speaks_for = Some(id.clone());
             }
-            let all = if whole { changes } else { entry.source.reload() };
-            let change = Change::Reset(all.into_iter().filter_map(applied).collect());
-            events.push(Event::Cluster(ClusterEvent { cluster: id.clone(), change }));
-            entry.speaks_for = Some(id);
+            let stale = entry.source.is_stale();
+            if stale != self.stale.contains(&id) {
+                if stale { self.stale.insert(id.clone()) } else { self.stale.remove(&id) };
+                events.push(Event::Stale { cluster: id, stale });
+            }
         }
         let gone = spoken.union(&self.orphans).filter(|id| !taken.contains(*id)).cloned();
         events.extend(gone.map(Event::Forget).collect::<Vec<_>>());
         self.orphans.clear();
+        // A cluster that is forgotten is no longer stale.
+        self.stale.retain(|id| taken.contains(id));
         if self.expected.as_ref() != Some(&taken) {
             events.push(Event::Expect(taken.clone()));
             self.expected = Some(taken);
@@ -167,7 +184,9 @@ impl Clusters {
             path: entry.source.config().path.clone(),
             synced: entry.speaks_for.is_some(),
             objects: entry.source.counts(),
+            stale: entry.source.is_stale(),
             changed_at: entry.changed_at.map(jiff::Timestamp::as_second),
+            checked_at: entry.checked_at.map(jiff::Timestamp::as_second),
             problems: self.problems_of(at),
         };
         self.entries.iter().enumerate().map(status).collect()

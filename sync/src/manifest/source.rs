@@ -35,6 +35,8 @@ pub(crate) struct Source {
     synced: bool,
     /// Whether a file changed that was not read yet.
     waiting: bool,
+    /// Whether the folder could not be read the last time.
+    lost: bool,
     /// See [`Source::id`].
     id: Option<ClusterId>,
 }
@@ -59,6 +61,7 @@ impl Source {
             folder_flaws: Vec::new(),
             synced: false,
             waiting: false,
+            lost: false,
             id: None,
         };
         source.id = source.id_told();
@@ -72,6 +75,11 @@ impl Source {
     /// Whether its objects are known.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether what is known may be out of date, for the folder can't be read any more.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.synced && self.lost
     }
 
     /// Whether a file changed that was held when it should have been read.
@@ -122,9 +130,11 @@ impl Source {
             Err(error) => {
                 let message = format!("can't be read: {error}; what it gave before stays");
                 self.folder_flaws.push((path, Flaw { line: None, object: None, message }));
+                self.lost = true;
                 return changes;
             }
         };
+        self.lost = false;
         for (path, message) in &listing.unread {
             let flaw = Flaw { line: None, object: None, message: message.clone() };
             self.folder_flaws.push((path.as_path().into(), flaw));

@@ -62,6 +62,7 @@ impl World {
                     told.push(format!("forget {cluster}"));
                 }
                 Event::Expect(clusters) => told.push(format!("expect {clusters:?}")),
+                Event::Stale { cluster, stale } => told.push(format!("{cluster}: stale {stale}")),
                 other => panic!("{other:?}"),
             }
         }
@@ -379,6 +380,20 @@ fn a_winner_that_is_broken_stays_the_winner() {
     assert_eq!(world.port("a"), 2, "an empty file gives nothing");
 }
 
+/// Which source speaks for a cluster decides whether it is stale.
+#[test]
+fn a_stale_source_that_yields_its_cluster_leaves_it_fresh() {
+    let mut world = World::new(&["c1", "c2"]);
+    let source = |name: &str, path| ClusterSource { name: ClusterId::new(name).ok(), path };
+    let (old, new) = (source("c", world.path("c1")), source("c", world.path("c2")));
+    world.clusters = Clusters::new(vec![old.clone()]);
+    world.refresh();
+    fs::remove_dir(world.path("c1")).unwrap();
+    assert_eq!(world.refresh(), ["c: stale true"]);
+    world.clusters.reconfigure(vec![new, old]);
+    assert_eq!(world.refresh(), ["c: reset to 0", "c: stale false"]);
+}
+
 /// (d) A vanished folder keeps everything, and comes back where it was; a file that is removed deletes its objects.
 #[test]
 fn a_vanished_folder_takes_nothing_away() {
@@ -386,10 +401,11 @@ fn a_vanished_folder_takes_nothing_away() {
     world.write("c1/a.yaml", &service("a", 1)).write("c1/b.yaml", &service("b", 1));
     world.refresh();
     fs::rename(world.path("c1"), world.path("away")).unwrap();
-    assert_eq!(world.refresh(), [""; 0]);
+    assert_eq!(world.refresh(), ["c1: stale true"]);
+    assert_eq!(world.refresh(), [""; 0], "told once");
     world.expect_problems(&["c1: can't be read: No such file or directory"]);
     fs::rename(world.path("away"), world.path("c1")).unwrap();
-    assert_eq!(world.refresh(), [""; 0]);
+    assert_eq!(world.refresh(), ["c1: stale false"]);
     assert_eq!(world.problems(), [""; 0]);
     world.remove("c1/a.yaml");
     assert_eq!(world.refresh(), ["c1: delete Service s/a"]);
@@ -499,7 +515,7 @@ fn a_single_file_is_a_cluster_too() {
     world.clusters.reconfigure(vec![ClusterSource { name: None, path: world.path("paris.yaml") }]);
     assert_eq!(world.refresh(), ["paris: reset to 1", "expect {\"paris\"}"]);
     world.remove("paris.yaml");
-    assert_eq!(world.refresh(), [""; 0]);
+    assert_eq!(world.refresh(), ["paris: stale true"]);
     world.expect_problems(&["paris.yaml: can't be read"]);
 }
 

@@ -83,10 +83,14 @@ fn a_vanished_folder_keeps_the_last_good() {
         told(&server, &["clusters/a"]) && server.log().contains("clusters/a")
     });
     assert_eq!(server.dig(DB).data(), ["10.1.0.1"]);
+    let stale = |server: &Server| server.dig(DB).option("EDE: 3 (Stale Answer)");
+    eventually("RFC 8914 §4.4: the answer is told to be stale", || stale(&server));
+    assert_eq!(server.status()["sources"][0]["stale"], true);
     assert_eq!(server.get("/ready").0, 200, "what is known is still served");
     server.write("elsewhere/a/db.json", pods([3]));
     std::fs::rename(server.path("elsewhere"), server.path("clusters")).unwrap();
     answers(&server, DB, &["10.1.0.3"]);
+    assert!(!stale(&server));
 }
 
 /// One bad object among good ones is left out alone, and named with file, line, kind and name.

@@ -33,7 +33,7 @@ done
 
 show() {
   printf '\n$ dig @127.0.0.1 -p 5353 %s\n' "$*"
-  dig @127.0.0.1 -p 5353 +noall +answer +authority "$@"
+  dig @127.0.0.1 -p 5353 +noall +comments +answer +authority "$@" | grep -E 'status:|^[^;]'
 }
 echo
 echo "==> one virtual IP for a service that all three clusters export"
@@ -47,7 +47,7 @@ show db.shop.svc.clusterset.local A
 show db-0.tokyo.db.shop.svc.clusterset.local A
 echo
 echo "==> a Service that is not exported: does not exist"
-show admin.shop.svc.clusterset.local A +comments
+show admin.shop.svc.clusterset.local A
 echo
 echo "==> serving until Ctrl-C; the manifests are in $state/clusters: change one and ask again"
 echo "    status: curl -s http://127.0.0.1:9153/status   metrics: curl -s http://127.0.0.1:9153/metrics"

@@ -40,6 +40,17 @@ fn a_restart_keeps_virtual_ips() {
     assert_eq!(distinct.len(), all.len(), "no address twice: {all:?}");
 }
 
+/// systemd.exec(5): a service of a dynamic user may write its StateDirectory=, which it is told as $STATE_DIRECTORY,
+/// and not the folder of its configuration.
+#[test]
+fn virtual_ips_are_remembered_in_the_state_directory() {
+    let setup = Setup::new(POOL).file("clusters/a/s.json", services(0..1)).file("state/empty", "");
+    let told = format!("STATE_DIRECTORY={}", setup.path("state").display());
+    let server = setup.under(&["env", &told]).start();
+    eventually("they are remembered there", || server.path("state/vips.json").exists());
+    assert!(!server.path("vips.json").exists());
+}
+
 /// A disk that is full when the state is written: served all the same, and told; what was there stays whole.
 #[test]
 fn a_full_disk_does_not_stop_serving() {

@@ -48,10 +48,14 @@ pub struct OwnerStatus {
     pub pool_services: usize,
     /// Services that lack addresses of the pool, and why. At most [`MAX_PROBLEMS`].
     pub vip_problems: Vec<String>,
+    /// How many there are, listed or not.
+    pub vip_problem_count: usize,
     /// The state file's last error; gone when it could be written again.
     pub state_file_error: Option<String>,
     /// Exports that don't count: service, cluster, reason as the MCS API spells it. At most [`MAX_PROBLEMS`].
     pub invalid_exports: Vec<(String, String, &'static str)>,
+    /// How many there are, listed or not.
+    pub invalid_export_count: usize,
 }
 
 /// Most problems of one sort that a status lists.
@@ -137,6 +141,8 @@ struct State {
     /// The state file may hold what is not known: it must not be replaced before it could be read.
     unread: bool,
     saver: Option<Saver>,
+    /// Whether anything was taken in since the last report: some of it shows in no snapshot.
+    unreported: bool,
 }
 
 impl State {
@@ -152,6 +158,7 @@ impl State {
             writes,
             unread: true,
             saver: None,
+            unreported: true,
         }
     }
 
@@ -184,6 +191,7 @@ impl State {
 
     /// Takes one message in; whether it was the last one.
     fn take(&mut self, message: Message) -> bool {
+        self.unreported = true;
         match message {
             Message::Events(events) => {
                 if events.iter().any(may_free) {
@@ -238,7 +246,7 @@ impl State {
                 |name: &ServiceName| next.services.get(name.wire()).is_some_and(|s| lacks_addresses(s));
             self.wanting.retain(|service, _| lacks(service));
         }
-        if next.is_some() || again {
+        if std::mem::take(&mut self.unreported) || next.is_some() || again {
             self.report();
         }
         next
@@ -283,7 +291,9 @@ impl State {
             invalid.map(|(name, cluster, why)| (name.to_string(), cluster.to_string(), why.as_str()));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.vip_problems = self.wanting.values().take(MAX_PROBLEMS).cloned().collect();
+        status.vip_problem_count = self.wanting.len();
         status.invalid_exports = invalid.collect();
+        status.invalid_export_count = self.table.invalid_exports().count();
         status.pool_services = self.pool.len();
     }
 
@@ -303,7 +313,8 @@ impl State {
         }
     }
 
-    /// Has the state file written if there is anything new; waits for it at the end.
+    /// Has the state file written if there is anything new. At the end it waits: for a write that is under way, which
+    /// may lack the newest, and for one more.
     fn save(&mut self, last: bool) {
         let Some(path) = self.config.state_file.clone().filter(|_| self.writes) else { return };
         if self.unread {
@@ -313,7 +324,7 @@ impl State {
             return;
         }
         let saver = self.saver.get_or_insert_with(|| Saver::start(path));
-        if let Some(result) = saver.result() {
+        if let Some(result) = if last { saver.wait() } else { saver.result() } {
             if result.is_some() {
                 self.pool.keep_changed();
             }

@@ -192,6 +192,13 @@ impl Saver {
         Some(result)
     }
 
+    /// Waits for the write that is under way, if any; how it went, as `result` tells.
+    pub(crate) fn wait(&mut self) -> Option<Option<String>> {
+        let result = if self.busy { self.results.recv().ok() } else { None }?;
+        self.busy = false;
+        Some(result)
+    }
+
     /// Waits for the last write; returns its error.
     pub(crate) fn finish(mut self) -> Option<String> {
         self.sender = None;

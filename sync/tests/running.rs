@@ -336,3 +336,26 @@ fn a_writer_that_never_closes_is_read_when_it_is_quiet() {
     assert!(time > Duration::from_secs(4), "{time:?}");
     assert_eq!(endpoints(&running.snapshots().load(), "a"), Some(2));
 }
+
+/// KEP-1645: an export without a Service doesn't count (`Valid=False`, NoService). No answer changes by it, but the
+/// status does, at once.
+#[test]
+fn an_export_without_a_service_shows_in_the_status() {
+    let (root, config) = world(&["c1"]);
+    fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
+    let running = start(config).unwrap();
+    until(&running, "start", |snapshot| snapshot.complete && endpoints(snapshot, "a") == Some(1));
+    let generation = running.snapshots().load().generation;
+    let orphan = "apiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceExport\nmetadata: {namespace: s, name: b}\n";
+    fs::write(root.path().join("c1/b.yaml"), orphan).unwrap();
+    let listed = |wanted: &[(String, String, &'static str)]| {
+        until(&running, "status", |_| {
+            let owner = running.status().owner;
+            owner.invalid_exports == wanted && owner.invalid_export_count == wanted.len()
+        });
+    };
+    listed(&[("s/b".into(), "c1".into(), "NoService")]);
+    fs::remove_file(root.path().join("c1/b.yaml")).unwrap();
+    listed(&[]);
+    assert_eq!(running.snapshots().load().generation, generation, "nothing was published");
+}

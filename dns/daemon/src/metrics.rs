@@ -49,7 +49,7 @@ impl Collector for ClusterMetrics {
             (
                 "portolan_invalid_exports",
                 "Exports that don't count",
-                int(status.owner.invalid_exports.len() as u64),
+                int(status.owner.invalid_export_count as u64),
             ),
             (
                 "portolan_vip_services",
@@ -59,7 +59,7 @@ impl Collector for ClusterMetrics {
             (
                 "portolan_vip_problems",
                 "Services that get no virtual IP",
-                int(status.owner.vip_problems.len() as u64),
+                int(status.owner.vip_problem_count as u64),
             ),
             (
                 "portolan_vip_state_file_failed",

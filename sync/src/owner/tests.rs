@@ -174,3 +174,42 @@ fn another_pool_moves_only_what_lies_outside() {
     let (none, problems) = world.at(3);
     assert_eq!((none, problems.len()), (vec!["s/a".into(), "s/b".into(), "s/c".into()], 3));
 }
+
+/// What was given while the state file was being written is not lost by an end in that moment.
+#[test]
+fn the_end_saves_what_a_write_under_way_lacks() {
+    let mut world = World::new("10.0.0.0/24", "");
+    let file = world.folder.path().join("vips.json");
+    world.state.writes = true;
+    world.state.config.state_file = Some(file.clone());
+    // A write to a pipe is under way until somebody reads.
+    let pipe = world.folder.path().join("vips.json.new");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    world.say(&[("a", "")]);
+    world.at(0);
+    world.state.save(false);
+    world.say(&[("a", ""), ("b", "")]);
+    world.at(1);
+    world.state.save(false);
+    assert!(!file.exists() && world.state.saver.as_ref().is_some_and(|saver| !saver.is_idle()));
+    let reader = std::thread::spawn(move || fs::read(pipe));
+    world.state.save(true);
+    reader.join().unwrap().unwrap();
+    let saved = fs::read_to_string(file).unwrap();
+    assert!(saved.contains("\"s/a\"") && saved.contains("\"s/b\""), "{saved}");
+}
+
+/// Lists are cut, counts are not.
+#[test]
+fn problems_are_counted_beyond_those_listed() {
+    let mut world = World::new("10.0.0.1/32", "");
+    let names: Vec<_> = (0..MAX_PROBLEMS + 6).map(|i| format!("s{i}")).collect();
+    world.say(&names.iter().map(|name| (&**name, "")).collect::<Vec<_>>());
+    assert_eq!(world.at(0).1.len(), MAX_PROBLEMS);
+    assert_eq!(world.state.status.lock().unwrap().vip_problem_count, MAX_PROBLEMS + 5);
+    world.say(&names.iter().map(|name| (&**name, "type: ExternalName")).collect::<Vec<_>>());
+    world.at(1);
+    let status = world.state.status.lock().unwrap().clone();
+    assert_eq!((status.vip_problem_count, status.vip_problems), (0, Vec::new()));
+    assert_eq!((status.invalid_export_count, status.invalid_exports.len()), (MAX_PROBLEMS + 6, MAX_PROBLEMS));
+}

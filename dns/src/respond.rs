@@ -62,7 +62,7 @@ pub enum Verdict {
     /// Send nothing.
     Drop(Dropped),
     /// Send the messages of a zone transfer; the reply is empty. Only where [`Transport::carries_transfers`].
-    Transfer(Transfer, Facts),
+    Transfer(Box<Transfer>, Facts),
 }
 
 /// Why nothing is sent.
@@ -143,7 +143,8 @@ impl<'a, C: Clock> Exchange<'a, C> {
             (Some(Limited::Slipped), answer) => self.slip(&answer, opt, cookie, reply),
             (_, Answer::Transfer(zone, place)) => {
                 let snapshot = self.context.snapshot.clone();
-                Verdict::Transfer(Transfer::new(snapshot, zone, self.query, opt.as_ref(), place), facts)
+                let transfer = Transfer::new(snapshot, zone, self.query, opt.as_ref(), place);
+                Verdict::Transfer(Box::new(transfer), facts)
             }
             (_, answer) => {
                 let truncated = self.write(&answer, opt.as_ref(), reply);

@@ -137,7 +137,7 @@ pub(crate) enum Outcome {
     /// Nothing is to be sent.
     Nothing,
     /// The messages of a transfer are to be sent, one by one.
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
 }
 
 impl Answerer {

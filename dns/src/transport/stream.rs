@@ -49,7 +49,7 @@ pub(crate) struct Connection<S> {
     place: Place,
     input: BytesMut,
     output: BytesMut,
-    transfers: VecDeque<Transfer>,
+    transfers: VecDeque<Box<Transfer>>,
     /// When the last reply was written, or the connection made.
     last_reply: Instant,
 }

@@ -17,7 +17,7 @@ pub mod state_file;
 pub mod status;
 pub mod vip;
 
-pub use manifest::{ClusterSource, Problem};
+pub use manifest::{ClusterSource, Problem, Severity};
 pub use owner::PoolConfig;
 pub use publish::Snapshots;
 pub use run::{Config, Running, StartError, load_once, start};

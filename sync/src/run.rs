@@ -7,7 +7,7 @@ use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
 use crate::manifest::watch::Watch;
-use crate::manifest::{self, ClusterSource, Problem};
+use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
 use crate::publish::Snapshots;
 use crate::status::{SourceStatus, Status};
@@ -114,18 +114,42 @@ impl Drop for Running {
 }
 
 /// Reads everything once and compiles it, as a running server would answer; writes nothing.
+///
+/// Errors of the sources come first, those of the pool then, and exports that don't count, as warnings, last.
 pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Problem>), StartError> {
     config.pool.ranges.check()?;
     let (mut events, mut problems) = manifest::load(&config.clusters);
     events.insert(0, Event::Home(config.home.clone()));
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
+    let warnings = export_warnings(&status);
     problems.extend(pool_problems(status, config.pool.state_file.clone().unwrap_or_default()));
+    problems.extend(warnings);
     Ok((snapshot, problems))
 }
 
 fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item = Problem> {
-    let about =
-        move |message, file| Problem { cluster: String::new(), file, line: None, object: None, message };
+    let about = move |message, file| Problem { file, ..problem(Severity::Error, message) };
     let starved = status.vip_problems.into_iter().map(move |message| about(message, PathBuf::new()));
     starved.chain(status.state_file_error.into_iter().map(move |message| about(message, state_file.clone())))
+}
+
+/// Exports that don't count (KEP-1645, condition `Valid`): the names are not answered on their account.
+fn export_warnings(status: &OwnerStatus) -> Vec<Problem> {
+    let warning = |(service, cluster, reason): &(String, String, &'static str)| Problem {
+        cluster: cluster.clone(),
+        object: Some(format!("ServiceExport {service}")),
+        ..problem(Severity::Warning, format!("does not count in cluster {cluster}: {reason}"))
+    };
+    let mut warnings: Vec<_> = status.invalid_exports.iter().map(warning).collect();
+    warnings.sort_by(|a, b| (&a.object, &a.cluster).cmp(&(&b.object, &b.cluster)));
+    let untold = status.invalid_export_count - warnings.len();
+    if untold > 0 {
+        warnings.push(problem(Severity::Warning, format!("{untold} more exports that don't count")));
+    }
+    warnings
+}
+
+/// A problem that is about no file and no object.
+fn problem(severity: Severity, message: String) -> Problem {
+    Problem { severity, cluster: String::new(), file: PathBuf::new(), line: None, object: None, message }
 }

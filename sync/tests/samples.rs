@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_sync::vip::PoolRanges;
-use portolan_sync::{ClusterSource, Config, PoolConfig, load_once};
+use portolan_sync::{ClusterSource, Config, PoolConfig, Severity, load_once};
 use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones, zonefile};
 use serde::Deserialize;
 
@@ -73,7 +73,8 @@ fn every_sample_compiles_to_its_zone_file() {
         let folder = entry.unwrap().path();
         let config = config(&folder);
         let (snapshot, problems) = load_once(&config, 1).unwrap();
-        assert_eq!(problems, [], "{}", folder.display());
+        let errors: Vec<_> = problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", folder.display());
         assert!(snapshot.complete);
         let zones: &Arc<Zones> = &snapshot.zones;
         let mut text = String::new();
@@ -82,4 +83,24 @@ fn every_sample_compiles_to_its_zone_file() {
         seen += 1;
     }
     assert!(seen >= 9);
+}
+
+/// KEP-1645: `Valid=False` with the reason; nothing is broken by it, so these are warnings.
+#[test]
+fn exports_that_do_not_count_are_warnings() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/samples");
+    let (_, problems) = load_once(&config(&samples.join("export-without-service")), 1).unwrap();
+    assert!(problems.iter().all(|problem| problem.severity == Severity::Warning));
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let east = |export, reason| format!("ServiceExport {export}: does not count in cluster east: {reason}");
+    assert_eq!(
+        told,
+        [
+            east("private/good", "NoService"),
+            east("shop/external", "InvalidServiceType"),
+            east("shop/half", "NoService"),
+            east("shop/orphan", "NoService"),
+            east("shop/split", "NoService"),
+        ]
+    );
 }

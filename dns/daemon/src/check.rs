@@ -36,9 +36,9 @@ pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
                 warnings: Vec::new(),
                 summary: String::new(),
             },
-            Ok((snapshot, problems)) => Report {
-                problems,
-                warnings: [asked.source.warnings(&config), warnings(&snapshot)].concat(),
+            Ok((snapshot, found)) => Report {
+                problems: found.problems,
+                warnings: [asked.source.warnings(&config), found.warnings, warnings(&snapshot)].concat(),
                 summary: summary(&snapshot, config.clusters.len()),
             },
         },

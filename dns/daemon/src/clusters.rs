@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use portolan_sync::SourceStatus;
+use portolan_sync::{Severity, SourceStatus};
 use portolan_zones::{Snapshot, Zones};
 use serde_json::{Value, json};
 
@@ -21,11 +21,23 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
     })
 }
 
+/// What is wrong with the clusters.
+pub(crate) struct Found {
+    /// What must be put right.
+    pub problems: Vec<Problem>,
+    /// What works otherwise than its authors may think.
+    pub warnings: Vec<String>,
+}
+
 /// Reads everything once; writes nothing.
-pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Vec<Problem>)> {
+pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Found)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (snapshot, problems) = portolan_sync::load_once(&config(wanted)?, i64::try_from(now)?)?;
-    Ok((Arc::new(snapshot), problems.into_iter().map(problem).collect()))
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    let problems = errors.into_iter().map(problem).collect();
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    Ok((Arc::new(snapshot), Found { problems, warnings }))
 }
 
 /// A source as `/status` shows it.

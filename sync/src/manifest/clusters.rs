@@ -9,7 +9,7 @@ use portolan_zones::object::{Change, ClusterEvent, Object};
 use portolan_zones::{ClusterId, Event};
 
 use super::source::Source;
-use super::{ClusterSource, Problem};
+use super::{ClusterSource, Problem, Severity};
 use crate::status::SourceStatus;
 
 /// The configured sources, in order.
@@ -131,7 +131,11 @@ impl Clusters {
             }
             let stale = entry.source.is_stale();
             if stale != self.stale.contains(&id) {
-                if stale { self.stale.insert(id.clone()) } else { self.stale.remove(&id) };
+                if stale {
+                    self.stale.insert(id.clone())
+                } else {
+                    self.stale.remove(&id)
+                };
                 events.push(Event::Stale { cluster: id, stale });
             }
         }
@@ -163,6 +167,7 @@ impl Clusters {
             problems.insert(
                 0,
                 Problem {
+                    severity: Severity::Error,
                     cluster: id.to_string(),
                     file: source.config().path.clone(),
                     line: None,

@@ -33,6 +33,8 @@ pub struct ClusterSource {
 /// Something that is wrong with a cluster's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
     /// The cluster's id, as far as it is known; empty when it is about none.
     pub cluster: String,
     /// The file, or the folder; empty when it is about none.
@@ -43,6 +45,15 @@ pub struct Problem {
     pub object: Option<String>,
     /// What is wrong, and what holds instead.
     pub message: String,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Something can't be read, or not be done: it must be put right.
+    Error,
+    /// All is as it is written, but does less than its author may think.
+    Warning,
 }
 
 /// `file:line: object: message`, without what is not known.

@@ -13,7 +13,7 @@ use portolan_zones::object::Change;
 use super::ledger::Ledger;
 use super::reading::{Flaw, Reading};
 use super::scan::{Listing, Stamp, is_json, is_manifest};
-use super::{ClusterSource, Problem};
+use super::{ClusterSource, Problem, Severity};
 use crate::intern::Interner;
 
 /// Largest JSON file.
@@ -205,6 +205,7 @@ impl Source {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let cluster = self.id().map(|id| id.to_string()).unwrap_or_default();
         let problem = |file: &Path, flaw: &Flaw| Problem {
+            severity: Severity::Error,
             cluster: cluster.clone(),
             file: file.to_owned(),
             line: flaw.line,

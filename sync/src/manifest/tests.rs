@@ -555,6 +555,7 @@ fn all_problems_of_a_file_are_told_up_to_a_bound() {
 #[test]
 fn problems_print_like_compilers() {
     let problem = |file: &str, line, object: Option<&str>| Problem {
+        severity: Severity::Error,
         cluster: String::new(),
         file: Path::new(file).to_owned(),
         line,

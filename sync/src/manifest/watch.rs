@@ -149,7 +149,7 @@ impl Watching {
             }
             let now = Instant::now();
             if now >= look {
-                self.writers.take_quiet(now).into_iter().for_each(|path| due.add_file(path));
+                self.writers.take_quiet(now).iter().for_each(|path| due.add_file(path));
                 return Some(if now >= self.poll { Due::All } else { due });
             }
             if !due.is_empty() {
@@ -313,7 +313,7 @@ impl Due {
     }
 
     /// A file by its name.
-    fn add_file(&mut self, path: PathBuf) {
+    fn add_file(&mut self, path: &Path) {
         if let Self::Only(paths) = self {
             paths.extend(path.parent().map(Path::to_owned));
         }

@@ -1,5 +1,6 @@
 //! Puts the parts together: sources feed the owner of the table, which publishes snapshots.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,12 +120,27 @@ impl Drop for Running {
 pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Problem>), StartError> {
     config.pool.ranges.check()?;
     let (mut events, mut problems) = manifest::load(&config.clusters);
+    problems.extend(unknown_home(config.home.as_ref(), &events));
     events.insert(0, Event::Home(config.home.clone()));
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
     let warnings = export_warnings(&status);
     problems.extend(pool_problems(status, config.pool.state_file.clone().unwrap_or_default()));
     problems.extend(warnings);
     Ok((snapshot, problems))
+}
+
+/// A home that no source is: its imports would never count, and nobody would be told.
+fn unknown_home(home: Option<&ClusterId>, events: &[Event]) -> Option<Problem> {
+    let home = home?;
+    let known: BTreeSet<&ClusterId> = events
+        .iter()
+        .filter_map(|event| if let Event::Expect(ids) = event { Some(ids) } else { None })
+        .flatten()
+        .collect();
+    let list: Vec<_> = known.iter().map(|id| id.as_str()).collect();
+    let message =
+        format!("home is `{home}`, and no cluster has this id: the clusters are {}", list.join(", "));
+    (!known.contains(home)).then(|| problem(Severity::Warning, message))
 }
 
 fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item = Problem> {

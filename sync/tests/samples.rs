@@ -104,3 +104,22 @@ fn exports_that_do_not_count_are_warnings() {
         ]
     );
 }
+
+/// A misspelled home would turn all imports' addresses off without a word.
+#[test]
+fn a_home_that_no_cluster_is_is_warned_of() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../zones/samples/imports-differ"));
+    let mut config = config(folder);
+    let warnings = |config: &Config| -> Vec<String> {
+        let problems = load_once(config, 1).unwrap().1;
+        problems.iter().filter(|p| p.severity == Severity::Warning).map(|p| p.message.clone()).collect()
+    };
+    assert_eq!(warnings(&config), [""; 0]);
+    config.home = Some(ClusterId::new("nowhere").unwrap());
+    let told = warnings(&config);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("home is `nowhere`, and no cluster has this id: the clusters are "),
+        "{told:?}"
+    );
+}

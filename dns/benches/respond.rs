@@ -27,7 +27,7 @@ fn answers(criterion: &mut Criterion) {
     });
     let ask = |name: &str| ask(&name.replace('@', "shop.svc.clusterset.local"));
     for (name, query) in [
-        ("vip", ask("cart.@ A")),
+        ("vip (limit 150 ns)", ask("cart.@ A")),
         ("vip with EDNS", ask("cart.@ A").edns(1232)),
         ("vip with a cookie", ask("cart.@ A").option(10, &[1; 8])),
         ("srv", ask("_http._tcp.cart.@ SRV")),

@@ -88,7 +88,7 @@ fn measure(binary: &Path, folder: &Path, services: usize, format: Format, octets
         per_endpoint / BYTES_LIMIT,
         peak >> 20,
     );
-    println!("  as counted by the server: {}", body["snapshot"]);
+    println!("  as counted by the server: {}", body["counts"]);
 }
 
 fn wait_for<T>(server: &mut Child, deadline: Instant, mut poll: impl FnMut() -> Option<T>) -> T {

@@ -12,7 +12,7 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
 TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps util-linux
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test lint build bench fuzz deps-build deps-demo deps-test
+.PHONY: help demo test kubernetes lint build bench fuzz deps-build deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -22,9 +22,12 @@ demo: deps-demo ## build, serve the sample clusterset on 127.0.0.1:5353, show an
 	@$(CARGO) build --release --locked -p portolan
 	@deploy/demo.sh target/release/portolan
 
-test: deps-test ## install what the tests need and run them all
+test: deps-test kubernetes ## install what the tests need and run them all
 	@echo "==> building and running all tests (the first time takes several minutes)"
 	@$(CARGO) test --workspace --locked
+
+kubernetes: deps-test ## build the Kubernetes API servers that the tests run against into target/kubernetes
+	@tests/kubernetes/build.sh
 
 lint: deps-build ## formatting, and clippy with warnings denied
 	@echo "==> checking format and lints"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and says so: `install.sh PACKAGE...` Debian packages, `install.sh --rust` a Rust toolchain.
+# `install.sh --go` says what to do when there is no Go that builds the API servers of the tests.
 # Does nothing, quickly, when all is there.
 set -euo pipefail
 
@@ -51,4 +52,20 @@ rust() {
   rustup default stable
 }
 
-if [ "${1:-}" = --rust ]; then rust; else apt_install "$@"; fi
+# Whether `go` reads the tests' modules: it is new enough, or gets itself a newer one.
+go_toolchain() {
+  local modules oldest
+  modules=$(dirname "$0")/../tests/kubernetes
+  (cd "$modules/kube" && GOFLAGS='' go list -m >/dev/null 2>&1) && return
+  oldest=$(sed -n 's/^go //p' "$modules/kube/go.mod")
+  echo "error: no Go $oldest or newer, which builds the Kubernetes API servers that the tests run against:" >&2
+  echo "       install it as its makers or your distribution's backports have it, then try again" >&2
+  echo "       (any Go from 1.21 on will do where GOTOOLCHAIN=auto lets it get a newer one)" >&2
+  exit 1
+}
+
+case "${1:-}" in
+  --rust) rust ;;
+  --go) go_toolchain ;;
+  *) apt_install "$@" ;;
+esac

@@ -68,11 +68,11 @@ fn config(folder: &Path) -> Config {
     Config {
         clusters: vec![ClusterSource { name: ClusterId::new("bench").ok(), path: folder.to_owned() }],
         home: None,
-        pool: PoolConfig {
+        pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),
             state_file: None,
-        },
+        }),
         zones: Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap(),
     }
 }

@@ -47,6 +47,22 @@ pub struct Metadata<'a> {
     pub creation_timestamp: Option<Text<'a>>,
     /// The labels that we know.
     pub labels: Option<Labels<'a>>,
+    /// The annotations that we know.
+    pub annotations: Option<Annotations<'a>>,
+}
+
+/// The annotations that we know, of all kinds.
+#[derive(Debug, Clone, Deserialize, Default)]
+pub struct Annotations<'a> {
+    /// Addresses or names, separated by commas, at which an export is reached from other networks.
+    #[serde(borrow, rename = "portolan.dev/gateway")]
+    pub gateway: Option<Text<'a>>,
+    /// Port numbers there that differ: `http=30080, 53/UDP=30053`, by the Service's port name or number.
+    #[serde(rename = "portolan.dev/gateway-ports")]
+    pub gateway_ports: Option<Text<'a>>,
+    /// What tells the pods behind a mirrored slice's endpoints apart, in their order: hexadecimal, separated by commas.
+    #[serde(rename = "portolan.dev/identities")]
+    pub identities: Option<Text<'a>>,
 }
 
 /// The labels that we know, of all kinds.
@@ -61,6 +77,12 @@ pub struct Labels<'a> {
     /// Where a mirrored EndpointSlice comes from.
     #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
     pub source_cluster: Option<Text<'a>>,
+    /// `true` on a mirrored EndpointSlice that holds gateway addresses.
+    #[serde(rename = "portolan.dev/gateway")]
+    pub gateway: Option<Text<'a>>,
+    /// Anything keeps a Node from load balancers.
+    #[serde(rename = "node.kubernetes.io/exclude-from-external-load-balancers")]
+    pub excluded: Option<Text<'a>>,
     /// Who writes an EndpointSlice.
     #[serde(rename = "endpointslice.kubernetes.io/managed-by")]
     pub managed_by: Option<Text<'a>>,
@@ -93,9 +115,9 @@ pub struct Resource<'a, Spec, Status = serde::de::IgnoredAny> {
 }
 
 /// v1 Service.
-pub type Service<'a> = Resource<'a, ServiceSpec<'a>>;
+pub type Service<'a> = Resource<'a, ServiceSpec<'a>, ServiceStatus<'a>>;
 /// ServiceImport, in v1alpha1 and v1beta1 alike.
-pub type ServiceImport<'a> = Resource<'a, ServiceSpec<'a>>;
+pub type ServiceImport<'a> = Resource<'a, ServiceSpec<'a>, ImportStatus<'a>>;
 /// ServiceExport, in v1alpha1 and v1beta1 alike.
 pub type ServiceExport<'a> = Resource<'a, ExportSpec<'a>>;
 /// v1 Node.
@@ -134,6 +156,48 @@ pub struct ServiceSpec<'a> {
     pub traffic_distribution: Option<Text<'a>>,
 }
 
+/// The status of a Service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus<'a> {
+    /// Where its load balancer listens.
+    #[serde(borrow)]
+    pub load_balancer: Option<LoadBalancer<'a>>,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LoadBalancer<'a> {
+    /// Its entrances.
+    #[serde(borrow)]
+    pub ingress: Option<Vec<Ingress<'a>>>,
+}
+
+/// An entrance of a load balancer: an address or a name.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub struct Ingress<'a> {
+    #[serde(borrow)]
+    pub ip: Option<Text<'a>>,
+    pub hostname: Option<Text<'a>>,
+}
+
+/// The status of a ServiceImport.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ImportStatus<'a> {
+    /// Who exports it.
+    #[serde(borrow)]
+    pub clusters: Option<Vec<ImportCluster<'a>>>,
+}
+
+/// `status.clusters` of a ServiceImport.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ImportCluster<'a> {
+    /// A cluster id.
+    #[serde(borrow)]
+    pub cluster: Option<Text<'a>>,
+}
+
 /// A port of a Service, a ServiceImport or an EndpointSlice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +211,8 @@ pub struct Port<'a> {
     pub app_protocol: Option<Text<'a>>,
     /// Number; absent in an EndpointSlice for all ports.
     pub port: Option<i64>,
+    /// Service only: the number at every node.
+    pub node_port: Option<i64>,
 }
 
 /// `sessionAffinityConfig`.
@@ -252,6 +318,18 @@ pub struct NodeStatus<'a> {
     /// Addresses and names.
     #[serde(borrow)]
     pub addresses: Option<Vec<NodeAddress<'a>>>,
+    /// `Ready` among others.
+    pub conditions: Option<Vec<Condition<'a>>>,
+}
+
+/// A condition of an object.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Condition<'a> {
+    /// `Ready`, …
+    #[serde(borrow, rename = "type")]
+    pub kind: Option<Text<'a>>,
+    /// `True`, `False` or `Unknown`.
+    pub status: Option<Text<'a>>,
 }
 
 /// An address of a Node.

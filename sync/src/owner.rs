@@ -4,7 +4,7 @@
 //! are taken together. The state file is written from here, at most once a second, after what is new has been published.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portolan_zones::object::{Change, ClusterEvent, Object, ObjectKey, UnixTime};
 use portolan_zones::{Event, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
 
-use crate::publish::{Publisher, Snapshots};
+use crate::publish::{Generations, Publisher, Snapshots};
 use crate::state_file::{self, Saver, StateFileError};
 use crate::vip::{PoolRanges, VipPool};
 
@@ -35,8 +35,8 @@ pub(crate) enum Message {
     Events(Vec<Event>),
     /// Other zones to answer.
     Zones(Arc<Zones>),
-    /// Another pool.
-    Pool(PoolConfig),
+    /// Another pool, or none.
+    Pool(Option<PoolConfig>),
     /// Save and end.
     Stop,
 }
@@ -71,21 +71,22 @@ const ROUNDS: usize = 4;
 pub(crate) struct Owner {
     sender: SyncSender<Message>,
     snapshots: Snapshots,
+    generations: Generations,
     status: Arc<Mutex<OwnerStatus>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Owner {
     /// Starts the thread. Its first snapshot says that nothing is known yet.
-    pub(crate) fn start(zones: Arc<Zones>, pool: PoolConfig) -> std::io::Result<Self> {
+    pub(crate) fn start(zones: Arc<Zones>, pool: Option<PoolConfig>) -> std::io::Result<Self> {
         let publisher = Publisher::new(Snapshot::unsynced(zones.clone()));
-        let snapshots = publisher.snapshots();
+        let (snapshots, generations) = (publisher.snapshots(), publisher.generations());
         let status = Arc::new(Mutex::new(OwnerStatus::default()));
         let (sender, receiver) = sync_channel(QUEUE);
         let mut state = State::new(zones, pool, status.clone(), true);
         let run = move || state.run(&receiver, publisher);
         let thread = std::thread::Builder::new().name("table".into()).spawn(run)?;
-        Ok(Self { sender, snapshots, status, thread: Some(thread) })
+        Ok(Self { sender, snapshots, generations, status, thread: Some(thread) })
     }
 
     /// Where sources send to; a full queue makes them wait.
@@ -95,6 +96,11 @@ impl Owner {
 
     pub(crate) fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
+    }
+
+    /// Changes with every snapshot that is published.
+    pub(crate) fn generations(&self) -> Generations {
+        self.generations.clone()
     }
 
     pub(crate) fn status(&self) -> OwnerStatus {
@@ -115,7 +121,7 @@ impl Owner {
 pub(crate) fn compile_once(
     events: Vec<Event>,
     zones: Arc<Zones>,
-    pool: PoolConfig,
+    pool: Option<PoolConfig>,
     now: UnixTime,
 ) -> (Snapshot, OwnerStatus) {
     let status = Arc::new(Mutex::new(OwnerStatus::default()));
@@ -132,7 +138,8 @@ struct State {
     table: Table,
     zones: Arc<Zones>,
     pool: VipPool,
-    config: PoolConfig,
+    /// `None`: only imports have virtual IPs.
+    config: Option<PoolConfig>,
     status: Arc<Mutex<OwnerStatus>>,
     /// Services that lack addresses, and why, until they have them.
     wanting: BTreeMap<ServiceName, String>,
@@ -146,8 +153,14 @@ struct State {
 }
 
 impl State {
-    fn new(zones: Arc<Zones>, config: PoolConfig, status: Arc<Mutex<OwnerStatus>>, writes: bool) -> Self {
-        let pool = VipPool::new(config.ranges.clone(), seconds(config.quarantine));
+    fn new(
+        zones: Arc<Zones>,
+        config: Option<PoolConfig>,
+        status: Arc<Mutex<OwnerStatus>>,
+        writes: bool,
+    ) -> Self {
+        let (ranges, quarantine) = pool_settings(config.as_ref());
+        let pool = VipPool::new(ranges, quarantine);
         Self {
             table: Table::default(),
             zones,
@@ -201,12 +214,13 @@ impl State {
             }
             Message::Zones(zones) => self.zones = zones,
             Message::Pool(config) => {
-                self.pool.reconfigure(config.ranges.clone(), seconds(config.quarantine));
+                let (ranges, quarantine) = pool_settings(config.as_ref());
+                self.pool.reconfigure(ranges, quarantine);
                 for (service, ips) in self.pool.in_ranges() {
                     self.table.apply(Event::Vips { service: service.clone(), ips });
                 }
-                let moved = self.config.state_file != config.state_file;
-                self.config = config;
+                let before = std::mem::replace(&mut self.config, config);
+                let moved = state_file_of(before.as_ref()) != self.state_file();
                 if moved {
                     self.saver = None;
                     self.unread = true;
@@ -266,6 +280,9 @@ impl State {
 
     /// Gives a service the addresses that it wants; whether that changed anything.
     fn meet(&mut self, demand: VipDemand, now: UnixTime) -> bool {
+        if self.config.is_none() {
+            return false;
+        }
         if self.wanting.contains_key(&demand.service) && self.pool.is_full_for(&demand) {
             return false;
         }
@@ -299,7 +316,8 @@ impl State {
 
     /// Takes up what the state file remembers, unless it can't be read; then it is left alone.
     fn restore(&mut self, now: UnixTime) {
-        let Some(path) = &self.config.state_file else { return };
+        let Some(path) = self.state_file().map(Path::to_owned) else { return };
+        let path = &path;
         let loaded = state_file::load(path, self.writes);
         self.unread = !matches!(loaded, Ok(_) | Err(StateFileError::Corrupt { .. }));
         if let Ok(Some(memory)) = loaded {
@@ -316,7 +334,7 @@ impl State {
     /// Has the state file written if there is anything new. At the end it waits: for a write that is under way, which
     /// may lack the newest, and for one more.
     fn save(&mut self, last: bool) {
-        let Some(path) = self.config.state_file.clone().filter(|_| self.writes) else { return };
+        let Some(path) = self.state_file().filter(|_| self.writes).map(Path::to_owned) else { return };
         if self.unread {
             self.restore(unix_now());
         }
@@ -341,6 +359,10 @@ impl State {
         }
     }
 
+    fn state_file(&self) -> Option<&Path> {
+        state_file_of(self.config.as_ref())
+    }
+
     fn state_file_failed(&self, error: Option<String>) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error.as_ref().filter(|error| status.state_file_error.as_ref() != Some(error)) {
@@ -348,6 +370,17 @@ impl State {
         }
         status.state_file_error = error;
     }
+}
+
+/// No pool has no ranges.
+fn pool_settings(config: Option<&PoolConfig>) -> (PoolRanges, UnixTime) {
+    config.map_or((PoolRanges { ipv4: None, ipv6: None }, 0), |pool| {
+        (pool.ranges.clone(), seconds(pool.quarantine))
+    })
+}
+
+fn state_file_of(config: Option<&PoolConfig>) -> Option<&Path> {
+    config?.state_file.as_deref()
 }
 
 /// Whether an import may have let go of an address that the pool could give.

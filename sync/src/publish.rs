@@ -4,20 +4,30 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use portolan_zones::Snapshot;
+use tokio::sync::watch;
 
 /// What readers load from.
 pub type Snapshots = Arc<ArcSwap<Snapshot>>;
 
+/// Tells the generation of the newest snapshot, for those who follow the snapshots and are not asked for them.
+pub type Generations = watch::Receiver<u64>;
+
 /// The writer's end.
 pub(crate) struct Publisher {
     current: Snapshots,
+    generation: watch::Sender<u64>,
     /// Replaced, but perhaps still read: freeing a snapshot takes long, so it must not happen in a thread that answers.
     retired: Vec<Arc<Snapshot>>,
 }
 
 impl Publisher {
     pub(crate) fn new(first: Snapshot) -> Self {
-        Self { current: Arc::new(ArcSwap::from_pointee(first)), retired: Vec::new() }
+        let generation = watch::Sender::new(first.generation);
+        Self { current: Arc::new(ArcSwap::from_pointee(first)), generation, retired: Vec::new() }
+    }
+
+    pub(crate) fn generations(&self) -> Generations {
+        self.generation.subscribe()
     }
 
     pub(crate) fn snapshots(&self) -> Snapshots {
@@ -30,7 +40,9 @@ impl Publisher {
 
     /// Readers that come now get `next`.
     pub(crate) fn publish(&mut self, next: Snapshot) {
+        let generation = next.generation;
         self.retired.push(self.current.swap(Arc::new(next)));
+        self.generation.send_replace(generation);
         self.sweep();
     }
 

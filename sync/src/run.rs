@@ -21,8 +21,8 @@ pub struct Config {
     pub clusters: Vec<ClusterSource>,
     /// The cluster whose imports' virtual IPs count.
     pub home: Option<ClusterId>,
-    /// Virtual IPs of our own.
-    pub pool: PoolConfig,
+    /// Virtual IPs of our own; `None`: only imports have some.
+    pub pool: Option<PoolConfig>,
     /// The zones to answer.
     pub zones: Arc<Zones>,
 }
@@ -40,7 +40,7 @@ pub enum StartError {
 
 /// Starts to read and to watch. The first snapshot says that nothing is known yet.
 pub fn start(config: Config) -> Result<Running, StartError> {
-    config.pool.ranges.check()?;
+    check(config.pool.as_ref())?;
     let owner = Owner::start(config.zones.clone(), config.pool.clone())?;
     let sources = Arc::<Mutex<Vec<SourceStatus>>>::default();
     let (table, shown) = (owner.sender(), sources.clone());
@@ -74,7 +74,7 @@ impl Running {
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.
     pub fn reconfigure(&mut self, config: Config) -> Result<(), StartError> {
-        config.pool.ranges.check()?;
+        check(config.pool.as_ref())?;
         let mut messages = Vec::new();
         if self.config.zones != config.zones {
             messages.push(Message::Zones(config.zones.clone()));
@@ -118,15 +118,20 @@ impl Drop for Running {
 ///
 /// Errors of the sources come first, those of the pool then, and exports that don't count, as warnings, last.
 pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Problem>), StartError> {
-    config.pool.ranges.check()?;
+    check(config.pool.as_ref())?;
     let (mut events, mut problems) = manifest::load(&config.clusters);
     problems.extend(unknown_home(config.home.as_ref(), &events));
     events.insert(0, Event::Home(config.home.clone()));
+    let state_file = config.pool.as_ref().and_then(|pool| pool.state_file.clone());
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
     let warnings = export_warnings(&status);
-    problems.extend(pool_problems(status, config.pool.state_file.clone().unwrap_or_default()));
+    problems.extend(pool_problems(status, state_file.unwrap_or_default()));
     problems.extend(warnings);
     Ok((snapshot, problems))
+}
+
+fn check(pool: Option<&PoolConfig>) -> Result<(), VipError> {
+    pool.map_or(Ok(()), |pool| pool.ranges.check())
 }
 
 /// A home that no source is: its imports would never count, and nobody would be told.

@@ -22,11 +22,11 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
     Config {
         clusters: clusters.iter().map(source).collect(),
         home: None,
-        pool: PoolConfig {
+        pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),
             state_file: Some(root.join("state/vips.json")),
-        },
+        }),
         zones: Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap(),
     }
 }
@@ -221,7 +221,7 @@ fn other_settings_lose_nothing() {
     let after = running.snapshots().load_full();
     assert_eq!((vip(&after, "c1"), vip(&after, "c3")), (vip(&before, "c1"), vip(&before, "c3")));
     let mut refused = changed.clone();
-    refused.pool.ranges.ipv4 = "243.0.0.0/16".parse().ok();
+    refused.pool.as_mut().unwrap().ranges.ipv4 = "243.0.0.0/16".parse().ok();
     assert!(running.reconfigure(refused).unwrap_err().to_string().contains("Submariner"));
     fs::write(root.path().join("c3/x.yaml"), exported("c3", 2)).unwrap();
     until(&running, "still watched", |snapshot| endpoints(snapshot, "c3") == Some(2));
@@ -231,7 +231,7 @@ fn other_settings_lose_nothing() {
 #[test]
 fn a_restart_changes_no_virtual_ip() {
     let (root, mut config) = world(&["c1"]);
-    config.pool.ranges = PoolRanges { ipv4: "198.18.0.0/28".parse().ok(), ipv6: None };
+    config.pool.as_mut().unwrap().ranges = PoolRanges { ipv4: "198.18.0.0/28".parse().ok(), ipv6: None };
     let names: Vec<_> = (0..8).map(|i| format!("svc-{i}")).collect();
     let vips = |snapshot: &Snapshot| -> Vec<_> {
         snapshot.services.iter().map(|service| (service.name.to_string(), service.ips.clone())).collect()
@@ -257,7 +257,7 @@ fn a_restart_changes_no_virtual_ip() {
 #[test]
 fn a_state_file_that_cannot_be_read_is_never_replaced() {
     let (root, config) = world(&["c1"]);
-    let file = config.pool.state_file.clone().unwrap();
+    let file = config.pool.as_ref().unwrap().state_file.clone().unwrap();
     fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
     let running = start(config.clone()).unwrap();
     until(&running, "start", |snapshot| snapshot.complete);

@@ -37,11 +37,11 @@ fn config(folder: &Path) -> Config {
     Config {
         clusters: sample.clusters.into_iter().map(source).collect(),
         home: sample.home.map(|home| ClusterId::new(&home).unwrap()),
-        pool: PoolConfig {
+        pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),
             state_file: None,
-        },
+        }),
         zones: Zones::new(vec![zone]).unwrap(),
     }
 }

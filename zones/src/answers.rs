@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Endpoint, Port, Protocol, SlicePort};
-use crate::service::{Absence, Answers, Host, PortRecords, Service, SrvSet, SrvTarget, Warning};
+use crate::service::{Absence, Answers, Host, PortRecords, Reach, Service, SrvSet, SrvTarget, Warning};
 
 /// Octets that the records of one answer may take together, so that it fits in one message over TCP.
 const MESSAGE_BUDGET: usize = 60_000;
@@ -99,7 +99,8 @@ fn headless(service: &Service, limits: Limits, room: usize) -> (Answers, Vec<War
 }
 
 fn ready(service: &Service) -> impl Iterator<Item = Ready<'_>> {
-    service.members.iter().flat_map(|member| {
+    let reachable = service.members.iter().filter(|member| member.reach == Reach::Flat);
+    reachable.flat_map(|member| {
         member.slices.iter().flat_map(move |slice| {
             slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready).map(move |endpoint| Ready {
                 endpoint,

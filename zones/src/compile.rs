@@ -9,7 +9,7 @@ use crate::answers::{self, Limits};
 use crate::merge::Merged;
 use crate::name::ServiceName;
 use crate::object::UnixTime;
-use crate::service::{Service, Warning};
+use crate::service::{Member, Reach, Service, Warning};
 use crate::snapshot::Snapshot;
 use crate::table::Table;
 use crate::zone::Zones;
@@ -73,6 +73,7 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         name: name.clone(),
         headless: merged.headless,
         spec: merged.spec,
+        held: merged.held,
         exported: merged.exported,
         ips: ips.into_vec().into(),
         stale: merged.members.iter().any(|member| table.is_stale(&member.cluster)),
@@ -84,9 +85,20 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
     let limits = Limits { origin: zones.longest_origin(), endpoints: zones.max_endpoints() };
     let (answers, mut warnings) = answers::render(&service, limits);
     warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));
+    warnings.extend(unreachable(&service));
     service.answers = answers;
     service.warnings = warnings.into();
     service
+}
+
+/// Clusters whose endpoints no client of the home cluster gets to. Behind a gateway endpoints have no names of their own.
+fn unreachable(service: &Service) -> impl Iterator<Item = Warning> {
+    let lost = |member: &&Member| match member.reach {
+        Reach::Flat => false,
+        Reach::Gateway(_) => service.headless,
+        Reach::Nowhere => true,
+    };
+    service.members.iter().filter(lost).map(|member| Warning::Unreachable { cluster: member.cluster.clone() })
 }
 
 /// The clock if it is ahead of `previous`, else one more (RFC 1982 §3.2: ahead by less than half the space).

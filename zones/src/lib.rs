@@ -34,6 +34,7 @@
 
 mod answers;
 mod claims;
+pub mod clusters;
 pub mod compile;
 pub mod diff;
 pub mod index;
@@ -51,6 +52,7 @@ pub mod table;
 pub mod zone;
 pub mod zonefile;
 
+pub use clusters::Hearing;
 pub use compile::compile;
 pub use diff::Diff;
 pub use lookup::{Found, Lookup, Records};

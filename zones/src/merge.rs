@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::clusters::Clusters;
 use crate::name::ClusterId;
-use crate::object::{Export, Exported, Import, Port, ServiceKind, ServiceSpec, SessionAffinity, Slice};
-use crate::service::{Conflict, ConflictReason, Member};
+use crate::object::{
+    Export, Exported, Gateway, GatewayAt, Import, Port, ServiceKind, ServiceSpec, SessionAffinity, Slice,
+};
+use crate::service::{Conflict, ConflictReason, Member, Reach};
 
 /// Everything that one cluster says about one service.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,7 @@ impl InvalidExport {
 pub(crate) struct Merged {
     pub(crate) headless: bool,
     pub(crate) spec: Arc<ServiceSpec>,
+    pub(crate) held: bool,
     pub(crate) exported: Option<Arc<Exported>>,
     pub(crate) members: Box<[Member]>,
     pub(crate) conflicts: Box<[Conflict]>,
@@ -55,6 +59,7 @@ struct Voice<'w> {
     export: &'w Export,
     headless: bool,
     spec: &'w Arc<ServiceSpec>,
+    gateway: Option<&'w Arc<Gateway>>,
     slices: &'w [Arc<Slice>],
 }
 
@@ -77,6 +82,12 @@ impl Word {
         }
     }
 
+    /// Whether clients of another network come in by node ports.
+    pub(crate) fn is_behind_nodes(&self) -> bool {
+        let by_nodes = |gateway: &Arc<Gateway>| gateway.at == GatewayAt::Nodes;
+        self.service.as_ref().and_then(|service| service.gateway.as_ref()).is_some_and(by_nodes)
+    }
+
     fn voice(&self) -> Option<Voice<'_>> {
         let (export, service) = (self.export.as_ref()?, self.service.as_ref()?);
         self.invalid().is_none().then(|| Voice {
@@ -84,6 +95,7 @@ impl Word {
             export,
             headless: service.kind == ServiceKind::Headless,
             spec: &service.spec,
+            gateway: export.gateway.as_ref().or(service.gateway.as_ref()),
             slices: &self.slices,
         })
     }
@@ -91,23 +103,23 @@ impl Word {
 
 /// Merges what all clusters say; `None` when nobody offers the service.
 ///
-/// The home cluster's import stands in for clusters that are not heard directly: their mirrored slices count,
-/// and since only the import knows their exports, its spec holds then.
-pub(crate) fn merge(words: &[Word], home: Option<&ClusterId>) -> Option<Merged> {
+/// The home cluster's import stands in for clusters that are not heard directly: their mirrored slices count, and
+/// since only the import knows their exports, its spec holds then. Of clusters that are heard it tells nothing new.
+pub(crate) fn merge(words: &[Word], clusters: &Clusters) -> Option<Merged> {
     let mut voices: Vec<Voice<'_>> = words.iter().filter_map(Word::voice).collect();
     voices.sort_by_key(|voice| (voice.export.created, voice.cluster));
-    let home = home.and_then(|home| words.iter().find(|word| word.cluster == *home));
-    let import = home.and_then(|word| Some((word.import.as_deref()?, &*word.slices)));
+    let home = clusters.home.as_ref().and_then(|home| words.iter().find(|word| word.cluster == *home));
+    let import = home.and_then(|word| Some((word.import.as_deref()?, word)));
 
-    let mirrored = import.map_or_else(Vec::new, |(_, slices)| mirrored(slices, &voices));
-    let (headless, spec) = match (voices.first(), import) {
-        (Some(oldest), None) => (oldest.headless, united(oldest, &voices)),
-        (Some(oldest), Some(_)) if mirrored.is_empty() => (oldest.headless, united(oldest, &voices)),
-        (_, Some((import, _))) => (import.headless, import.spec.clone()),
-        (None, None) => return None,
+    let unheard = import.map_or_else(Vec::new, |(import, word)| unheard(import, word, &voices, clusters));
+    let (headless, spec, held) = match (voices.first(), import) {
+        (Some(oldest), _) if unheard.is_empty() => (oldest.headless, united(oldest, &voices), false),
+        (None, Some((import, _))) if unheard.is_empty() && !import.clusters.is_empty() => return None,
+        (_, Some((import, _))) => (import.headless, import.spec.clone(), true),
+        (_, None) => return None,
     };
-    let mut members: Vec<Member> = voices.iter().map(member).collect();
-    members.extend(mirrored);
+    let mut members: Vec<Member> = voices.iter().map(|voice| member(voice, clusters)).collect();
+    members.extend(unheard);
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {
         headless,
@@ -115,23 +127,33 @@ pub(crate) fn merge(words: &[Word], home: Option<&ClusterId>) -> Option<Merged> 
         members: members.into(),
         conflicts: conflicts(&voices),
         spec,
+        held,
     })
 }
 
-fn member(voice: &Voice<'_>) -> Member {
+fn member(voice: &Voice<'_>, clusters: &Clusters) -> Member {
     let own = voice.slices.iter().filter(|slice| slice.source.is_none());
-    Member { cluster: voice.cluster.clone(), slices: own.cloned().collect() }
+    let reach = clusters.reach(voice.cluster, voice.gateway);
+    Member { cluster: voice.cluster.clone(), slices: own.cloned().collect(), reach }
 }
 
-/// Clusters that only the home cluster's mirrored slices tell of.
-fn mirrored(slices: &[Arc<Slice>], voices: &[Voice<'_>]) -> Vec<Member> {
-    let mut sources: Vec<&ClusterId> = slices.iter().filter_map(|slice| slice.source.as_ref()).collect();
-    sources.sort();
-    sources.dedup();
-    sources.retain(|source| voices.iter().all(|voice| voice.cluster != *source));
-    let of =
-        |source: &ClusterId| slices.iter().filter(|s| s.source.as_ref() == Some(source)).cloned().collect();
-    sources.into_iter().map(|source| Member { cluster: source.clone(), slices: of(source) }).collect()
+/// Clusters that only the home cluster's import and mirrored slices tell of. Its own slices are nearer than the copies
+/// that a controller made of them.
+fn unheard(import: &Import, home: &Word, voices: &[Voice<'_>], clusters: &Clusters) -> Vec<Member> {
+    let mirrored = home.slices.iter().filter_map(|slice| slice.source.as_ref());
+    let mut ids: Vec<&ClusterId> = mirrored.chain(&*import.clusters).collect();
+    ids.sort();
+    ids.dedup();
+    ids.retain(|id| !clusters.hearing.hears(id) && voices.iter().all(|voice| *voice.cluster != **id));
+    let slices_of = |source: Option<&ClusterId>| -> Box<[Arc<Slice>]> {
+        home.slices.iter().filter(|slice| slice.source.as_ref() == source).cloned().collect()
+    };
+    let member = |id: &ClusterId| {
+        let own = if *id == home.cluster { slices_of(None) } else { Box::default() };
+        let slices = if own.is_empty() { slices_of(Some(id)) } else { own };
+        Member { cluster: id.clone(), slices, reach: Reach::Flat }
+    };
+    ids.into_iter().map(member).collect()
 }
 
 /// The oldest export's spec with the union of all ports.

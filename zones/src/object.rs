@@ -104,6 +104,8 @@ pub enum Change {
     Delete(ObjectKey),
     /// These are all objects; whatever else was known of the cluster is gone. The first one is the cluster's sync.
     Reset(Vec<Object>),
+    /// All objects have been told, one by one: the cluster's sync, for sources that never hold them all at once.
+    Synced,
 }
 
 /// A ServiceExport.
@@ -115,6 +117,45 @@ pub struct Export {
     pub created: UnixTime,
     /// What the export takes along for people and programs; `None` for nothing, as is usual.
     pub exported: Option<Arc<Exported>>,
+    /// What its author says: how the service is reached from another network.
+    pub gateway: Option<Arc<Gateway>>,
+}
+
+/// How a service of one cluster is reached from another network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Gateway {
+    /// Where it listens.
+    pub at: GatewayAt,
+    /// Service ports that have another number there; all others keep theirs.
+    pub ports: Box<[GatewayPort]>,
+}
+
+impl Gateway {
+    /// The number that a port of the service has at the gateway.
+    pub fn port(&self, protocol: Protocol, number: u16) -> u16 {
+        let there = self.ports.iter().find(|port| (port.protocol, port.number) == (protocol, number));
+        there.map_or(number, |port| port.gateway)
+    }
+}
+
+/// Where a gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum GatewayAt {
+    /// At these addresses, sorted: a load balancer's, or what the export's author says.
+    Addresses(Box<[IpAddr]>),
+    /// At every node of the cluster that takes traffic: a NodePort.
+    Nodes,
+}
+
+/// A port of a service at its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayPort {
+    /// Transport.
+    pub protocol: Protocol,
+    /// The service's number.
+    pub number: u16,
+    /// The gateway's number.
+    pub gateway: u16,
 }
 
 /// Metadata of an import. That of a Service or ServiceExport is never exported (KEP-1645).
@@ -135,6 +176,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// The properties that the export takes along; most services share theirs with many others.
     pub spec: Arc<ServiceSpec>,
+    /// Its own load balancer, else its node ports; `None` when it has neither.
+    pub gateway: Option<Arc<Gateway>>,
 }
 
 /// Whether and how a Service can be exported.
@@ -236,6 +279,8 @@ pub struct Import {
     pub ips: Arc<[IpAddr]>,
     /// The rest of its spec.
     pub spec: Arc<ServiceSpec>,
+    /// `status.clusters`, sorted: who exports it, as its writer last knew.
+    pub clusters: Arc<[ClusterId]>,
 }
 
 /// An EndpointSlice of one service.
@@ -248,6 +293,8 @@ pub struct Slice {
     /// The cluster whose endpoints these are, when a controller mirrored them from there
     /// (`multicluster.kubernetes.io/source-cluster`); `None` for the cluster's own.
     pub source: Option<ClusterId>,
+    /// Whether these are addresses of a gateway to the endpoints, not of the endpoints (label `portolan.dev/gateway`).
+    pub gateway: bool,
     /// `ports`; the numbers are target ports.
     pub ports: Arc<[SlicePort]>,
     /// One entry per address.
@@ -263,6 +310,8 @@ pub struct SlicePort {
     pub protocol: Protocol,
     /// Target port; `None` means all ports.
     pub number: Option<u16>,
+    /// `appProtocol`.
+    pub app_protocol: Option<Arc<str>>,
 }
 
 /// One address of one endpoint. 48 bytes: there may be millions.
@@ -318,4 +367,7 @@ pub struct Node {
     pub pod_cidrs: Box<[(IpAddr, u8)]>,
     /// `status.addresses` that are IP addresses.
     pub addresses: Box<[IpAddr]>,
+    /// Where its node ports are reached from elsewhere: external addresses, else internal ones; none while it is not ready
+    /// or kept from load balancers (`node.kubernetes.io/exclude-from-external-load-balancers`).
+    pub entrances: Box<[IpAddr]>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Exported, ServiceSpec, Slice};
+use crate::object::{Exported, Gateway, ServiceSpec, Slice};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Service {
     pub headless: bool,
     /// The merged properties.
     pub spec: Arc<ServiceSpec>,
+    /// Whether type and properties are those of the home cluster's import, because not all clusters behind it are heard.
+    pub held: bool,
     /// Labels and annotations of the import: the oldest export's.
     pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
@@ -40,6 +42,7 @@ impl Service {
             name,
             headless: false,
             spec: Arc::default(),
+            held: false,
             exported: None,
             ips: Box::default(),
             stale: false,
@@ -63,6 +66,19 @@ pub struct Member {
     pub cluster: ClusterId,
     /// Its endpoints, shared with the table.
     pub slices: Box<[Arc<Slice>]>,
+    /// How clients of the home cluster get there.
+    pub reach: Reach,
+}
+
+/// How clients of the home cluster get to what a cluster exports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reach {
+    /// To the addresses in its slices: one network, or a controller wrote there what can be reached.
+    Flat,
+    /// Through these addresses (never [`GatewayAt::Nodes`](crate::object::GatewayAt)).
+    Gateway(Arc<Gateway>),
+    /// Another network, and no gateway.
+    Nowhere,
 }
 
 /// Something that the exports of one service disagree on (KEP-1645, Constraints and Conflict Resolution).
@@ -127,6 +143,14 @@ pub enum Warning {
         "{0} names are longer than a domain name can be and were left out: shorten the zone's origin, the cluster id, or the names of the service, its ports or endpoints"
     )]
     NamesTooLong(usize),
+    /// A cluster behind the service can't be reached.
+    #[error(
+        "cluster {cluster} is on another network and its endpoints can't be reached: give the Service there a load balancer or node ports, or its ServiceExport the annotation portolan.dev/gateway (headless services need one network)"
+    )]
+    Unreachable {
+        /// The cluster.
+        cluster: ClusterId,
+    },
     /// More endpoints than an answer may hold.
     #[error("answers hold {shown} of {ready} ready endpoints (max-endpoints, message size)")]
     Subset {

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use crate::claims::{Age, Claims};
+use crate::clusters::{Clusters, Hearing};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
@@ -34,6 +35,15 @@ pub enum Event {
     Expect(BTreeSet<ClusterId>),
     /// The cluster whose clients ask: its imports' VIPs count.
     Home(Option<ClusterId>),
+    /// Whose exports are heard from the clusters themselves.
+    Hear(Hearing),
+    /// The network that a cluster's endpoints are on: from another one they are reached through gateways.
+    Network {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The network's name; empty at first, for all.
+        network: Arc<str>,
+    },
     /// Addresses that the pool gave a service; none takes them back.
     Vips {
         /// The service.
@@ -58,10 +68,9 @@ pub struct Table {
     entries: HashMap<ServiceName, Entry, RandomState>,
     /// The same slices by name.
     slices: Slices,
-    nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
+    clusters: Clusters,
     namespaces: HashMap<Arc<str>, BTreeSet<ClusterId>, RandomState>,
     pub(crate) namespace_changes: Vec<(Arc<str>, bool)>,
-    home: Option<ClusterId>,
     expected: Option<BTreeSet<ClusterId>>,
     synced: BTreeSet<ClusterId>,
     stale: BTreeSet<ClusterId>,
@@ -104,12 +113,16 @@ impl Table {
                 Change::Apply(object) => self.apply_object(&cluster, object),
                 Change::Delete(key) => self.delete(&cluster, &key),
                 Change::Reset(objects) => self.reset(&cluster, objects),
+                Change::Synced => {
+                    self.synced.insert(cluster);
+                }
             },
             Event::Forget(cluster) => {
                 self.synced.insert(cluster.clone());
                 self.reset(&cluster, Vec::new());
                 self.synced.remove(&cluster);
                 self.slices.forget(&cluster);
+                self.clusters.forget(&cluster);
                 self.stale.remove(&cluster);
             }
             Event::Stale { cluster, stale } => {
@@ -121,8 +134,19 @@ impl Table {
             }
             Event::Expect(clusters) => self.expected = Some(clusters),
             Event::Home(home) => {
-                if self.home != home {
-                    self.home = home;
+                if self.clusters.home != home {
+                    self.clusters.home = home;
+                    self.touch_all();
+                }
+            }
+            Event::Hear(hearing) => {
+                if self.clusters.hearing != hearing {
+                    self.clusters.hearing = hearing;
+                    self.touch_imports();
+                }
+            }
+            Event::Network { cluster, network } => {
+                if self.clusters.set_network(cluster, network) {
                     self.touch_all();
                 }
             }
@@ -132,6 +156,9 @@ impl Table {
 
     /// Merges what was touched; returns the services whose wish for pool addresses is not met.
     pub fn settle(&mut self) -> Vec<VipDemand> {
+        for cluster in self.clusters.settle_entrances() {
+            self.touch_words(|word| word.cluster == cluster && word.is_behind_nodes());
+        }
         while !self.dirty.is_empty() {
             // Filing a claim may touch the services that claim the same address: another round.
             for name in std::mem::take(&mut self.dirty) {
@@ -168,7 +195,7 @@ impl Table {
 
     /// Nodes of all clusters.
     pub fn nodes(&self) -> impl Iterator<Item = (&ClusterId, &Node)> {
-        self.nodes.iter().map(|((cluster, _), node)| (cluster, node))
+        self.clusters.nodes()
     }
 
     /// Marks everything as touched: the next snapshot is compiled from scratch.
@@ -182,9 +209,18 @@ impl Table {
 
     /// Marks what a cluster has a word in.
     fn touch_cluster(&mut self, cluster: &ClusterId) {
+        self.touch_words(|word| word.cluster == *cluster);
+    }
+
+    /// Marks what an import may stand in for.
+    fn touch_imports(&mut self) {
+        self.touch_words(|word| word.import.is_some());
+    }
+
+    /// Marks the services that some cluster says such a word about.
+    fn touch_words(&mut self, such: impl Fn(&Word) -> bool) {
         for (name, entry) in &mut self.entries {
-            let speaks = entry.words.iter().any(|word| word.cluster == *cluster);
-            if speaks && !std::mem::replace(&mut entry.dirty, true) {
+            if entry.words.iter().any(&such) && !std::mem::replace(&mut entry.dirty, true) {
                 self.dirty.push(name.clone());
             }
         }
@@ -234,7 +270,7 @@ impl Table {
     fn apply_object(&mut self, cluster: &ClusterId, object: Object) {
         match object {
             Object::Node(node) => {
-                self.nodes.insert((cluster.clone(), node.name.clone()), node);
+                self.clusters.apply_node(cluster, node);
             }
             Object::Namespace(name) => {
                 let holders = self.namespaces.entry(name.clone()).or_default();
@@ -280,7 +316,7 @@ impl Table {
     fn delete(&mut self, cluster: &ClusterId, key: &ObjectKey) {
         match key {
             ObjectKey::Node(name) => {
-                self.nodes.remove(&(cluster.clone(), name.clone()));
+                self.clusters.delete_node(cluster, name);
             }
             ObjectKey::Namespace(name) => {
                 let Some(holders) = self.namespaces.get_mut(name) else {
@@ -326,9 +362,8 @@ impl Table {
             keys.extend(word.import.as_ref().map(|_| ObjectKey::Import(name.clone())));
             keys.extend(word.slices.iter().map(|slice| ObjectKey::Slice(slice.name.clone())));
         }
-        keys.extend(
-            self.nodes.keys().filter(|(c, _)| c == cluster).map(|(_, name)| ObjectKey::Node(name.clone())),
-        );
+        let nodes = self.clusters.nodes().filter(|(c, _)| *c == cluster);
+        keys.extend(nodes.map(|(_, node)| ObjectKey::Node(node.name.clone())));
         let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
         keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
         keys
@@ -365,7 +400,7 @@ impl Table {
     fn settle_one(&mut self, name: ServiceName) {
         let Some(entry) = self.entries.get_mut(&name) else { return self.pending.push((name, None)) };
         entry.dirty = false;
-        let merged = merge(&entry.words, self.home.as_ref());
+        let merged = merge(&entry.words, &self.clusters);
         let empty = entry.words.is_empty();
         let invalid = entry.words.iter().any(|word| word.invalid().is_some());
         match entry.pending {
@@ -375,7 +410,7 @@ impl Table {
                 self.pending.push((name.clone(), merged));
             }
         }
-        if entry.claimed.as_ref() != entry.claim(self.home.as_ref()) {
+        if entry.claimed.as_ref() != entry.claim(self.clusters.home.as_ref()) {
             self.file_claims(&name);
         }
         if invalid || !self.invalid.is_empty() {
@@ -403,7 +438,7 @@ impl Table {
     /// Brings `claims` in line with the service's home import.
     fn file_claims(&mut self, name: &ServiceName) {
         let Some(entry) = self.entries.get_mut(name) else { return };
-        let now = entry.claim(self.home.as_ref()).cloned();
+        let now = entry.claim(self.clusters.home.as_ref()).cloned();
         let before = std::mem::replace(&mut entry.claimed, now.clone());
         let ips = |import: Option<Arc<Import>>| {
             let age = import.as_ref().map(|import| Age::import(import.created));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "tests fail by panicking")]
 
 mod answers;
+mod clusters;
 mod common;
 mod merging;
 mod properties;

@@ -16,7 +16,7 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
     Ok(portolan_sync::Config {
         clusters: config.clusters.clone(),
         home: config.home.clone(),
-        pool: config.vips.clone(),
+        pool: Some(config.vips.clone()),
         zones: zones.context("these zones can't be served")?,
     })
 }

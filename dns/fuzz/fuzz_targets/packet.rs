@@ -96,11 +96,12 @@ fn objects() -> Vec<Object> {
             name: name.clone(),
             created: 1,
             exported: None,
+            gateway: None,
         }));
-        objects.push(Object::Service(Service { name: name.clone(), kind, spec: spec.clone() }));
+        objects.push(Object::Service(Service { name: name.clone(), kind, spec: spec.clone(), gateway: None }));
         if kind == ServiceKind::ClusterIp {
             let ips = Arc::new(["10.0.0.1".parse().expect("a literal")]);
-            objects.push(Object::Import(Import { name, created: 1, headless: false, ips, spec }));
+            objects.push(Object::Import(Import { name, created: 1, headless: false, ips, spec, clusters: Arc::default() }));
         } else {
             objects.push(Object::Slice(slice(name)));
         }
@@ -124,7 +125,13 @@ fn slice(service: ServiceName) -> Slice {
         name: SliceName::new("n", "h"),
         service,
         source: None,
-        ports: Arc::new([SlicePort { name: Some("p".into()), protocol: Protocol::Tcp, number: Some(80) }]),
+        gateway: false,
+        ports: Arc::new([SlicePort {
+            name: Some("p".into()),
+            protocol: Protocol::Tcp,
+            number: Some(80),
+            app_protocol: None,
+        }]),
         endpoints: (0..300).map(endpoint).collect(),
     }
 }

@@ -306,11 +306,13 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         name: Some((*name).into()),
         protocol: Protocol::Tcp,
         number: Some(*number),
+        app_protocol: None,
     };
     Object::Slice(Slice {
         name: SliceName::new("shop", slice),
         service: name(service),
         source: None,
+        gateway: false,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })
@@ -328,8 +330,9 @@ pub fn exported(service: &str, kind: ServiceKind, ports: &[(&str, u16)]) -> [Obj
         ip_families: [IpFamily::V4, IpFamily::V6].into_iter().collect(),
         ..ServiceSpec::default()
     };
-    let export = Export { name: name(service), created: 1, exported: None };
-    [Object::Export(export), Object::Service(Service { name: name(service), kind, spec: spec.into() })]
+    let export = Export { name: name(service), created: 1, exported: None, gateway: None };
+    let service = Service { name: name(service), kind, spec: spec.into(), gateway: None };
+    [Object::Export(export), Object::Service(service)]
 }
 
 pub fn import(service: &str, ips: &[&str]) -> Object {
@@ -339,6 +342,7 @@ pub fn import(service: &str, ips: &[&str]) -> Object {
         headless: false,
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         spec: Arc::default(),
+        clusters: Arc::default(),
     })
 }
 

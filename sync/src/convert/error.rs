@@ -63,6 +63,14 @@ pub enum ConvertError {
         /// What it holds.
         value: i64,
     },
+    /// No port and its number at the gateway.
+    #[error(
+        "metadata.annotations[portolan.dev/gateway-ports]: `{value}` is not of the form 80=30080 or 53/UDP=30053"
+    )]
+    GatewayPort {
+        /// What it holds.
+        value: String,
+    },
     /// No time.
     #[error("{field}: `{value}` is not a time such as 2026-01-02T03:04:05Z (RFC 3339)")]
     Time {

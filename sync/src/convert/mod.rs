@@ -4,6 +4,7 @@
 //! watch of the API later) comes through here.
 
 mod error;
+mod gateway;
 mod service;
 mod slice;
 
@@ -15,8 +16,9 @@ use portolan_zones::name::{ServiceName, check_label};
 use portolan_zones::object::{Node, Object, ObjectKey, Protocol, SliceName, UnixTime};
 
 pub use error::ConvertError;
+pub use gateway::{Names, names_of_export, names_of_service};
 pub use service::{export, import, service};
-pub use slice::slice;
+pub use slice::{MANAGED_BY, slice};
 
 use crate::intern::Interner;
 use crate::kube_types as kube;
@@ -95,13 +97,31 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
         cidrs.map(|(i, text)| cidr(format!("spec.podCIDRs[{i}]"), text)).collect::<Result<_, _>>()?
     };
     let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    let listed =
+        addresses.iter().filter_map(|a| Some((a.kind.as_deref()?, a.address.as_deref()?.parse().ok()?)));
+    let listed: Vec<(&str, IpAddr)> = listed.collect();
+    let of = |kind: &str| listed.iter().filter(|(k, _)| *k == kind).map(|(_, ip)| *ip).collect::<Box<[_]>>();
+    let takes_traffic = is_ready(node) && labels.is_none_or(|labels| labels.excluded.is_none());
+    let entrances = match of("ExternalIP") {
+        _ if !takes_traffic => Box::default(),
+        none if none.is_empty() => of("InternalIP"),
+        external => external,
+    };
     Ok(Object::Node(Node {
         name: interner.text(subdomain("metadata.name", metadata.name.as_deref())?),
         az: place(labels.and_then(|labels| labels.az.as_ref()), interner),
         region: place(labels.and_then(|labels| labels.region.as_ref()), interner),
         pod_cidrs,
-        addresses: addresses.iter().filter_map(|a| a.address.as_deref()?.parse().ok()).collect(),
+        addresses: listed.iter().map(|(_, ip)| *ip).collect(),
+        entrances,
     }))
+}
+
+/// Condition `Ready`; a Node that says nothing of it is taken as ready.
+fn is_ready(node: &kube::Node<'_>) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.kind.as_deref() == Some("Ready"));
+    ready.is_none_or(|condition| condition.status.as_deref() == Some("True"))
 }
 
 /// Translates a Namespace.

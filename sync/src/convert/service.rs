@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use portolan_zones::ClusterId;
 use portolan_zones::object::{
     Export, Exported, Import, IpFamily, Object, Port, Service, ServiceKind, ServiceSpec, SessionAffinity,
 };
 use smallvec::SmallVec;
 
+use super::gateway::{self, Names};
 use super::{ConvertError, address, created, metadata, port_name, port_number, protocol, service_name};
 use crate::intern::Interner;
 use crate::kube_types as kube;
@@ -16,7 +18,11 @@ use crate::kube_types as kube;
 const DEFAULT_AFFINITY: u32 = 10_800;
 
 /// Translates a Service.
-pub fn service(service: &kube::Service<'_>, interner: &mut Interner) -> Result<Object, ConvertError> {
+pub fn service(
+    service: &kube::Service<'_>,
+    names: &Names,
+    interner: &mut Interner,
+) -> Result<Object, ConvertError> {
     let name = service_name(metadata(&service.metadata)?, interner)?;
     let empty = kube::ServiceSpec::default();
     let from = service.spec.as_ref().unwrap_or(&empty);
@@ -37,7 +43,8 @@ pub fn service(service: &kube::Service<'_>, interner: &mut Interner) -> Result<O
         .enumerate()
         .map(|(i, ip)| address(|| format!("spec.clusterIPs[{i}]"), ip))
         .collect::<Result<_, _>>()?;
-    Ok(Object::Service(Service { name, kind, spec: spec(from, &addresses, interner)? }))
+    let gateway = gateway::of_service(service, names)?;
+    Ok(Object::Service(Service { name, kind, spec: spec(from, &addresses, interner)?, gateway }))
 }
 
 /// Translates a ServiceImport.
@@ -59,11 +66,30 @@ pub fn import(import: &kube::ServiceImport<'_>, interner: &mut Interner) -> Resu
         headless,
         spec: spec(from, &ips, interner)?,
         ips,
+        clusters: clusters(import)?,
     }))
 }
 
+/// `status.clusters`: who exports it.
+fn clusters(import: &kube::ServiceImport<'_>) -> Result<Arc<[ClusterId]>, ConvertError> {
+    let listed = import.status.as_ref().and_then(|status| status.clusters.as_deref()).unwrap_or_default();
+    let mut clusters = Vec::with_capacity(listed.len());
+    for (i, cluster) in listed.iter().enumerate() {
+        let field = || format!("status.clusters[{i}].cluster");
+        let id = cluster.cluster.as_deref().ok_or_else(|| ConvertError::Missing { field: field() })?;
+        clusters.push(ClusterId::new(id).map_err(|error| ConvertError::name(&field(), error))?);
+    }
+    clusters.sort();
+    clusters.dedup();
+    Ok(clusters.into())
+}
+
 /// Translates a ServiceExport.
-pub fn export(export: &kube::ServiceExport<'_>, interner: &mut Interner) -> Result<Object, ConvertError> {
+pub fn export(
+    export: &kube::ServiceExport<'_>,
+    names: &Names,
+    interner: &mut Interner,
+) -> Result<Object, ConvertError> {
     let metadata = metadata(&export.metadata)?;
     let spec = export.spec.as_ref();
     let name = service_name(metadata, interner)?;
@@ -72,7 +98,8 @@ pub fn export(export: &kube::ServiceExport<'_>, interner: &mut Interner) -> Resu
         annotations: pairs(spec.and_then(|spec| spec.exported_annotations.as_ref()), interner),
     };
     let exported = (exported != Exported::default()).then(|| Arc::new(exported));
-    Ok(Object::Export(Export { name, created: created(metadata)?, exported }))
+    let gateway = gateway::of_export(export, names)?;
+    Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway }))
 }
 
 fn pairs(

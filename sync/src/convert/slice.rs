@@ -14,8 +14,11 @@ use super::{
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
+/// Who writes the slices of our own controller.
+pub const MANAGED_BY: &str = "controller.portolan.dev";
 /// Multi-cluster controllers: what they wrote is another cluster's and must not be taken for this one's own.
-const MIRRORS: [&str; 7] = [
+const MIRRORS: [&str; 8] = [
+    MANAGED_BY,
     "lighthouse-agent.submariner.io",
     "endpointslice-mesh-controller.cilium.io",
     "endpointslice-dispatch-controller.karmada.io",
@@ -36,6 +39,8 @@ pub fn slice(
     let Some((service, source)) = owner(metadata, &name, interner)? else {
         return Ok(None);
     };
+    let labels = metadata.labels.as_ref();
+    let gateway = source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
     let family = match slice.address_type.as_deref().unwrap_or_default() {
         "IPv4" => "IPv4",
         "IPv6" => "IPv6",
@@ -48,10 +53,14 @@ pub fn slice(
     for (i, endpoint) in from.iter().enumerate() {
         push_endpoint(&mut endpoints, i, endpoint, family, interner)?;
     }
+    if source.is_some() {
+        take_identities(metadata, &mut endpoints);
+    }
     Ok(Some(Object::Slice(Slice {
         name,
         service,
         source,
+        gateway,
         ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
         endpoints: endpoints.into(),
     })))
@@ -94,6 +103,18 @@ fn owner(
         ConvertError::name("metadata.labels[multicluster.kubernetes.io/source-cluster]", error)
     })?;
     Ok(Some((service, source)))
+}
+
+/// A mirrored slice has no `targetRef`, for its pods are elsewhere: an annotation says who is who, if it is about as
+/// many endpoints as there are.
+fn take_identities(metadata: &kube::Metadata<'_>, endpoints: &mut [Endpoint]) {
+    let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.identities.as_deref());
+    let Some(text) = annotation else { return };
+    let identities: Option<Vec<u32>> = text.split(',').map(|hex| u32::from_str_radix(hex, 16).ok()).collect();
+    let Some(identities) = identities.filter(|all| all.len() == endpoints.len()) else { return };
+    for (endpoint, identity) in endpoints.iter_mut().zip(identities) {
+        endpoint.identity = identity;
+    }
 }
 
 /// One entry per address: the addresses of an endpoint are interchangeable.
@@ -168,10 +189,12 @@ fn ports(
     let mut ports = Vec::with_capacity(from.len());
     for (i, port) in from.iter().enumerate() {
         let field = |name: &str| format!("ports[{i}].{name}");
+        let app_protocol = port.app_protocol.as_deref().filter(|text| !text.is_empty());
         ports.push(SlicePort {
             name: port_name(|| field("name"), port.name.as_deref(), interner)?,
             protocol: protocol(|| field("protocol"), port.protocol.as_deref())?,
             number: port.port.map(|number| port_number(|| field("port"), number)).transpose()?,
+            app_protocol: app_protocol.map(|text| interner.text(text)),
         });
     }
     Ok(interner.slice_ports(&ports))

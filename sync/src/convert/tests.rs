@@ -15,7 +15,7 @@ fn read<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> T {
 
 fn service_of(spec: Value) -> Result<Service, String> {
     let value = json!({"metadata": {"namespace": "shop", "name": "cart"}, "spec": spec});
-    match service(&read(&value), &mut Interner::default()) {
+    match service(&read(&value), &Names::new(), &mut Interner::default()) {
         Ok(Object::Service(service)) => Ok(service),
         Ok(other) => Err(format!("{other:?}")),
         Err(error) => Err(error.to_string()),
@@ -143,7 +143,10 @@ fn imports_hold_addresses_and_age() {
 fn exported_labels_are_sorted() {
     let spec = json!({"exportedLabels": {"b": "2", "a": "1"}, "exportedAnnotations": null});
     let value = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": spec});
-    let Object::Export(export) = export(&read(&value), &mut Interner::default()).unwrap() else { panic!() };
+    let Object::Export(export) = export(&read(&value), &Names::new(), &mut Interner::default()).unwrap()
+    else {
+        panic!()
+    };
     let labels: Vec<_> = export
         .exported
         .as_ref()

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use portolan_zones::object::{Change, ClusterEvent, Object};
-use portolan_zones::{ClusterId, Event};
+use portolan_zones::{ClusterId, Event, Hearing};
 
 use super::source::Source;
 use super::{ClusterSource, Problem, Severity};
@@ -146,6 +146,7 @@ impl Clusters {
         self.stale.retain(|id| taken.contains(id));
         if self.expected.as_ref() != Some(&taken) {
             events.push(Event::Expect(taken.clone()));
+            events.push(Event::Hear(Hearing::Only(taken.clone())));
             self.expected = Some(taken);
         }
         events
@@ -201,6 +202,6 @@ impl Clusters {
 fn applied(change: Change) -> Option<Object> {
     match change {
         Change::Apply(object) => Some(object),
-        Change::Delete(_) | Change::Reset(_) => None,
+        Change::Delete(_) | Change::Reset(_) | Change::Synced => None,
     }
 }

@@ -5,7 +5,7 @@ use portolan_zones::object::{Object, ObjectKey};
 use serde_json::Value;
 
 use super::document::{Body, JsonDocument, Malformed, split_yaml, without_position, yaml};
-use crate::convert::{self, ConvertError, Kind};
+use crate::convert::{self, ConvertError, Kind, Names};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
@@ -202,8 +202,8 @@ impl Reader<'_> {
     fn typed(&mut self, kind: Kind, body: Body<'_>, line: u32) -> Result<(), Malformed> {
         let interner = &mut *self.interner;
         let object = match kind {
-            Kind::Service => Some(convert::service(&body.read()?, interner)?),
-            Kind::ServiceExport => Some(convert::export(&body.read()?, interner)?),
+            Kind::Service => Some(convert::service(&body.read()?, &Names::new(), interner)?),
+            Kind::ServiceExport => Some(convert::export(&body.read()?, &Names::new(), interner)?),
             Kind::ServiceImport => Some(convert::import(&body.read()?, interner)?),
             Kind::Node => Some(convert::node(&body.read()?, interner)?),
             Kind::Namespace => Some(convert::namespace(&body.read()?, interner)?),

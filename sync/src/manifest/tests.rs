@@ -63,6 +63,7 @@ impl World {
                     self.held.remove(cluster.as_str());
                     told.push(format!("forget {cluster}"));
                 }
+                Event::Hear(_) => {}
                 Event::Expect(clusters) => told.push(format!("expect {clusters:?}")),
                 Event::Stale { cluster, stale } => told.push(format!("{cluster}: stale {stale}")),
                 other => panic!("{other:?}"),
@@ -82,6 +83,7 @@ impl World {
                 told.push(format!("{cluster}: delete {key}"));
                 assert!(held.remove(&key.to_string()).is_some(), "deleted what is not there: {key}");
             }
+            Change::Synced => panic!("files are told whole"),
             Change::Reset(objects) => {
                 told.push(format!("{cluster}: reset to {}", objects.len()));
                 *held = objects.into_iter().map(|object| (object.key().to_string(), object)).collect();

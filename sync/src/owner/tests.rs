@@ -19,7 +19,7 @@ impl World {
     fn new(ipv4: &str, ipv6: &str) -> Self {
         let zones = Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap();
         let snapshot = Snapshot::unsynced(zones.clone());
-        let mut state = State::new(zones, config(ipv4, ipv6), Arc::default(), false);
+        let mut state = State::new(zones, Some(config(ipv4, ipv6)), Arc::default(), false);
         state.take(Message::Events(vec![Event::Home(ClusterId::new("c1").ok())]));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("c1")).unwrap();
@@ -161,16 +161,16 @@ fn another_pool_moves_only_what_lies_outside() {
     world.say(&[("a", ""), ("b", DUAL), ("c", "")]);
     let (before, problems) = world.at(0);
     assert_eq!((&*before[2], problems.len()), ("s/c", 1));
-    world.state.take(Message::Pool(config("10.0.0.0/29", "fd00::/120")));
+    world.state.take(Message::Pool(Some(config("10.0.0.0/29", "fd00::/120"))));
     let (wider, problems) = world.at(1);
     assert_eq!(wider[0], before[0], "what lies inside stays");
     assert!(wider[1].starts_with(&format!("{} fd00::", before[1])), "{wider:?}");
     assert!(wider[2].starts_with("s/c 10.0.0.") && problems.is_empty(), "{wider:?} {problems:?}");
-    world.state.take(Message::Pool(config("10.9.0.0/24", "fd00::/120")));
+    world.state.take(Message::Pool(Some(config("10.9.0.0/24", "fd00::/120"))));
     let (moved, problems) = world.at(2);
     assert!(moved.iter().all(|service| service.contains(" 10.9.0.")) && problems.is_empty(), "{moved:?}");
     assert_eq!(moved[1].split(' ').nth(2), wider[1].split(' ').nth(2), "the other family stays");
-    world.state.take(Message::Pool(config("", "")));
+    world.state.take(Message::Pool(Some(config("", ""))));
     let (none, problems) = world.at(3);
     assert_eq!((none, problems.len()), (vec!["s/a".into(), "s/b".into(), "s/c".into()], 3));
 }
@@ -181,7 +181,7 @@ fn the_end_saves_what_a_write_under_way_lacks() {
     let mut world = World::new("10.0.0.0/24", "");
     let file = world.folder.path().join("vips.json");
     world.state.writes = true;
-    world.state.config.state_file = Some(file.clone());
+    world.state.config.as_mut().unwrap().state_file = Some(file.clone());
     // A write to a pipe is under way until somebody reads.
     let pipe = world.folder.path().join("vips.json.new");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -22,7 +22,7 @@ pub fn name(namespace: &str, name: &str) -> ServiceName {
 
 pub fn export(namespace: &str, service: &str, created: UnixTime) -> Object {
     let name = name(namespace, service);
-    Object::Export(Export { name, created, exported: None })
+    Object::Export(Export { name, created, exported: None, gateway: None })
 }
 
 pub fn port(name: &str, protocol: Protocol, number: u16) -> Port {
@@ -39,13 +39,20 @@ pub fn spec(ports: &[Port]) -> ServiceSpec {
 }
 
 pub fn service(namespace: &str, service: &str, kind: ServiceKind, spec: ServiceSpec) -> Object {
-    Object::Service(Service { name: name(namespace, service), kind, spec: spec.into() })
+    Object::Service(Service { name: name(namespace, service), kind, spec: spec.into(), gateway: None })
 }
 
 pub fn import(namespace: &str, service: &str, created: UnixTime, ips: &[&str]) -> Object {
     let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     let name = name(namespace, service);
-    Object::Import(Import { name, created, headless: false, ips, spec: Arc::default() })
+    Object::Import(Import {
+        name,
+        created,
+        headless: false,
+        ips,
+        spec: Arc::default(),
+        clusters: Arc::default(),
+    })
 }
 
 pub fn endpoint(address: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
@@ -71,11 +78,13 @@ pub fn slice(
         name: (!name.is_empty()).then(|| (*name).into()),
         protocol: Protocol::Tcp,
         number: Some(*number),
+        app_protocol: None,
     };
     Object::Slice(Slice {
         name: SliceName::new(namespace, slice),
         service: name(namespace, service),
         source: None,
+        gateway: false,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })

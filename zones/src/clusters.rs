@@ -1,0 +1,136 @@
+//! What is known of the clusters themselves: which one asks, which ones are heard, and which can be reached how.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::name::ClusterId;
+use crate::object::{Gateway, GatewayAt, Node};
+use crate::service::Reach;
+
+/// Node ports are reached at so many addresses at most: enough to survive nodes, few enough for every client to know.
+const MAX_ENTRANCES: usize = 8;
+
+/// Whose exports are heard from the clusters themselves. Of all others only the home cluster's imports and mirrored
+/// slices tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hearing {
+    /// These clusters.
+    Only(BTreeSet<ClusterId>),
+    /// All but these: whoever is neither heard nor named is no member of the clusterset any more.
+    AllBut(BTreeSet<ClusterId>),
+}
+
+impl Hearing {
+    /// Whether a cluster that exports a service would be known to do so.
+    pub fn hears(&self, cluster: &ClusterId) -> bool {
+        match self {
+            Self::Only(clusters) => clusters.contains(cluster),
+            Self::AllBut(clusters) => !clusters.contains(cluster),
+        }
+    }
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+/// The clusters of a table.
+#[derive(Default)]
+pub(crate) struct Clusters {
+    pub(crate) home: Option<ClusterId>,
+    pub(crate) hearing: Hearing,
+    /// Clusters on one network reach each other's endpoints; those that are not named are on one that has no name.
+    networks: BTreeMap<ClusterId, Arc<str>>,
+    nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
+    /// Where node ports are reached.
+    entrances: BTreeMap<ClusterId, Box<[IpAddr]>>,
+    /// Clusters whose entrances are to be listed anew.
+    moved: BTreeSet<ClusterId>,
+}
+
+impl Clusters {
+    /// Nodes of all clusters.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&ClusterId, &Node)> {
+        self.nodes.iter().map(|((cluster, _), node)| (cluster, node))
+    }
+
+    /// Takes a node in.
+    pub(crate) fn apply_node(&mut self, cluster: &ClusterId, node: Node) {
+        let entrances = node.entrances.clone();
+        let before = self.nodes.insert((cluster.clone(), node.name.clone()), node);
+        if before.map(|node| node.entrances).unwrap_or_default() != entrances {
+            self.moved.insert(cluster.clone());
+        }
+    }
+
+    /// A node is gone.
+    pub(crate) fn delete_node(&mut self, cluster: &ClusterId, name: &Arc<str>) {
+        let before = self.nodes.remove(&(cluster.clone(), name.clone()));
+        if before.is_some_and(|node| !node.entrances.is_empty()) {
+            self.moved.insert(cluster.clone());
+        }
+    }
+
+    /// A cluster left.
+    pub(crate) fn forget(&mut self, cluster: &ClusterId) {
+        self.networks.remove(cluster);
+        self.entrances.remove(cluster);
+        self.moved.remove(cluster);
+    }
+
+    /// Puts a cluster on a network; whether it was on another one.
+    pub(crate) fn set_network(&mut self, cluster: ClusterId, network: Arc<str>) -> bool {
+        let before = self.network(Some(&cluster)) != &*network;
+        self.networks.insert(cluster, network);
+        before
+    }
+
+    /// Lists entrances anew where nodes came or went; returns the clusters where that made a difference.
+    pub(crate) fn settle_entrances(&mut self) -> Vec<ClusterId> {
+        let mut changed = Vec::new();
+        for cluster in std::mem::take(&mut self.moved) {
+            let from = (cluster.clone(), Arc::from(""));
+            let own = self.nodes.range(from..).take_while(|((c, _), _)| *c == cluster);
+            let all: BTreeSet<IpAddr> = own.flat_map(|(_, node)| node.entrances.iter().copied()).collect();
+            let listed: Box<[IpAddr]> = all.into_iter().take(MAX_ENTRANCES).collect();
+            if self.entrances.insert(cluster.clone(), listed.clone()) != Some(listed) {
+                changed.push(cluster);
+            }
+        }
+        changed
+    }
+
+    /// How clients of the home cluster reach what is behind a cluster's export.
+    pub(crate) fn reach(&self, cluster: &ClusterId, gateway: Option<&Arc<Gateway>>) -> Reach {
+        if Some(cluster) == self.home.as_ref()
+            || self.network(Some(cluster)) == self.network(self.home.as_ref())
+        {
+            return Reach::Flat;
+        }
+        let Some(gateway) = gateway else { return Reach::Nowhere };
+        let addresses = match &gateway.at {
+            GatewayAt::Addresses(addresses) => addresses,
+            GatewayAt::Nodes => match self.entrances.get(cluster) {
+                Some(addresses) => addresses,
+                None => return Reach::Nowhere,
+            },
+        };
+        if addresses.is_empty() {
+            return Reach::Nowhere;
+        }
+        match gateway.at {
+            GatewayAt::Addresses(_) => Reach::Gateway(gateway.clone()),
+            GatewayAt::Nodes => {
+                let at = GatewayAt::Addresses(addresses.clone());
+                Reach::Gateway(Arc::new(Gateway { at, ports: gateway.ports.clone() }))
+            }
+        }
+    }
+
+    fn network(&self, cluster: Option<&ClusterId>) -> &str {
+        cluster.and_then(|cluster| self.networks.get(cluster)).map_or("", |network| network)
+    }
+}

@@ -1,0 +1,253 @@
+//! Clusters that are heard, or only told of by an import, and how those on other networks are reached.
+
+use std::sync::Arc;
+
+use portolan_zones::object::*;
+use portolan_zones::service::Reach;
+use portolan_zones::{Event, Hearing};
+
+use crate::common::*;
+
+/// Import `n/s` of type ClusterSetIP, at `10.9.9.9`, exported by `clusters` as its writer last knew.
+fn imported(clusters: &[&str]) -> Object {
+    let Object::Import(import) = import("n", "s", 1, &["10.9.9.9"]) else { unreachable!() };
+    Object::Import(Import { clusters: clusters.iter().map(|id| cluster(id)).collect(), ..import })
+}
+
+fn pods(source: Option<&str>, address: &str) -> Object {
+    let name = source.map_or("own".to_owned(), |id| format!("of-{id}"));
+    let slice = slice("n", "s", &name, &[("http", 8080)], vec![endpoint(address, None, true)]);
+    source.map_or(slice.clone(), |id| mirrored(slice, id))
+}
+
+fn exported(created: UnixTime) -> [Object; 2] {
+    [
+        export("n", "s", created),
+        service("n", "s", ServiceKind::ClusterIp, spec(&[port("http", Protocol::Tcp, 80)])),
+    ]
+}
+
+/// `cluster: addresses` of each member.
+fn members(world: &World) -> Vec<String> {
+    let Some(service) = world.snapshot.services.get(b"\x01s\x01n") else { return Vec::new() };
+    let addresses = |slices: &[Arc<Slice>]| -> Vec<String> {
+        slices.iter().flat_map(|s| s.endpoints.iter().map(|e| e.address.to_string())).collect()
+    };
+    service.members.iter().map(|m| format!("{}: {}", m.cluster, addresses(&m.slices).join(" "))).collect()
+}
+
+fn hear(world: &mut World, hearing: Hearing) {
+    world.table.apply(Event::Hear(hearing));
+    world.compile();
+}
+
+fn ids(clusters: &[&str]) -> std::collections::BTreeSet<portolan_zones::ClusterId> {
+    clusters.iter().map(|id| cluster(id)).collect()
+}
+
+/// A controller reads back what it wrote: a cluster that is heard and exports no more must not live on in its copies.
+#[test]
+fn copies_of_a_cluster_that_is_heard_do_not_count() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    world
+        .home("home")
+        .reset("home", vec![imported(&["a", "b"]), pods(Some("a"), "10.1.0.1"), pods(Some("b"), "10.2.0.1")]);
+    for (hearing, expected) in [
+        (Hearing::default(), vec!["a: 10.1.0.1", "b: 10.2.0.1"]),
+        (Hearing::Only(ids(&["a"])), vec!["b: 10.2.0.1"]),
+        (Hearing::AllBut(ids(&["a"])), vec!["a: 10.1.0.1"]),
+        (Hearing::AllBut(ids(&["c"])), vec![]),
+        (Hearing::Only(ids(&["a", "b"])), vec![]),
+    ] {
+        hear(&mut world, hearing.clone());
+        assert_eq!(members(&world), expected, "{hearing:?}");
+        let held = world.snapshot.services.get(b"\x01s\x01n").is_some_and(|service| service.held);
+        assert_eq!(held, !expected.is_empty(), "{hearing:?}");
+    }
+}
+
+/// What nobody exports has no name, though an import of it is left over; an import that says nothing of its clusters
+/// (another implementation's, or one just written) is taken at its word.
+#[test]
+fn an_import_alone_stands_unless_its_clusters_are_heard() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    world.home("home").reset("home", vec![imported(&["a"])]);
+    hear(&mut world, Hearing::Only(ids(&["home", "a"])));
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "NXDOMAIN");
+    world.apply("home", imported(&[]));
+    world.compile();
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "10.9.9.9");
+    world.apply("home", imported(&["a", "b"]));
+    world.compile();
+    assert_eq!(members(&world), ["b: "], "b may still export it");
+}
+
+/// The import of a service that a cluster which is not heard exports too keeps its type and properties.
+#[test]
+fn an_import_holds_while_a_cluster_behind_it_is_not_heard() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    world.home("home").reset("home", vec![imported(&["a", "b"])]).reset("a", exported(5).into());
+    let service = |world: &World| world.snapshot.services.get(b"\x01s\x01n").unwrap().clone();
+    hear(&mut world, Hearing::AllBut(ids(&["b"])));
+    assert!(service(&world).held && service(&world).spec.ports.is_empty(), "as the import has it");
+    hear(&mut world, Hearing::AllBut(ids(&[])));
+    assert!(!service(&world).held && service(&world).spec.ports.len() == 1, "as a exports it");
+}
+
+/// A server in a cluster hears no exports: its own slices are nearer than a controller's copies of them.
+#[test]
+fn own_slices_go_before_their_copies() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    let copies = [pods(Some("home"), "10.0.0.1"), pods(Some("a"), "10.1.0.1")];
+    world.home("home").reset("home", copies.into_iter().chain([imported(&["a", "home"])]).collect());
+    world.compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1", "home: 10.0.0.1"]);
+    world.apply("home", pods(None, "10.0.0.2"));
+    world.compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1", "home: 10.0.0.2"]);
+    world.reset("home", vec![imported(&["a"]), pods(Some("a"), "10.1.0.1"), pods(None, "10.0.0.2")]);
+    world.compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1"], "not exported here: own slices are nobody's business");
+}
+
+fn with_gateway([export, service]: [Object; 2], at: GatewayAt, ports: &[(u16, u16)]) -> [Object; 2] {
+    let Object::Service(service) = service else { unreachable!() };
+    let port = |(number, gateway): &(u16, u16)| GatewayPort {
+        protocol: Protocol::Tcp,
+        number: *number,
+        gateway: *gateway,
+    };
+    let gateway = Some(Arc::new(Gateway { at, ports: ports.iter().map(port).collect() }));
+    [export, Object::Service(Service { gateway, ..service })]
+}
+
+fn node(name: &str, entrances: &[&str]) -> Object {
+    let addresses: Box<[_]> = entrances.iter().map(|ip| ip.parse().unwrap()).collect();
+    Object::Node(Node {
+        name: name.into(),
+        az: None,
+        region: None,
+        pod_cidrs: Box::default(),
+        addresses: addresses.clone(),
+        entrances: addresses,
+    })
+}
+
+/// `flat`, `nowhere`, or the gateway's addresses and the number that port 80 has there.
+fn reach(world: &World, id: &str) -> String {
+    let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+    match &service.members.iter().find(|member| member.cluster == cluster(id)).unwrap().reach {
+        Reach::Flat => "flat".to_owned(),
+        Reach::Nowhere => "nowhere".to_owned(),
+        Reach::Gateway(gateway) => {
+            let GatewayAt::Addresses(addresses) = &gateway.at else { panic!("not resolved") };
+            let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            format!("{} :{}", list.join(" "), gateway.port(Protocol::Tcp, 80))
+        }
+    }
+}
+
+fn put_on(world: &mut World, id: &str, network: &str) {
+    world.table.apply(Event::Network { cluster: cluster(id), network: network.into() });
+    world.compile();
+}
+
+/// Two clusters on one network are flat; otherwise a service is reached through its cluster's gateway.
+#[test]
+fn other_networks_are_reached_through_gateways() {
+    let balancer = |address: &str| GatewayAt::Addresses([address.parse().unwrap()].into());
+    for (gateway, expected) in [
+        (None, "nowhere"),
+        (Some((balancer("203.0.113.7"), vec![])), "203.0.113.7 :80"),
+        (Some((GatewayAt::Addresses([].into()), vec![])), "nowhere"),
+        (Some((GatewayAt::Nodes, vec![(80, 30_080)])), "192.0.2.1 192.0.2.2 :30080"),
+    ] {
+        let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+        let objects = exported(1);
+        let objects = match gateway.clone() {
+            Some((at, ports)) => with_gateway(objects, at, &ports),
+            None => objects,
+        };
+        let nodes = [node("n1", &["192.0.2.1"]), node("n2", &["192.0.2.2"]), node("n3", &[])];
+        world.home("home").reset("home", Vec::new()).reset("a", objects.into_iter().chain(nodes).collect());
+        world.compile();
+        assert_eq!(reach(&world, "a"), "flat", "one network unless it is said otherwise");
+        put_on(&mut world, "a", "east");
+        assert_eq!(reach(&world, "a"), expected, "{gateway:?}");
+        let warnings = world
+            .snapshot
+            .services
+            .get(b"\x01s\x01n")
+            .unwrap()
+            .warnings
+            .iter()
+            .filter(|w| w.to_string().contains("cluster a"))
+            .count();
+        assert_eq!(warnings, usize::from(expected == "nowhere"));
+        put_on(&mut world, "home", "east");
+        assert_eq!(reach(&world, "a"), "flat");
+    }
+}
+
+/// Nodes come and go: node ports are reached at those that take traffic, and only services behind them change.
+#[test]
+fn node_ports_follow_the_nodes() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    let objects = with_gateway(exported(1), GatewayAt::Nodes, &[(80, 30_080)]);
+    world
+        .home("home")
+        .reset("home", Vec::new())
+        .reset("a", objects.into_iter().chain([node("n1", &["192.0.2.1"])]).collect());
+    put_on(&mut world, "a", "east");
+    assert_eq!(reach(&world, "a"), "192.0.2.1 :30080");
+    world.apply("a", node("n2", &["192.0.2.2"])).apply("a", node("n1", &[]));
+    world.compile();
+    assert_eq!(reach(&world, "a"), "192.0.2.2 :30080");
+    world.say("a", portolan_zones::Change::Delete(ObjectKey::Node("n2".into())));
+    world.compile();
+    assert_eq!(reach(&world, "a"), "nowhere");
+    for i in 0..20 {
+        world.apply("a", node(&format!("m{i:02}"), &[&format!("192.0.2.{}", 100 + i)]));
+    }
+    world.compile();
+    assert_eq!(reach(&world, "a").split(' ').count(), 8 + 1, "a bounded list");
+}
+
+/// An endpoint's name can't be reached through a gateway: never answer an address that the asker can't use.
+#[test]
+fn headless_endpoints_of_other_networks_are_not_answered() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a", "b"]);
+    let headless = |id: &str, address: &str| {
+        vec![
+            export("n", "s", 1),
+            service("n", "s", ServiceKind::Headless, spec(&[])),
+            slice("n", "s", &format!("{id}-1"), &[("p", 80)], vec![endpoint(address, None, true)]),
+        ]
+    };
+    world
+        .home("home")
+        .reset("home", Vec::new())
+        .reset("a", headless("a", "10.1.0.1"))
+        .reset("b", headless("b", "10.2.0.1"));
+    put_on(&mut world, "b", "east");
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "10.1.0.1");
+    assert_eq!(world.lookup("10-2-0-1.b.s.n.svc.clusterset.local", "A"), "NXDOMAIN");
+    let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+    assert_eq!(service.members.len(), 2, "it is a member all the same");
+    assert!(service.warnings[0].to_string().starts_with("cluster b is on another network"));
+}
+
+/// Sources that tell objects one by one say when that was all: until then no name is denied.
+#[test]
+fn a_cluster_told_one_by_one_is_synced_when_it_says_so() {
+    let mut world = World::new(&["clusterset.local"], &["a"]);
+    for object in exported(1) {
+        world.apply("a", object);
+    }
+    world.vip("n", "s", &["241.0.0.1"]).compile();
+    world.vip("n", "s", &["241.0.0.1"]).compile();
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "241.0.0.1");
+    assert_eq!(world.lookup("x.n.svc.clusterset.local", "A"), "SERVFAIL");
+    world.say("a", portolan_zones::Change::Synced).compile();
+    assert_eq!(world.lookup("x.n.svc.clusterset.local", "A"), "NXDOMAIN");
+}

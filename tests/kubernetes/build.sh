@@ -7,25 +7,28 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 out=$root/target/kubernetes
-# Ready etcd, kube-apiserver and kubectl, where a machine has them.
-assets=${KUBEBUILDER_ASSETS:-}
-# As the go.sum files have it, whatever the user's own settings are. Two packages at a time: some need 2 GB each.
+# Where it isn't ready yet, so that what is cut short leaves nothing half done behind.
+aside=$out/aside
+# Ready programs, where a machine has them: etcd, kube-apiserver and kubectl.
+assets=$(readlink -f "${KUBEBUILDER_ASSETS:-}" || true)
+# As the go.sum files have it, whatever the user's own settings are. Two packages at a time, for the memory.
 export CGO_ENABLED=0 GOWORK=off GOFLAGS="-mod=readonly -trimpath -p=2"
 
 main() {
-  mkdir -p "$out/bin" "$out/crds" "$out/stamps"
+  mkdir -p "$out/bin" "$out/crds/about" "$out/stamps"
   # Of two at once the second waits, and then finds all there.
   exec 9>"$out/lock"
-  flock 9
-  aside=$out/aside
-  trap 'rm -rf "$aside"' EXIT
+  flock --nonblock 9 || { echo "==> waiting for another build of target/kubernetes" && flock 9; }
+  rm -rf "${aside:?}" && mkdir "$aside"
   program etcd etcd go.etcd.io/etcd/server/v3 "about 2 minutes"
+  # It compiles what the next two share with it.
   program kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver "about 10 minutes"
   program kube-controller-manager kube k8s.io/kubernetes/cmd/kube-controller-manager "about 3 minutes"
   program kubectl kube k8s.io/kubernetes/cmd/kubectl "about 2 minutes"
   program coredns coredns github.com/coredns/coredns "about 4 minutes"
   definitions mcs sigs.k8s.io/mcs-api config/crd
   definitions inventory sigs.k8s.io/cluster-inventory-api config/crd/bases
+  cp -u "$here/crds/about.yaml" "$out/crds/about"
 }
 
 # program NAME FOLDER PACKAGE DURATION: into bin/NAME.
@@ -41,13 +44,13 @@ program() {
   stamp=$(stamp_of "$2" "$3 $flags $GOFLAGS $assets")
   fresh "$1" "$stamp" "$out/bin/$1" && return
   if [ -n "$assets" ] && [ -x "$assets/$1" ]; then
+    echo "==> using the $1 of KUBEBUILDER_ASSETS"
     ln -sfn "$assets/$1" "$out/bin/$1"
   else
     "$root/deploy/install.sh" --go
     echo "==> building $1 $version from source: $4 the first time, then cached in target/kubernetes"
-    # Built aside: a build that is cut short leaves no half program.
-    (cd "$here/$2" && go build -ldflags "$flags" -o "$aside" "$3")
-    mv -f "$aside" "$out/bin/$1"
+    (cd "$here/$2" && go build -ldflags "$flags" -o "$aside/$1" "$3")
+    mv -f "$aside/$1" "$out/bin/$1"
   fi
   echo "$stamp" >"$out/stamps/$1"
 }
@@ -58,12 +61,13 @@ definitions() {
   fresh "crds-$1" "$stamp" "$out/crds/$1" && return
   "$root/deploy/install.sh" --go
   echo "==> copying the definitions of $2 $(version_of crds "$2")"
-  module=$(cd "$here/crds" && go mod download "$2" && go list -m -f '{{.Dir}}' "$2")
-  rm -rf "${aside:?}" "$out/crds/$1"
-  mkdir "$aside"
-  cp "$module/$3"/*.yaml "$aside"
-  chmod -R u+w "$aside"
-  mv "$aside" "$out/crds/$1"
+  (cd "$here/crds" && go mod download "$2")
+  module=$(cd "$here/crds" && go list -m -f '{{.Dir}}' "$2")
+  mkdir "$aside/$1"
+  # The module cache is read-only: its modes stay behind.
+  cp --no-preserve=mode "$module/$3"/*.yaml "$aside/$1"
+  rm -rf "${out:?}/crds/$1"
+  mv "$aside/$1" "$out/crds/$1"
   echo "$stamp" >"$out/stamps/crds-$1"
 }
 
@@ -79,7 +83,7 @@ stamp_of() {
   { cat "$here/$1/go.mod" "$here/$1/go.sum" && echo "$2"; } | sha256sum | cut -d' ' -f1
 }
 
-# fresh NAME STAMP FILE: whether FILE is there, made with the same stamp.
+# fresh NAME STAMP PATH: whether PATH is there, made with the same stamp.
 fresh() {
   [ -e "$3" ] && [ -e "$out/stamps/$1" ] && [ "$(cat "$out/stamps/$1")" = "$2" ]
 }

@@ -54,10 +54,11 @@ rust() {
 
 # Whether `go` reads the tests' modules: it is new enough, or gets itself a newer one.
 go_toolchain() {
-  local modules oldest
-  modules=$(dirname "$0")/../tests/kubernetes
-  (cd "$modules/kube" && GOFLAGS='' go list -m >/dev/null 2>&1) && return
-  oldest=$(sed -n 's/^go //p' "$modules/kube/go.mod")
+  local module oldest said
+  module=$(dirname "$0")/../tests/kubernetes/kube
+  said=$(cd "$module" && GOFLAGS='' go list -m 2>&1) && return
+  oldest=$(sed -n 's/^go //p' "$module/go.mod")
+  echo "$said" >&2
   echo "error: no Go $oldest or newer, which builds the Kubernetes API servers that the tests run against:" >&2
   echo "       install it as its makers or your distribution's backports have it, then try again" >&2
   echo "       (any Go from 1.21 on will do where GOTOOLCHAIN=auto lets it get a newer one)" >&2

@@ -41,11 +41,13 @@ program() {
       flags="$flags -X $package.gitVersion=$version -X $package.gitTreeState=clean"
     done
   fi
-  stamp=$(stamp_of "$2" "$3 $flags $GOFLAGS $assets")
+  ready=
+  if [ -n "$assets" ] && [ -x "$assets/$1" ]; then ready=$assets/$1; fi
+  stamp=$(stamp_of "$2" "$3 $flags $GOFLAGS $ready")
   fresh "$1" "$stamp" "$out/bin/$1" && return
-  if [ -n "$assets" ] && [ -x "$assets/$1" ]; then
+  if [ -n "$ready" ]; then
     echo "==> using the $1 of KUBEBUILDER_ASSETS"
-    ln -sfn "$assets/$1" "$out/bin/$1"
+    ln -sfn "$ready" "$out/bin/$1"
   else
     "$root/deploy/install.sh" --go
     echo "==> building $1 $version from source: $4 the first time, then cached in target/kubernetes"

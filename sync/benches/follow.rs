@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portolan_sync::vip::PoolRanges;
-use portolan_sync::{ClusterSource, Config, PoolConfig, Running, start};
+use portolan_sync::{ClusterSource, Config, KubernetesConfig, PoolConfig, Running, start};
 use portolan_zones::{ClusterId, Name, ServiceName, Snapshot, ZoneConfig, Zones};
 
 const SERVICES: usize = 20_000;
@@ -67,6 +67,7 @@ fn until(running: &Running, holds: impl Fn(&Snapshot) -> bool) {
 fn config(folder: &Path) -> Config {
     Config {
         clusters: vec![ClusterSource { name: ClusterId::new("bench").ok(), path: folder.to_owned() }],
+        kubernetes: KubernetesConfig::default(),
         home: None,
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),

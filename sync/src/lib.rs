@@ -9,6 +9,7 @@
 pub mod convert;
 pub mod intern;
 pub mod kube_types;
+pub mod kubernetes;
 pub mod manifest;
 pub mod owner;
 pub mod publish;
@@ -17,6 +18,7 @@ pub mod state_file;
 pub mod status;
 pub mod vip;
 
+pub use kubernetes::{ClusterState, KubernetesConfig};
 pub use manifest::{ClusterSource, Problem, Severity};
 pub use owner::PoolConfig;
 pub use publish::Snapshots;

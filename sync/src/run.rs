@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
+use crate::kubernetes::KubernetesConfig;
 use crate::manifest::watch::Watch;
 use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
@@ -19,6 +20,8 @@ use crate::vip::VipError;
 pub struct Config {
     /// The clusters. Names are denied (NXDOMAIN) only after all of them have been read once.
     pub clusters: Vec<ClusterSource>,
+    /// More clusters, from their API servers.
+    pub kubernetes: KubernetesConfig,
     /// The cluster whose imports' virtual IPs count.
     pub home: Option<ClusterId>,
     /// Virtual IPs of our own; `None`: only imports have some.
@@ -69,7 +72,7 @@ impl Running {
     /// How sources, pool and exports are.
     pub fn status(&self) -> Status {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { sources, owner: self.owner.status() }
+        Status { sources, kubernetes: Vec::new(), owner: self.owner.status() }
     }
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.

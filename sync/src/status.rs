@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use portolan_zones::ClusterId;
 use portolan_zones::object::UnixTime;
 
+use crate::kubernetes::ClusterState;
 use crate::manifest::Problem;
 use crate::owner::OwnerStatus;
 
@@ -14,6 +15,8 @@ use crate::owner::OwnerStatus;
 pub struct Status {
     /// In the order configured.
     pub sources: Vec<SourceStatus>,
+    /// Clusters that are followed by their API servers, the own one first.
+    pub kubernetes: Vec<ClusterState>,
     /// The table's owner: virtual IPs, exports that don't count.
     pub owner: OwnerStatus,
 }

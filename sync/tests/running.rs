@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_sync::vip::PoolRanges;
-use portolan_sync::{ClusterSource, Config, PoolConfig, Running, start};
+use portolan_sync::{ClusterSource, Config, KubernetesConfig, PoolConfig, Running, start};
 use portolan_zones::{ClusterId, Name, ServiceName, Snapshot, ZoneConfig, Zones};
 
 /// What an operator may expect; a loaded machine gets a multiple before a test fails.
@@ -21,6 +21,7 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
     let source = |name: &&str| ClusterSource { name: None, path: root.join(name) };
     Config {
         clusters: clusters.iter().map(source).collect(),
+        kubernetes: KubernetesConfig::default(),
         home: None,
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),

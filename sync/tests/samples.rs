@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_sync::vip::PoolRanges;
-use portolan_sync::{ClusterSource, Config, PoolConfig, Severity, load_once};
+use portolan_sync::{ClusterSource, Config, KubernetesConfig, PoolConfig, Severity, load_once};
 use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones, zonefile};
 use serde::Deserialize;
 
@@ -36,6 +36,7 @@ fn config(folder: &Path) -> Config {
     zone.name_server_addresses.push([127, 0, 0, 1].into());
     Config {
         clusters: sample.clusters.into_iter().map(source).collect(),
+        kubernetes: KubernetesConfig::default(),
         home: sample.home.map(|home| ClusterId::new(&home).unwrap()),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),

@@ -1,0 +1,122 @@
+//! Which clusters to follow, and how to get at them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_zones::ClusterId;
+
+/// The clusters whose API servers are followed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KubernetesConfig {
+    /// The cluster whose clients ask: its imports' addresses count.
+    pub own: Option<OwnConfig>,
+    /// Clusters that are followed directly.
+    pub clusters: Vec<PeerConfig>,
+}
+
+impl KubernetesConfig {
+    /// Whether there is nothing to follow.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_none() && self.clusters.is_empty()
+    }
+}
+
+/// The cluster that we run in, or on whose behalf.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnConfig {
+    /// How its API server is reached.
+    pub access: Access,
+    /// Counts when the cluster has no ClusterProperty `cluster.clusterset.k8s.io`.
+    pub id: Option<ClusterId>,
+    /// The network that its endpoints are on; empty for the one that has no name.
+    pub network: Arc<str>,
+    /// Where our own objects are: peers' secrets and Leases.
+    pub namespace: String,
+}
+
+/// A cluster to follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerConfig {
+    /// What people call it: the name of a ClusterPeer, the context of a kubeconfig, `<namespace>/<name>` of a
+    /// ClusterProfile. Unique.
+    pub name: String,
+    /// Who says that there is such a cluster.
+    pub origin: Origin,
+    /// How its API server is reached.
+    pub access: Access,
+    /// Counts when the cluster has no ClusterProperty `cluster.clusterset.k8s.io`.
+    pub id: Option<ClusterId>,
+    /// Its id when it was last heard, by this process or one before: who must not be judged gone while it can't be.
+    pub last_id: Option<ClusterId>,
+    /// The network that its endpoints are on; empty for the one that has no name.
+    pub network: Arc<str>,
+    /// Only exports of these namespaces are accepted; `None`: of all.
+    pub namespaces: Option<BTreeSet<String>>,
+    /// So long without contact, and what is known of it is told to be stale.
+    pub stale_after: Duration,
+    /// So long without contact, and what is known of it is taken out; `None`: never.
+    pub withdraw_after: Option<Duration>,
+}
+
+/// Who says that there is a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Origin {
+    ClusterPeer,
+    Kubeconfig,
+    ClusterProfile,
+}
+
+/// How an API server is reached.
+#[derive(Clone, PartialEq)]
+pub enum Access {
+    /// By the service account of the pod that we run in.
+    InCluster,
+    /// By a kubeconfig file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// One of its contexts; `None`: its `current-context`.
+        context: Option<String>,
+        /// Whether it may have a program run that fetches credentials.
+        allow_exec: bool,
+    },
+    /// By a kubeconfig's text, out of a Secret.
+    Kubeconfig {
+        /// The text.
+        yaml: Arc<str>,
+        /// One of its contexts; `None`: its `current-context`.
+        context: Option<String>,
+        /// Whether it may have a program run that fetches credentials.
+        allow_exec: bool,
+    },
+}
+
+/// Tells everything but credentials.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InCluster => f.write_str("InCluster"),
+            Self::File { path, context, allow_exec } => {
+                let mut text = f.debug_struct("File");
+                text.field("path", path).field("context", context).field("allow_exec", allow_exec).finish()
+            }
+            Self::Kubeconfig { context, allow_exec, .. } => {
+                let mut text = f.debug_struct("Kubeconfig");
+                text.field("context", context).field("allow_exec", allow_exec).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// What the own cluster is followed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To answer: its imports, slices, nodes and namespaces, and the Leases that tell how fresh each peer is.
+    Server,
+    /// To write: its exports and Services, too.
+    Controller,
+}

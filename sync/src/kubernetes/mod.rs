@@ -1,0 +1,17 @@
+//! Clusters from their API servers: lists and watches, translated by the same [`convert`](crate::convert) as manifests.
+//!
+//! ```text
+//! followers ── cluster (one each) ── watch (one per kind) ──► known ──► batches of zones::Event ──► owner
+//!     │             └─ tap: raw objects of the own cluster ──► controller
+//!     └──► states: how each cluster is
+//! ```
+//!
+//! What is broken never takes away what was known: a server that is gone, a watch that is refused, an object that
+//! can't be read leave the last good state in place, and a text in [`ClusterState::problems`] that says so.
+
+mod config;
+pub mod resources;
+mod state;
+
+pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Role};
+pub use state::{ClusterState, Tap};

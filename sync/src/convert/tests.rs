@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod reach;
+
 fn read<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> T {
     T::deserialize(value).unwrap()
 }

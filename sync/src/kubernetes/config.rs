@@ -93,6 +93,11 @@ pub enum Access {
         /// Whether it may have a program run that fetches credentials.
         allow_exec: bool,
     },
+    /// In no way: there are no credentials. The cluster counts as one that can't be heard, not as one that is gone.
+    Unknown {
+        /// What is missing, for people.
+        problem: Arc<str>,
+    },
 }
 
 /// Tells everything but credentials.
@@ -100,6 +105,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InCluster => f.write_str("InCluster"),
+            Self::Unknown { problem } => f.debug_struct("Unknown").field("problem", problem).finish(),
             Self::File { path, context, allow_exec } => {
                 let mut text = f.debug_struct("File");
                 text.field("path", path).field("context", context).field("allow_exec", allow_exec).finish()

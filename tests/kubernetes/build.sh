@@ -20,12 +20,12 @@ main() {
   exec 9>"$out/lock"
   flock --nonblock 9 || { echo "==> waiting for another build of target/kubernetes" && flock 9; }
   rm -rf "${aside:?}" && mkdir "$aside"
-  program etcd etcd go.etcd.io/etcd/server/v3 "about 2 minutes"
+  program etcd etcd go.etcd.io/etcd/server/v3 "about a minute"
   # It compiles what the next two share with it.
-  program kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver "about 10 minutes"
-  program kube-controller-manager kube k8s.io/kubernetes/cmd/kube-controller-manager "about 3 minutes"
-  program kubectl kube k8s.io/kubernetes/cmd/kubectl "about 2 minutes"
-  program coredns coredns github.com/coredns/coredns "about 4 minutes"
+  program kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver "about 8 minutes"
+  program kube-controller-manager kube k8s.io/kubernetes/cmd/kube-controller-manager "about 2 minutes"
+  program kubectl kube k8s.io/kubernetes/cmd/kubectl "about a minute"
+  program coredns coredns github.com/coredns/coredns "about 2 minutes"
   definitions mcs sigs.k8s.io/mcs-api config/crd
   definitions inventory sigs.k8s.io/cluster-inventory-api config/crd/bases
   cp -u "$here/crds/about.yaml" "$out/crds/about"

@@ -62,6 +62,10 @@ impl<V> Claims<V> {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn position(&self, key: &ObjectKey) -> Option<usize> {
         let hash = self.hasher.hash_one(key);
         self.positions.find(hash, |at| self.entries[*at as usize].0 == *key).map(|at| *at as usize)

@@ -4,7 +4,7 @@
 //! document that can't be parsed keeps what its file gave, a file that is being written keeps it until it is whole, a
 //! folder that vanished keeps everything. What is broken is a [`Problem`], and all of them are told at once.
 
-mod claims;
+pub(crate) mod claims;
 mod clusters;
 mod document;
 mod ledger;

@@ -1,0 +1,297 @@
+//! From an [`Access`] to a client.
+//!
+//! A kubeconfig may come out of a Secret that somebody else wrote: what would read our files or run a program is
+//! refused. No error tells any of a kubeconfig's content but names of its entries.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::Client;
+use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use super::Access;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A watch is silent for a minute at most.
+const READ: Duration = Duration::from_secs(70);
+
+/// Why there is no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// Not in a pod, or its service account is not mounted.
+    #[error("no service account of a pod: {0}; give a kubeconfig when this runs outside of the cluster")]
+    InCluster(String),
+    /// There are no credentials.
+    #[error("{0}")]
+    Unknown(String),
+    /// There are no credentials.
+    #[error("{0}")]
+    Missing(String),
+    /// A file is missing, or may not be read.
+    #[error("{} can't be read: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: String,
+    },
+    /// No YAML, or not of this form.
+    #[error("{what} is no kubeconfig{}: see kubectl config view", line.map(|l| format!(" (line {l})")).unwrap_or_default())]
+    Malformed {
+        /// Where it comes from.
+        what: String,
+        /// The line that can't be read.
+        line: Option<u64>,
+    },
+    /// There is no such context, or it has no cluster.
+    #[error("{what} has no context {}: it has {known}", context.as_ref().map_or("that is current".to_owned(), |c| format!("`{c}`")))]
+    NoContext {
+        /// Where it comes from.
+        what: String,
+        /// What was asked for.
+        context: Option<String>,
+        /// All that there are.
+        known: String,
+    },
+    /// A program would have to be run.
+    #[error(
+        "user `{user}` of {what} runs a program for its credentials (exec), which is not allowed: \
+         allow it (allowExec, allow-exec), or use a token or a client certificate"
+    )]
+    Exec {
+        /// Where it comes from.
+        what: String,
+        /// The entry of `users`.
+        user: String,
+    },
+    /// A kubeconfig out of a Secret names files.
+    #[error("{what} names a file ({field}), which would be ours: put its content into {field}-data or token")]
+    NamesFile {
+        /// Where it comes from.
+        what: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// Something that is not supported.
+    #[error("{what} has {field}, which is not supported: {instead}")]
+    Unsupported {
+        /// Where it comes from.
+        what: String,
+        /// The field.
+        field: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// An address, a certificate or a key that makes no sense.
+    #[error("{what} is of no use: {error}")]
+    Unusable {
+        /// Where it comes from.
+        what: String,
+        /// What is wrong.
+        error: String,
+    },
+}
+
+impl Access {
+    /// A client with limits of time that suit watches.
+    pub(crate) async fn client(&self) -> Result<Client, AccessError> {
+        let mut config = self.config().await?;
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(READ);
+        config.reset_reader_on_write = true;
+        // Who asks knows when to ask again.
+        config.default_retry = false;
+        let unusable = |error: kube::Error| AccessError::Unusable { what: self.what(), error: tell(&error) };
+        Client::try_from(config).map_err(unusable)
+    }
+
+    async fn config(&self) -> Result<Config, AccessError> {
+        let (kubeconfig, context, allow_exec) = match self {
+            Self::InCluster => {
+                return Config::incluster().map_err(|error| AccessError::InCluster(chain(&error)));
+            }
+            Self::Unknown { problem } => return Err(AccessError::Unknown(problem.to_string())),
+            Self::Unknown { problem } => return Err(AccessError::Missing(problem.to_string())),
+            Self::File { path, context, allow_exec } => (read(path)?, context, *allow_exec),
+            Self::Kubeconfig { yaml, context, allow_exec } => {
+                let kubeconfig = Kubeconfig::from_yaml(yaml).map_err(|error| refused(self.what(), &error))?;
+                (kubeconfig, context, *allow_exec)
+            }
+        };
+        self.check(&kubeconfig, context.as_deref(), allow_exec)?;
+        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        let mut config = config.map_err(|error| refused(self.what(), &error))?;
+        // Only the environment can have set one: it is meant for traffic that leaves the site.
+        config.proxy_url = None;
+        Ok(config)
+    }
+
+    /// Refuses what is not to be trusted or can't be done.
+    fn check(&self, all: &Kubeconfig, context: Option<&str>, allow_exec: bool) -> Result<(), AccessError> {
+        let none = || AccessError::NoContext {
+            what: self.what(),
+            context: context.map(str::to_owned),
+            known: list(all.contexts.iter().map(|named| &*named.name)),
+        };
+        let wanted = context.or(all.current_context.as_deref()).ok_or_else(none)?;
+        let context = all.contexts.iter().find(|named| named.name == wanted).ok_or_else(none)?;
+        let context = context.context.as_ref().ok_or_else(none)?;
+        let cluster = all.clusters.iter().find(|named| named.name == context.cluster);
+        let cluster = cluster.and_then(|named| named.cluster.as_ref()).ok_or_else(none)?;
+        let user = all.auth_infos.iter().find(|named| Some(&named.name) == context.user.as_ref());
+        let unsupported = |field, instead| AccessError::Unsupported { what: self.what(), field, instead };
+        if cluster.proxy_url.is_some() {
+            return Err(unsupported("proxy-url", "let the API server be reached directly"));
+        }
+        let Some((user, auth)) = user.and_then(|named| Some((&named.name, named.auth_info.as_ref()?))) else {
+            return self.check_files(cluster, &AuthInfo::default());
+        };
+        if auth.exec.is_some() && !allow_exec {
+            return Err(AccessError::Exec { what: self.what(), user: user.clone() });
+        }
+        if auth.auth_provider.is_some() {
+            return Err(unsupported("auth-provider", "use exec, a token or a client certificate"));
+        }
+        self.check_files(cluster, auth)
+    }
+
+    /// The author of a Secret must not have our files sent to a server of their choice.
+    fn check_files(&self, cluster: &Cluster, auth: &AuthInfo) -> Result<(), AccessError> {
+        if !matches!(self, Self::Kubeconfig { .. }) {
+            return Ok(());
+        }
+        let fields = [
+            ("certificate-authority", cluster.certificate_authority.is_some()),
+            ("client-certificate", auth.client_certificate.is_some()),
+            ("client-key", auth.client_key.is_some()),
+            ("tokenFile", auth.token_file.is_some()),
+        ];
+        match fields.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(AccessError::NamesFile { what: self.what(), field }),
+            None => Ok(()),
+        }
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::InCluster => "the service account".to_owned(),
+            Self::File { path, .. } => path.display().to_string(),
+            Self::Kubeconfig { .. } | Self::Unknown { .. } => "the kubeconfig".to_owned(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
+    Kubeconfig::read_from(path).map_err(|error| match error {
+        KubeconfigError::ReadConfig(error, path) => {
+            AccessError::Unreadable { path, error: error.to_string() }
+        }
+        other => refused(path.display().to_string(), &other),
+    })
+}
+
+/// Parsers quote the text in their errors, and there are credentials in it.
+fn refused(what: String, error: &KubeconfigError) -> AccessError {
+    match error {
+        KubeconfigError::Parse(error) => {
+            let line = error.locations().and_then(|at| at.primary_location()).map(|at| at.line());
+            AccessError::Malformed { what, line }
+        }
+        KubeconfigError::ParseClusterUrl(_) => {
+            AccessError::Unusable { what, error: "its server is no URL".to_owned() }
+        }
+        other => AccessError::Unusable { what, error: chain(other) },
+    }
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// What went wrong with a request, for people: the server's own words if there are some.
+pub(crate) fn tell(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.message.is_empty() => {
+            format!("the server answers {} {}", status.code, status.reason).trim_end().to_owned()
+        }
+        kube::Error::Api(status) => status.message.trim_end().to_owned(),
+        kube::Error::SerdeError(error) => format!("the server's answer makes no sense: {error}"),
+        other => chain(other),
+    }
+}
+
+/// An error with what caused it; libraries often tell only that something failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const CONFIG: &str = "
+apiVersion: v1
+kind: Config
+current-context: west
+contexts:
+- {name: west, context: {cluster: west, user: west}}
+clusters:
+- {name: west, cluster: {server: 'https://127.0.0.1:1', CLUSTER}}
+users:
+- {name: west, user: {token: s3cr3t, USER}}
+";
+
+    fn inline(cluster: &str, user: &str, context: Option<&str>) -> Access {
+        let yaml = CONFIG.replace("CLUSTER", cluster).replace("USER", user);
+        Access::Kubeconfig { yaml: yaml.into(), context: context.map(str::to_owned), allow_exec: false }
+    }
+
+    /// What a kubeconfig says is only trusted as far as it goes to its own server with its own credentials.
+    #[tokio::test]
+    async fn refuses_what_is_not_to_be_trusted_and_says_why() {
+        let exec =
+            "exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}";
+        let cases = [
+            (inline("", "", None), ""),
+            (inline("", "", Some("east")), "no context `east`: it has west"),
+            (inline("", exec, None), "user `west` of the kubeconfig runs a program"),
+            (inline("", "tokenFile: /etc/token", None), "names a file (tokenFile)"),
+            (inline("certificate-authority: ca.pem", "", None), "names a file (certificate-authority)"),
+            (inline("proxy-url: 'http://127.0.0.1:2'", "", None), "proxy-url, which is not supported"),
+            (
+                Access::File { path: "/nowhere".into(), context: None, allow_exec: false },
+                "/nowhere can't be read",
+            ),
+        ];
+        for (access, expected) in cases {
+            let text = access.client().await.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(expected) && text.is_empty() == expected.is_empty(), "{access:?}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_and_no_debug_text_tells_credentials() {
+        let broken = ["users: [{name: a, user: {token: s3cr3t", "s3cr3t", "users: {token: s3cr3t}"];
+        for yaml in broken {
+            let access = Access::Kubeconfig { yaml: Arc::from(yaml), context: None, allow_exec: false };
+            let error =
+                access.client().await.err().map(|error| format!("{error} {error:?}")).unwrap_or_default();
+            assert!(!error.is_empty() && !error.contains("s3cr3t"), "{error}");
+            assert!(!format!("{access:?}").contains("s3cr3t"));
+        }
+    }
+}

@@ -16,10 +16,10 @@ const MAY_USE: [(&str, &[&str]); 5] = [
 ];
 /// Crates of others and who may name them, as CONTRIBUTING.md has it.
 const BELONGS_TO: [(&str, &[&str]); 13] = [
-    ("kube", &["portolan-sync"]),
-    ("k8s-openapi", &["portolan-sync"]),
+    ("kube", &["portolan-sync", "portolan-tests"]),
+    ("k8s-openapi", &["portolan-sync", "portolan-tests"]),
     ("notify", &["portolan-sync", "portolan"]),
-    ("serde-saphyr", &["portolan-sync", "portolan"]),
+    ("serde-saphyr", &["portolan-sync", "portolan", "portolan-tests"]),
     ("hickory-server", &["portolan-dns"]),
     ("governor", &["portolan-dns"]),
     ("maxminddb", &["portolan-dns"]),

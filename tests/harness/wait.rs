@@ -4,18 +4,25 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Far more than anything here takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+/// Between two questions: a twentieth of the time that has passed, within these.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Asks again and again until there is something, and returns it with the time that it took.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> (T, Duration) {
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> (T, Duration) {
+    until_within(DEADLINE, what, ask)
+}
+
+/// [`until`] for what may take longer.
+pub fn until_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> (T, Duration) {
     let start = Instant::now();
     loop {
         if let Some(found) = ask() {
             return (found, start.elapsed());
         }
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        sleep(PAUSE);
+        let elapsed = start.elapsed();
+        assert!(elapsed < deadline, "not within {deadline:?}: {what}");
+        sleep((elapsed / 20).clamp(PAUSE.0, PAUSE.1));
     }
 }
 

@@ -24,9 +24,6 @@ pub enum AccessError {
     InCluster(String),
     /// There are no credentials.
     #[error("{0}")]
-    Unknown(String),
-    /// There are no credentials.
-    #[error("{0}")]
     Missing(String),
     /// A file is missing, or may not be read.
     #[error("{} can't be read: {error}", path.display())]
@@ -106,12 +103,29 @@ impl Access {
         Client::try_from(config).map_err(unusable)
     }
 
+    /// Whether it can be read and is to be trusted, as far as that can be told without asking anybody.
+    pub(crate) fn verify(&self) -> Result<(), AccessError> {
+        self.kubeconfig().map(|_| ())
+    }
+
     async fn config(&self) -> Result<Config, AccessError> {
+        if *self == Self::InCluster {
+            return Config::incluster().map_err(|error| AccessError::InCluster(chain(&error)));
+        }
+        let (kubeconfig, context) = self.kubeconfig()?;
+        let options = KubeConfigOptions { context: context.cloned(), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        let mut config = config.map_err(|error| refused(self.what(), &error))?;
+        // Only the environment can have set one: it is meant for traffic that leaves the site.
+        config.proxy_url = None;
+        Ok(config)
+    }
+
+    /// The kubeconfig, checked, and the context that is wanted.
+    fn kubeconfig(&self) -> Result<(Kubeconfig, Option<&String>), AccessError> {
         let (kubeconfig, context, allow_exec) = match self {
-            Self::InCluster => {
-                return Config::incluster().map_err(|error| AccessError::InCluster(chain(&error)));
-            }
-            Self::Unknown { problem } => return Err(AccessError::Unknown(problem.to_string())),
+            // The service account says it all.
+            Self::InCluster => return Ok((Kubeconfig::default(), None)),
             Self::Unknown { problem } => return Err(AccessError::Missing(problem.to_string())),
             Self::File { path, context, allow_exec } => (read(path)?, context, *allow_exec),
             Self::Kubeconfig { yaml, context, allow_exec } => {
@@ -120,12 +134,7 @@ impl Access {
             }
         };
         self.check(&kubeconfig, context.as_deref(), allow_exec)?;
-        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        let mut config = config.map_err(|error| refused(self.what(), &error))?;
-        // Only the environment can have set one: it is meant for traffic that leaves the site.
-        config.proxy_url = None;
-        Ok(config)
+        Ok((kubeconfig, context.as_ref()))
     }
 
     /// Refuses what is not to be trusted or can't be done.
@@ -183,7 +192,7 @@ impl Access {
     }
 }
 
-fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
+pub(crate) fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
     Kubeconfig::read_from(path).map_err(|error| match error {
         KubeconfigError::ReadConfig(error, path) => {
             AccessError::Unreadable { path, error: error.to_string() }

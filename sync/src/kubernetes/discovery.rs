@@ -18,6 +18,9 @@ pub(crate) enum Topic {
     ServiceExport,
     ServiceImport,
     Lease,
+    Secret,
+    ClusterPeer,
+    ClusterProfile,
 }
 
 /// How a topic is found at an API server.
@@ -43,11 +46,16 @@ impl Topic {
             Self::ServiceExport => (MCS, "ServiceExport", "serviceexports"),
             Self::ServiceImport => (MCS, "ServiceImport", "serviceimports"),
             Self::Lease => (("coordination.k8s.io", &["v1"]), "Lease", "leases"),
+            Self::Secret => (("", &["v1"]), "Secret", "secrets"),
+            Self::ClusterPeer => (("portolan.dev", &["v1alpha1"]), "ClusterPeer", "clusterpeers"),
+            Self::ClusterProfile => {
+                (("multicluster.x-k8s.io", &["v1alpha1"]), "ClusterProfile", "clusterprofiles")
+            }
         };
         Found { group, versions, kind, plural }
     }
 
-    /// The kind that is translated; Leases are not.
+    /// The kind that is translated, for those that are.
     pub(crate) fn kind(self) -> Option<Kind> {
         Some(match self {
             Self::ClusterProperty => Kind::ClusterProperty,
@@ -57,7 +65,7 @@ impl Topic {
             Self::EndpointSlice => Kind::EndpointSlice,
             Self::ServiceExport => Kind::ServiceExport,
             Self::ServiceImport => Kind::ServiceImport,
-            Self::Lease => return None,
+            Self::Lease | Self::Secret | Self::ClusterPeer | Self::ClusterProfile => return None,
         })
     }
 
@@ -81,6 +89,8 @@ impl Topic {
             Self::ClusterProperty => {
                 ("the cluster does not say its own id", "install the About API's CRD, or configure the id")
             }
+            Self::ClusterPeer => ("it names no other clusters", "install Portolan's CRDs"),
+            Self::ClusterProfile => ("it has no inventory", "install the Cluster Inventory API's CRD"),
             _ => ("it can't be read", "look at the API server's configuration"),
         };
         format!("the API server does not serve {resource}: {meaning}; {todo} (kubectl apply -f deploy/crds)")
@@ -100,7 +110,10 @@ pub(crate) async fn find(client: &Client, topic: Topic) -> Result<Option<ApiReso
             plural: plural.to_owned(),
         }
     };
-    if let [version] = versions {
+    let built_in = group.is_empty() || group.ends_with(".k8s.io");
+    if let [version] = versions
+        && built_in
+    {
         return Ok(Some(resource(version)));
     }
     for version in versions {

@@ -25,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) selector: Option<&'static str>,
     /// `None`: all.
     pub(crate) namespace: Option<String>,
+    /// Only the object of this name, which is all that a Role with `resourceNames` lets through; `None`: all.
+    pub(crate) name: Option<String>,
 }
 
 /// What a cluster says about one kind.
@@ -108,6 +110,7 @@ async fn follow(
 ) -> Next {
     let config = watcher::Config {
         label_selector: wanted.selector.map(str::to_owned),
+        field_selector: wanted.name.as_ref().map(|name| format!("metadata.name={name}")),
         timeout: Some(SILENT),
         page_size: Some(PAGE),
         initial_list_strategy: strategy.clone(),

@@ -92,7 +92,9 @@ fn only_a_renewal_prolongs_a_lease() {
 fn an_absent_lease_is_made() {
     let mut candidate = candidate("a");
     for _ in 0..2 {
-        let Action::Create(lease) = candidate.decide(Instant::now(), clock()) else { panic!("nothing is there") };
+        let Action::Create(lease) = candidate.decide(Instant::now(), clock()) else {
+            panic!("nothing is there")
+        };
         let spec = lease.spec.unwrap();
         assert_eq!((spec.lease_duration_seconds, spec.lease_transitions), (Some(15), Some(0)));
         assert_eq!(spec.acquire_time, Some(MicroTime(clock())));

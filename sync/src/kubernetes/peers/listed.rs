@@ -1,0 +1,102 @@
+//! The objects of one kind, as lists and watches tell them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::kubernetes::raw::Raw;
+use crate::kubernetes::watch::Word;
+
+/// Objects by `<namespace>/<name>`, or by name where there are no namespaces.
+#[derive(Debug)]
+pub(super) struct Listed<T> {
+    /// As each was last when it could be read.
+    objects: BTreeMap<String, Arc<T>>,
+    /// Objects that can't be read now.
+    broken: BTreeMap<String, String>,
+    /// The names of the list under way.
+    listing: Option<BTreeSet<String>>,
+    /// Whether all have been listed once, or there can be none.
+    pub(super) complete: bool,
+    /// Why they can't be listed or watched.
+    pub(super) problem: Option<String>,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            listing: None,
+            complete: false,
+            problem: None,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Listed<T> {
+    /// Takes a word over them. `absence` says what it means that there is no such kind.
+    pub(super) fn hear(&mut self, word: Word, absence: impl FnOnce() -> String) {
+        match word {
+            Word::Begin => self.listing = Some(BTreeSet::new()),
+            Word::Listed(raw) => {
+                let name = self.take(&raw);
+                self.listing.get_or_insert_default().insert(name);
+            }
+            Word::Done => {
+                let there = self.listing.take().unwrap_or_default();
+                self.objects.retain(|name, _| there.contains(name));
+                self.broken.retain(|name, _| there.contains(name));
+                (self.complete, self.problem) = (true, None);
+            }
+            Word::Apply(raw) => drop(self.take(&raw)),
+            Word::Delete(raw) => {
+                self.objects.remove(&key(&raw));
+                self.broken.remove(&key(&raw));
+            }
+            // What was known is kept: definitions are replaced by deleting them, too.
+            Word::Absent => (self.complete, self.problem) = (true, Some(absence())),
+            Word::Broken(text) => self.problem = Some(text),
+            Word::Mended => self.problem = None,
+        }
+    }
+
+    fn take(&mut self, raw: &Raw) -> String {
+        let name = key(raw);
+        let read = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(raw.json()));
+        match read {
+            Ok(object) => {
+                self.broken.remove(&name);
+                self.objects.insert(name.clone(), Arc::new(object));
+            }
+            Err(error) => {
+                self.broken.insert(name.clone(), error.to_string());
+            }
+        }
+        name
+    }
+}
+
+impl<T> Listed<T> {
+    pub(super) fn objects(&self) -> &BTreeMap<String, Arc<T>> {
+        &self.objects
+    }
+
+    /// Why some can't be read, by name.
+    pub(super) fn broken(&self) -> &BTreeMap<String, String> {
+        &self.broken
+    }
+
+    /// Whether it is not known yet what there is, nor why not.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.complete && self.problem.is_none()
+    }
+}
+
+fn key(raw: &Raw) -> String {
+    match raw.namespace() {
+        "" => raw.name().to_owned(),
+        namespace => format!("{namespace}/{}", raw.name()),
+    }
+}

@@ -11,15 +11,37 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use portolan_sync::Snapshots;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::bounded::{Bounded, DEADLINE};
-use crate::clusters::source_json;
-use crate::status::{Phase, Status, VERSION};
+use crate::clusters::{cluster_json, source_json};
+use crate::status::{Phase, Status, VERSION, unix_now};
 
 /// Asks how the clusters are.
 pub(crate) type ClusterStatus = Arc<dyn Fn() -> portolan_sync::Status + Send + Sync>;
+
+/// How the controller is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ControllerState {
+    /// Whether this process writes.
+    pub leading: bool,
+    /// Who does, as the Lease names it.
+    pub leader: Option<String>,
+    /// Services that wait to be looked at.
+    pub queue: u64,
+    /// Requests that changed something.
+    pub writes: u64,
+    /// Requests that the API server refused or did not answer.
+    pub failures: u64,
+    /// All that is wrong with what is to be written, for people.
+    pub problems: Vec<String>,
+}
+
+/// Asks how the controller is.
+pub(crate) type ControllerStatus = Arc<dyn Fn() -> ControllerState + Send + Sync>;
 
 /// What is shown.
 pub(crate) struct Shown {
@@ -29,6 +51,8 @@ pub(crate) struct Shown {
     pub snapshots: Snapshots,
     /// Where it comes from.
     pub clusters: ClusterStatus,
+    /// What is written; `None` for a server, which writes nothing.
+    pub controller: Option<ControllerStatus>,
     /// Metrics of all crates.
     pub registry: Registry,
 }
@@ -60,11 +84,19 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, &'static str) {
     match shown.status.current().phase {
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining: told to end\n"),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting: sockets are not bound yet\n"),
-        Phase::Serving if !shown.snapshots.load().complete => {
+        Phase::Serving if shown.controller.is_some() && !own_is_read(&(shown.clusters)()) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "syncing: this cluster is not read yet, /status says why\n")
+        }
+        Phase::Serving if shown.controller.is_none() && !shown.snapshots.load().complete => {
             (StatusCode::SERVICE_UNAVAILABLE, "syncing: not all clusters are read, /status lists them\n")
         }
         Phase::Serving => (StatusCode::OK, "ready\n"),
     }
+}
+
+/// Whether all of the own cluster is known: what a controller needs before it judges.
+pub(crate) fn own_is_read(status: &portolan_sync::Status) -> bool {
+    status.kubernetes.iter().any(|cluster| cluster.origin.is_none() && cluster.synced)
 }
 
 /// OpenMetrics text, which Prometheus reads.
@@ -93,11 +125,15 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let body = json!({
         "version": VERSION,
+        "command": if shown.controller.is_some() { "controller" } else { "serve" },
+        "now": unix_now(),
         "uptimeSeconds": shown.status.uptime(),
         "phase": current.phase,
         "config": current.config,
         "listeners": current.listeners,
         "sources": clusters.sources.iter().map(source_json).collect::<Vec<_>>(),
+        "clusters": clusters.kubernetes.iter().map(cluster_json).collect::<Vec<_>>(),
+        "controller": shown.controller.as_ref().map(|controller| controller()),
         "vips": {
             "services": clusters.owner.pool_services,
             "problems": clusters.owner.vip_problems,
@@ -125,6 +161,7 @@ mod tests {
 
     use arc_swap::ArcSwap;
     use portolan_sync::SourceStatus;
+    use portolan_sync::kubernetes::{ClusterState, Origin};
     use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones};
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,7 +169,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::metrics::ClusterMetrics;
+    use crate::metrics::{ClusterMetrics, ControllerMetrics};
 
     struct Server {
         address: std::net::SocketAddr,
@@ -141,11 +178,38 @@ mod tests {
     }
 
     async fn start() -> Server {
-        start_with(DEADLINE).await
+        start_with(DEADLINE, None, Vec::new()).await
+    }
+
+    /// A cluster behind an API server, of which all is known.
+    fn own() -> ClusterState {
+        ClusterState {
+            name: "own".into(),
+            origin: None,
+            id: ClusterId::new("fra2").ok(),
+            uid: None,
+            version: Some("v1.34.1".into()),
+            reachable: true,
+            synced: true,
+            stale: false,
+            withdrawn: false,
+            contact_at: Some(3),
+            changed_at: None,
+            objects: [("Service", 5)].into(),
+            refused_exports: 1,
+            lag: Some(Duration::from_millis(5)),
+            problems: vec!["nodes are denied".into()],
+            duplicate_of: None,
+            is_own: false,
+        }
     }
 
     /// Connections end after `deadline`.
-    async fn start_with(deadline: Duration) -> Server {
+    async fn start_with(
+        deadline: Duration,
+        controller: Option<ControllerState>,
+        kubernetes: Vec<ClusterState>,
+    ) -> Server {
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(Some("portolan.yaml".into()), &mut registry));
         let zones = Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap();
@@ -160,10 +224,16 @@ mod tests {
             checked_at: Some(2),
             problems: Vec::new(),
         };
-        let known = portolan_sync::Status { sources: vec![source], ..Default::default() };
+        let known = portolan_sync::Status { sources: vec![source], kubernetes, ..Default::default() };
         let clusters: ClusterStatus = Arc::new(move || known.clone());
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), clusters.clone())));
-        let shown = Shown { status: status.clone(), snapshots: snapshots.clone(), clusters, registry };
+        let controller = controller.map(|state| -> ControllerStatus { Arc::new(move || state.clone()) });
+        if let Some(controller) = &controller {
+            registry.register_collector(Box::new(ControllerMetrics::new(controller.clone())));
+        }
+        let snapshots_shown = snapshots.clone();
+        let shown =
+            Shown { status: status.clone(), snapshots: snapshots_shown, clusters, controller, registry };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(Bounded::new(listener, deadline), shown, CancellationToken::new()));
@@ -214,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_sent_requests_are_cut_off() {
-        let server = start_with(Duration::from_millis(200)).await;
+        let server = start_with(Duration::from_millis(200), None, Vec::new()).await;
         for mut stream in half_open(&server, 20).await {
             let read = timeout(Duration::from_secs(10), stream.read(&mut [0; 100])).await;
             let cut_off = read.expect("an end");
@@ -225,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_sent_requests_do_not_pile_up() {
-        let server = start_with(Duration::from_secs(600)).await;
+        let server = start_with(Duration::from_secs(600), None, Vec::new()).await;
         let mut waiting = half_open(&server, bounded::MAX_CONNECTIONS).await;
         let late = server.get("/health");
         tokio::pin!(late);
@@ -266,5 +336,48 @@ mod tests {
         assert!(metrics.contains("portolan_cluster_objects{cluster=\"fra1\"} 2"), "{metrics}");
         assert!(metrics.contains("portolan_snapshot_complete 0"), "{metrics}");
         assert_eq!(server.get("/nowhere").await.0, 404);
+    }
+
+    /// A controller needs to know its own cluster; that peers are not read yet is no reason to restart it.
+    #[tokio::test]
+    async fn a_controller_is_ready_once_its_own_cluster_is_read() {
+        for (synced, expected) in [(false, 503), (true, 200)] {
+            let own = ClusterState { synced, ..own() };
+            let server = start_with(DEADLINE, Some(ControllerState::default()), vec![own]).await;
+            server.status.enter(Phase::Serving);
+            assert_eq!(server.get("/ready").await.0, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn clusters_and_writes_are_shown_and_counted() {
+        let state = ControllerState { leading: true, queue: 2, writes: 7, failures: 1, ..Default::default() };
+        let peer = ClusterState { origin: Some(Origin::ClusterPeer), name: "west".into(), id: None, ..own() };
+        let server = start_with(DEADLINE, Some(state), vec![own(), peer]).await;
+        let (_, status) = server.get("/status").await;
+        let body: Value = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!((&body["command"], &body["controller"]["queue"]), (&json!("controller"), &json!(2)));
+        let (own, peer) = (&body["clusters"][0], &body["clusters"][1]);
+        assert_eq!(
+            (&own["origin"], &own["cluster"], &own["lagSeconds"]),
+            (&json!("own"), &json!("fra2"), &json!(0.005))
+        );
+        assert_eq!((&peer["origin"], &peer["name"]), (&json!("ClusterPeer"), &json!("west")));
+        let (_, metrics) = server.get("/metrics").await;
+        for sample in [
+            "portolan_cluster_reachable{cluster=\"fra2\"} 1",
+            "portolan_cluster_synced{cluster=\"west\"} 1",
+            "portolan_cluster_synced{cluster=\"fra1\"} 1",
+            "portolan_cluster_last_contact_timestamp_seconds{cluster=\"fra2\"} 3",
+            "portolan_cluster_refused_exports{cluster=\"fra2\"} 1",
+            "portolan_cluster_problems{cluster=\"fra2\"} 1",
+            "portolan_cluster_lag_seconds{cluster=\"fra2\"} 0.005",
+            "portolan_controller_leading 1",
+            "portolan_controller_queue 2",
+            "portolan_controller_writes_total 7",
+            "portolan_controller_failures_total 1",
+        ] {
+            assert!(metrics.lines().any(|line| line == sample), "{sample} is not in {metrics}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! The command line: what can be asked of the binary, and its help.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use hickory_proto::rr::{Name, RecordType};
+use portolan_zones::name::check_label;
 
 /// Where the configuration is when nobody says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.yaml";
@@ -21,6 +23,20 @@ pub(crate) struct Cli {
     pub command: Command,
 }
 
+/// Reads a command line; ends the process when it is wrong or asks for help. kubectl calls its plugin
+/// `kubectl-portolan`, and people call it `kubectl portolan`: help and errors do so, too.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Cli {
+    let words: Vec<_> = words.collect();
+    let called = words.first().map(Path::new).and_then(Path::file_stem);
+    let command = Cli::command();
+    let command = match called.is_some_and(|name| name == "kubectl-portolan") {
+        true => command.bin_name("kubectl portolan"),
+        false => command,
+    };
+    let matches = command.get_matches_from(words);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 const EXAMPLES: &str = "\
 Try it without a configuration, a server or root:
   portolan lookup cart.shop.svc.clusterset.local --manifests clusters/
@@ -30,7 +46,14 @@ Try it without a configuration, a server or root:
 Set it up:
   portolan check --print-defaults > portolan.yaml
   portolan check --config portolan.yaml
-  portolan serve --config portolan.yaml";
+  portolan serve --config portolan.yaml
+
+In Kubernetes, in each cluster:
+  portolan crds | kubectl apply -f -
+  portolan controller --in-cluster
+  portolan serve --in-cluster
+  portolan export shop/cart
+  portolan status";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -42,6 +65,30 @@ pub(crate) enum Command {
     /// after the lameduck time.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Write into a cluster what the clusterset exports
+    ///
+    /// Follows this cluster and its peers (ClusterPeer objects, and API servers listed as `clusters`), merges what they export, and
+    /// writes ServiceImports, EndpointSlices and conditions of exports, in this cluster only. Run two or three of them
+    /// in each cluster: one leads and writes, the others wait. SIGTERM releases the lease and ends; a second one ends
+    /// at once.
+    #[command(after_help = CONTROLLER_EXAMPLES)]
+    Controller(Controller),
+    /// Say how a running server or controller is: its clusters, how fresh they are, what is wrong
+    ///
+    /// Exit status: 0 all is well, 1 a cluster is stale or can't be reached, or nothing runs, 2 the command line is wrong.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Export a Service to the clusterset: create its ServiceExport
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// Take a Service out of the clusterset: delete its ServiceExport
+    ///
+    /// Only this cluster's part goes: what other clusters export under the same name stays.
+    #[command(after_help = UNEXPORT_EXAMPLES)]
+    Unexport(Unexport),
+    /// Print the definitions of our own resources (CRDs) as YAML
+    #[command(after_help = CRDS_EXAMPLES)]
+    Crds,
     /// Say everything that is wrong with the configuration and the manifests
     ///
     /// Exit status: 0 nothing is wrong, 1 something is, 2 the command line is.
@@ -79,11 +126,34 @@ pub(crate) struct Source {
     pub state_directory: Option<PathBuf>,
 }
 
+/// The cluster that a process runs for, in place of the configuration's `kubernetes`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Own {
+    /// Run for the cluster of this Pod, by its service account; needs no configuration file
+    #[arg(long, conflicts_with = "kubeconfig")]
+    pub in_cluster: bool,
+    /// Run for the cluster of this kubeconfig; needs no configuration file
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
+}
+
+impl Own {
+    /// Whether the command line names a cluster.
+    pub(crate) fn is_given(&self) -> bool {
+        self.in_cluster || self.kubeconfig.is_some()
+    }
+}
+
 /// `portolan serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub source: Source,
+    #[command(flatten)]
+    pub own: Own,
     /// Serve UDP and TCP here, in place of the configuration's addresses; may be repeated
     #[arg(long, short, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
@@ -92,6 +162,71 @@ pub(crate) struct Serve {
     /// Whether all of them could be read, /ready says. For tests and scripts that listen on port 0.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// `portolan controller`
+#[derive(Debug, Args)]
+pub(crate) struct Controller {
+    /// Configuration file (YAML) [default: /etc/portolan/portolan.yaml]
+    #[arg(long, short, value_name = "FILE", env = "PORTOLAN_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub own: Own,
+    /// Folder that a relative vips.state-file is in [default: the configuration's folder]
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", value_parser = state_folder)]
+    pub state_directory: Option<PathBuf>,
+    /// Write the bound admin address here as JSON once this cluster was read
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+impl Controller {
+    /// The same as a source of state, without manifests.
+    pub(crate) fn source(&self) -> Source {
+        Source { config: self.config.clone(), manifests: None, state_directory: self.state_directory.clone() }
+    }
+}
+
+/// `portolan status`
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Admin address of the process: ADDRESS:PORT or http://HOST:PORT
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9153", value_parser = admin_address)]
+    pub admin: String,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Where exports are written.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The Service
+    #[arg(value_name = "NAMESPACE/SERVICE", value_parser = service)]
+    pub service: (String, String),
+    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the service account of this Pod]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// `portolan export`
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub target: Target,
+    /// Label of the ServiceExport; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// `portolan unexport`
+#[derive(Debug, Args)]
+pub(crate) struct Unexport {
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `portolan check`
@@ -143,6 +278,31 @@ fn state_folder(text: &str) -> Result<PathBuf, String> {
     first.map(PathBuf::from).ok_or_else(|| "no folder is named".to_owned())
 }
 
+/// HOST:PORT, with or without the scheme in front and a path behind.
+fn admin_address(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let address = address.split('/').next().unwrap_or_default();
+    let (host, port) = address.rsplit_once(':').ok_or("expected ADDRESS:PORT or http://HOST:PORT")?;
+    match port.parse::<u16>() {
+        Ok(1..) if !host.is_empty() => Ok(address.to_owned()),
+        _ => Err("expected ADDRESS:PORT or http://HOST:PORT".to_owned()),
+    }
+}
+
+/// Two DNS labels, as the names of namespaces and Services are.
+fn service(text: &str) -> Result<(String, String), String> {
+    let (namespace, name) = text.split_once('/').ok_or("expected NAMESPACE/SERVICE, such as shop/cart")?;
+    for label in [namespace, name] {
+        check_label(label).map_err(|error| error.to_string())?;
+    }
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// Mnemonics in either case, and `TYPE<number>` (RFC 3597 §5).
 fn record_type(text: &str) -> Result<RecordType, String> {
     let upper = text.to_ascii_uppercase();
@@ -166,8 +326,38 @@ pub(crate) enum Format {
 const SERVE_EXAMPLES: &str = "\
 Examples:
   portolan serve
+  portolan serve --in-cluster
+  portolan serve --kubeconfig ~/.kube/config --context fra1 --listen 127.0.0.1:5300
   portolan serve --manifests clusters/ --listen 127.0.0.1:5300
   curl http://127.0.0.1:9153/status";
+
+const CONTROLLER_EXAMPLES: &str = "\
+Examples:
+  portolan controller --in-cluster
+  portolan controller --kubeconfig ~/.kube/config --context fra1
+  portolan controller --config portolan.yaml   # with `kubernetes`, and peers as `clusters`
+  curl http://127.0.0.1:9153/status";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  portolan status
+  portolan status --admin 10.1.2.3:9153 --format json
+  kubectl exec -n portolan-system deploy/portolan-controller -- portolan status";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  portolan export shop/cart
+  portolan export shop/cart --context fra1 --label team=checkout
+  kubectl portolan export shop/cart   # the same, where the binary is in the PATH as kubectl-portolan";
+
+const UNEXPORT_EXAMPLES: &str = "\
+Examples:
+  portolan unexport shop/cart
+  portolan unexport shop/cart --kubeconfig fra1.yaml";
+
+const CRDS_EXAMPLES: &str = "\
+Examples:
+  portolan crds | kubectl apply -f -";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -188,8 +378,6 @@ Examples:
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {

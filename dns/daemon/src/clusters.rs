@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use portolan_sync::kubernetes::{ClusterState, KubernetesConfig, Origin};
 use portolan_sync::{Severity, SourceStatus};
 use portolan_zones::{Snapshot, Zones};
 use serde_json::{Value, json};
@@ -15,10 +16,19 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
     let zones = Zones::with_max_endpoints(config.all_zones(), config.max_endpoints);
     Ok(portolan_sync::Config {
         clusters: config.clusters.clone(),
+        kubernetes: kubernetes(config),
         home: config.home.clone(),
-        pool: Some(config.vips.clone()),
+        pool: config.pool(),
         zones: zones.context("these zones can't be served")?,
     })
+}
+
+/// In a cluster, a server follows that one alone: what the others export is in it, for the controller writes it there.
+fn kubernetes(config: &Config) -> KubernetesConfig {
+    match &config.own {
+        Some(own) => KubernetesConfig { own: Some(own.clone()), clusters: Vec::new() },
+        None => KubernetesConfig { own: None, clusters: config.peers.clone() },
+    }
 }
 
 /// What is wrong with the clusters.
@@ -52,6 +62,35 @@ pub(crate) fn source_json(source: &SourceStatus) -> Value {
         "changedAt": source.changed_at,
         "checkedAt": source.checked_at,
         "problems": problems,
+    })
+}
+
+/// A cluster behind an API server as `/status` shows it.
+pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
+    let origin = match cluster.origin {
+        None => "own",
+        Some(Origin::ClusterPeer) => "ClusterPeer",
+        Some(Origin::ClusterProfile) => "ClusterProfile",
+        Some(Origin::Kubeconfig) => "kubeconfig",
+    };
+    json!({
+        "name": cluster.name,
+        "origin": origin,
+        "cluster": cluster.id.as_ref().map(ToString::to_string),
+        "uid": cluster.uid,
+        "version": cluster.version,
+        "reachable": cluster.reachable,
+        "synced": cluster.synced,
+        "stale": cluster.stale,
+        "withdrawn": cluster.withdrawn,
+        "contactAt": cluster.contact_at,
+        "changedAt": cluster.changed_at,
+        "objects": cluster.objects,
+        "refusedExports": cluster.refused_exports,
+        "lagSeconds": cluster.lag.map(|lag| lag.as_secs_f64()),
+        "problems": cluster.problems,
+        "duplicateOf": cluster.duplicate_of,
+        "isOwn": cluster.is_own,
     })
 }
 

@@ -7,20 +7,26 @@ mod check;
 mod cli;
 mod clusters;
 mod config;
+mod crds;
+mod export;
+mod get;
+mod life;
 mod logging;
 mod lookup;
 mod metrics;
 mod output;
+mod overview;
 mod serve;
 mod sockets;
 mod source;
 mod status;
+mod table;
 mod watch;
 mod zone;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use cli::{Cli, Command};
 use output::Outcome;
@@ -30,7 +36,7 @@ use output::Outcome;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let status = run(Cli::parse().command).and_then(|outcome| {
+    let status = run(cli::parse(std::env::args_os()).command).and_then(|outcome| {
         output::print(&outcome.text)?;
         Ok(outcome.status)
     });
@@ -46,6 +52,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(asked) => serve::serve(asked),
+        Command::Controller(_) => anyhow::bail!("not yet"),
+        Command::Status(asked) => overview::run(&asked),
+        Command::Export(asked) => export::export(&asked),
+        Command::Unexport(asked) => export::unexport(&asked),
+        Command::Crds => crds::run(),
         Command::Check(asked) => check::check(&asked),
         Command::Lookup(asked) => lookup::run(&asked),
         Command::Zone(asked) => zone::run(&asked),

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use portolan_sync::kubernetes::ClusterState;
 use portolan_sync::{Snapshots, SourceStatus};
+use portolan_zones::object::UnixTime;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::admin::ClusterStatus;
+use crate::admin::{ClusterStatus, ControllerStatus};
 
 /// Collects from the newest snapshot and the sources.
 pub(crate) struct ClusterMetrics {
@@ -69,26 +72,138 @@ impl Collector for ClusterMetrics {
         ] {
             gauge(&mut encoder, name, help, value)?;
         }
-        let sources = &status.sources;
-        let synced = |source: &SourceStatus| Some(int(source.synced));
-        by_cluster(&mut encoder, sources, "portolan_cluster_synced", "Whether the cluster is read", synced)?;
-        let stale = |source: &SourceStatus| Some(int(source.stale));
-        let help = "Whether the cluster can't be read any more, and answers may be out of date";
-        by_cluster(&mut encoder, sources, "portolan_cluster_stale", help, stale)?;
-        let objects = |source: &SourceStatus| Some(int(source.objects.values().sum::<usize>() as u64));
-        by_cluster(&mut encoder, sources, "portolan_cluster_objects", "Objects that count", objects)?;
-        let problems = |source: &SourceStatus| Some(int(source.problems.len() as u64));
-        by_cluster(
-            &mut encoder,
-            sources,
-            "portolan_cluster_problems",
-            "What is wrong with its manifests",
-            problems,
-        )?;
-        let help = "When a change was last read, in seconds since the Unix epoch";
-        by_cluster(&mut encoder, sources, "portolan_cluster_changed_timestamp_seconds", help, |s| {
-            s.changed_at
-        })
+        clusters(&mut encoder, &Cluster::all(&status))
+    }
+}
+
+/// What is told of each cluster, wherever it is read.
+fn clusters(encoder: &mut DescriptorEncoder<'_>, clusters: &[Cluster]) -> fmt::Result {
+    type Value = fn(&Cluster) -> Option<i64>;
+    let metrics: [(&str, &str, Value); 9] = [
+        ("portolan_cluster_synced", "Whether the cluster is read", |c| Some(int(c.synced))),
+        (
+            "portolan_cluster_stale",
+            "Whether the cluster can't be read any more, and answers may be out of date",
+            |c| Some(int(c.stale)),
+        ),
+        ("portolan_cluster_objects", "Objects that count", |c| Some(int(c.objects as u64))),
+        ("portolan_cluster_problems", "What is wrong with it or its objects", |c| {
+            Some(int(c.problems as u64))
+        }),
+        (
+            "portolan_cluster_changed_timestamp_seconds",
+            "When a change was last read, in seconds since the Unix epoch",
+            |c| c.changed_at,
+        ),
+        ("portolan_cluster_reachable", "Whether its API server answers", |c| {
+            c.api.as_ref().map(|api| int(api.reachable))
+        }),
+        (
+            "portolan_cluster_withdrawn",
+            "Whether its endpoints were taken out, for it was not heard for so long",
+            |c| c.api.as_ref().map(|api| int(api.withdrawn)),
+        ),
+        (
+            "portolan_cluster_last_contact_timestamp_seconds",
+            "When its API server last answered, in seconds since the Unix epoch",
+            |c| c.api.as_ref().and_then(|api| api.contact_at),
+        ),
+        (
+            "portolan_cluster_refused_exports",
+            "Exports that don't count, for their namespaces are not accepted",
+            |c| c.api.as_ref().map(|api| int(api.refused_exports as u64)),
+        ),
+    ];
+    for (name, help, value) in metrics {
+        by_cluster(encoder, clusters, name, help, value)?;
+    }
+    let help = "How long the last changes took from the API server's word to the table's queue";
+    by_cluster(encoder, clusters, "portolan_cluster_lag_seconds", help, |cluster| {
+        cluster.api.as_ref().and_then(|api| Some(api.lag?.as_secs_f64()))
+    })
+}
+
+/// A cluster, wherever it is read.
+struct Cluster<'a> {
+    /// Its id, or what its source is called while that is unknown.
+    name: String,
+    synced: bool,
+    stale: bool,
+    objects: usize,
+    problems: usize,
+    changed_at: Option<UnixTime>,
+    /// What only an API server has.
+    api: Option<&'a ClusterState>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Clusters that are followed in another's place are left out: one name must not have two samples.
+    fn all(status: &'a portolan_sync::Status) -> Vec<Self> {
+        let followed = status.kubernetes.iter().filter(|c| c.duplicate_of.is_none() && !c.is_own);
+        let read = status.sources.iter().map(Self::of_source);
+        followed.map(Self::of_api).chain(read).collect()
+    }
+
+    fn of_api(state: &'a ClusterState) -> Self {
+        Self {
+            name: state.id.as_ref().map_or_else(|| state.name.clone(), ToString::to_string),
+            synced: state.synced,
+            stale: state.stale,
+            objects: state.objects.values().sum(),
+            problems: state.problems.len(),
+            changed_at: state.changed_at,
+            api: Some(state),
+        }
+    }
+
+    fn of_source(source: &'a SourceStatus) -> Self {
+        let path = || source.path.display().to_string();
+        Self {
+            name: source.cluster.as_ref().map_or_else(path, ToString::to_string),
+            synced: source.synced,
+            stale: source.stale,
+            objects: source.objects.values().sum(),
+            problems: source.problems.len(),
+            changed_at: source.changed_at,
+            api: None,
+        }
+    }
+}
+
+/// Collects from the controller.
+pub(crate) struct ControllerMetrics(ControllerStatus);
+
+impl ControllerMetrics {
+    /// Of what this tells.
+    pub(crate) fn new(controller: ControllerStatus) -> Self {
+        Self(controller)
+    }
+}
+
+impl fmt::Debug for ControllerMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllerMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Collector for ControllerMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let state = (self.0)();
+        for (name, help, value) in [
+            ("portolan_controller_leading", "Whether this process writes", int(state.leading)),
+            ("portolan_controller_queue", "Services that wait to be looked at", int(state.queue)),
+            ("portolan_controller_problems", "What can't be written", int(state.problems.len() as u64)),
+        ] {
+            gauge(&mut encoder, name, help, value)?;
+        }
+        for (name, help, value) in [
+            ("portolan_controller_writes", "Requests that changed something", state.writes),
+            ("portolan_controller_failures", "Requests that the API server refused", state.failures),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -102,20 +217,19 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64
     gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// One sample a source, labelled with the cluster's id, or its path while the id is unknown.
-fn by_cluster(
+/// One sample a cluster.
+fn by_cluster<N: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
-    sources: &[SourceStatus],
+    clusters: &[Cluster<'_>],
     name: &str,
     help: &str,
-    value: impl Fn(&SourceStatus) -> Option<i64>,
+    value: impl Fn(&Cluster<'_>) -> Option<N>,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for source in sources {
-        let cluster =
-            source.cluster.as_ref().map_or_else(|| source.path.display().to_string(), ToString::to_string);
-        if let Some(value) = value(source) {
-            ConstGauge::new(value).encode(metric.encode_family(&[("cluster", cluster)])?)?;
+    for cluster in clusters {
+        if let Some(value) = value(cluster) {
+            let labels = [("cluster", cluster.name.as_str())];
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
     }
     Ok(())

@@ -10,7 +10,6 @@ use portolan_dns::server::{Listeners, Server};
 use portolan_dns::settings::Settings;
 use portolan_dns::tls::Certificate;
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -18,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Bounded, Shown};
 use crate::cli::Serve;
 use crate::config::{Config, Problem};
+use crate::life::{self, Signals, Told};
 use crate::logging::{self, LogLevel};
 use crate::metrics::ClusterMetrics;
 use crate::output::Outcome;
@@ -34,31 +34,15 @@ const READY_POLL: Duration = Duration::from_millis(10);
 pub(crate) fn serve(asked: Serve) -> anyhow::Result<Outcome> {
     // Before the file is read, so that no change of it is missed.
     let mut watch = Watch::new().context("files can't be watched")?;
-    watch.follow(asked.source.file());
+    watch.follow(asked.source.file_for(&asked.own));
     let config = load(&asked).map_err(|problems| source::failure(&problems))?;
     let level = logging::start(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(async {
-        // Before anything listens, so that no signal finds the default action, which ends without a word.
-        let signals = Signals::new()?;
-        Daemon::start(asked, config, level, watch).await?.run(signals).await
-    });
-    // Whatever is still at work was given its time.
-    runtime.shutdown_background();
-    // The log is where the daemon speaks: a reader of JSON lines finds the reason of its end there.
-    let status = served.map_or_else(
-        |failed| {
-            error!("{failed:#}");
-            1
-        },
-        |()| 0,
-    );
-    Ok(Outcome { text: String::new(), status })
+    life::live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
 }
 
 /// The configuration as the command line has it.
 fn load(asked: &Serve) -> Result<Config, Vec<Problem>> {
-    let mut config = asked.source.load()?;
+    let mut config = asked.source.load_for(&asked.own)?;
     if !asked.listen.is_empty() {
         config.listen.udp.clone_from(&asked.listen);
         config.listen.tcp.clone_from(&asked.listen);
@@ -68,7 +52,7 @@ fn load(asked: &Serve) -> Result<Config, Vec<Problem>> {
 
 /// Logs what works and is seldom meant.
 fn warn_of(asked: &Serve, config: &Config) {
-    for warning in asked.source.warnings(config) {
+    for warning in asked.source.warnings_for(&asked.own, config) {
         warn!("{warning}");
     }
 }
@@ -100,7 +84,7 @@ impl Daemon {
         info!(version = VERSION, clusters = config.clusters.len(), "starting");
         warn_of(&asked, &config);
         let mut registry = Registry::default();
-        let status = Arc::new(Status::new(asked.source.file(), &mut registry));
+        let status = Arc::new(Status::new(asked.source.file_for(&asked.own), &mut registry));
         let made_up = made_up_secret()?;
         let settings = Arc::new(ArcSwap::from_pointee(config.settings(made_up)));
         let certificate = config.tls.as_ref().map(|tls| Certificate::load(&tls.certificate, &tls.key));
@@ -127,8 +111,8 @@ impl Daemon {
         let end_admin = CancellationToken::new();
         if let Some(listener) = admin {
             listening.push(Listener { transport: "admin", address: listener.local_addr()? });
-            let shown =
-                Shown { status: status.clone(), snapshots, clusters: sync_status(&clusters), registry };
+            let (status, clusters) = (status.clone(), sync_status(&clusters));
+            let shown = Shown { status, snapshots, clusters, controller: None, registry };
             let listener = Bounded::new(listener, admin::DEADLINE);
             tokio::spawn(admin::serve(listener, shown, end_admin.clone()));
         }
@@ -138,7 +122,7 @@ impl Daemon {
         status.listening(listening);
         status.enter(Phase::Serving);
 
-        watch.follow(asked.source.file().into_iter().chain(config.files()));
+        watch.follow(asked.source.file_for(&asked.own).into_iter().chain(config.files()));
         let lameduck = config.lameduck;
         Ok(Self {
             asked,
@@ -236,7 +220,7 @@ impl Daemon {
         self.level.set(&config.log)?;
         self.settings.store(Arc::new(config.settings(self.made_up)));
         self.lameduck = config.lameduck;
-        self.watch.follow(self.asked.source.file().into_iter().chain(config.files()));
+        self.watch.follow(self.asked.source.file_for(&self.asked.own).into_iter().chain(config.files()));
         Ok(self.started_with.needs_restart(config))
     }
 
@@ -250,42 +234,6 @@ impl Daemon {
         // Ends when the last owner lets go, which may be the admin server; what must be remembered is saved then.
         drop(tokio::task::spawn_blocking(|| drop(self.clusters)).await);
     }
-}
-
-/// What tells the daemon what to do.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
-
-    /// Returns at the next SIGTERM or SIGINT.
-    async fn end(&mut self) {
-        while self.next().await != Told::End {}
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    End,
-    Reload,
 }
 
 fn listeners(config: &Config, certificate: Option<Arc<Certificate>>) -> Listeners {

@@ -4,38 +4,56 @@ use std::path::{Path, PathBuf};
 
 use portolan_sync::ClusterSource;
 
-use crate::cli::{DEFAULT_CONFIG, Source};
+use crate::cli::{DEFAULT_CONFIG, Own, Source};
 use crate::config::{Config, Problem};
 
 impl Source {
     /// The configuration file, if one is read: a folder of manifests alone needs none.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        match (&self.config, &self.manifests) {
-            (Some(file), _) => Some(file.clone()),
-            (None, Some(_)) => None,
-            (None, None) => Some(DEFAULT_CONFIG.into()),
-        }
+        self.file_for(&Own::default())
+    }
+
+    /// The same for a process that is told its cluster: that needs no file either.
+    pub(crate) fn file_for(&self, own: &Own) -> Option<PathBuf> {
+        let default = || (self.manifests.is_none() && !own.is_given()).then(|| DEFAULT_CONFIG.into());
+        self.config.clone().or_else(default)
     }
 
     /// Reads what is asked for.
     pub(crate) fn load(&self) -> Result<Config, Vec<Problem>> {
-        let mut config = match self.file() {
-            Some(file) => Config::load(&file, self.state_directory.as_deref())?,
+        self.load_for(&Own::default())
+    }
+
+    /// The same for a process that is told its cluster.
+    pub(crate) fn load_for(&self, own: &Own) -> Result<Config, Vec<Problem>> {
+        let file = self.file_for(own);
+        let mut config = match &file {
+            Some(file) => Config::load(file, self.state_directory.as_deref())?,
             None => trial(),
         };
         if let Some(folder) = &self.manifests {
             config.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
+            config.peers.clear();
         }
-        if config.clusters.is_empty() {
-            let message = "there is no cluster: list them as `clusters`, or give --manifests DIR";
-            return Err(vec![Problem::of_file(&self.file().unwrap_or_default(), message)]);
+        if own.is_given() {
+            config.run_for(own.kubeconfig.clone(), own.context.clone());
+        }
+        if config.clusters.is_empty() && config.peers.is_empty() && config.own.is_none() {
+            let message = "there is no cluster: list them as `clusters`, name the one that this process runs for as \
+                           `kubernetes`, or give --manifests DIR";
+            return Err(vec![Problem::of_file(&file.unwrap_or_default(), message)]);
         }
         Ok(config)
     }
 
     /// What the configuration file had better say. A trial without a file gets no advice about it.
     pub(crate) fn warnings(&self, config: &Config) -> Vec<String> {
-        self.file().map(|_| config.warnings()).unwrap_or_default()
+        self.warnings_for(&Own::default(), config)
+    }
+
+    /// The same for a process that is told its cluster.
+    pub(crate) fn warnings_for(&self, own: &Own, config: &Config) -> Vec<String> {
+        self.file_for(own).map(|_| config.warnings()).unwrap_or_default()
     }
 
     /// [`Source::load`] for commands that can only go on or end.

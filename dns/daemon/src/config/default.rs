@@ -8,13 +8,16 @@ use portolan_sync::PoolConfig;
 use portolan_sync::vip::PoolRanges;
 use portolan_zones::{Name, ZoneConfig};
 
-use super::{Config, Cookies, Listen, Log, LogFormat};
+use super::{Config, Controller, Cookies, Listen, Log, LogFormat};
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             clusters: Vec::new(),
+            peers: Vec::new(),
             home: None,
+            own: None,
+            controller: Controller::default(),
             zones: Name::parse("clusterset.local").map(ZoneConfig::new).into_iter().collect(),
             reverse_zones: Vec::new(),
             max_endpoints: 1000,

@@ -6,6 +6,7 @@
 
 mod answers;
 mod default;
+mod kubernetes;
 mod scalar;
 mod section;
 mod spec;
@@ -17,9 +18,11 @@ use std::time::Duration;
 
 use portolan_dns::cookie::Secret;
 use portolan_dns::settings::Settings;
+use portolan_sync::kubernetes::{OwnConfig, PeerConfig};
 use portolan_sync::{ClusterSource, PoolConfig};
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
+pub(crate) use kubernetes::{Controller, Vips};
 pub(crate) use section::Problem;
 
 /// The whole default configuration, with comments.
@@ -28,10 +31,16 @@ pub(crate) const DEFAULTS: &str = include_str!("defaults.yaml");
 /// Everything that an operator can decide.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
-    /// Where the clusters' state comes from.
+    /// Clusters whose state is read from files.
     pub clusters: Vec<ClusterSource>,
+    /// Clusters that are followed at their API servers.
+    pub peers: Vec<PeerConfig>,
     /// The cluster whose ServiceImports' VIPs count.
     pub home: Option<ClusterId>,
+    /// The cluster that this process runs for.
+    pub own: Option<OwnConfig>,
+    /// What `portolan controller` does.
+    pub controller: Controller,
     /// Zones of services.
     pub zones: Vec<ZoneConfig>,
     /// Origins of zones of PTR records; everything else as the first zone has it.
@@ -130,9 +139,25 @@ impl Config {
         Settings { cookies: portolan_dns::settings::Cookies { secrets }, ..self.answers.clone() }
     }
 
+    /// Makes it the configuration of a process that runs for the cluster of `kubeconfig`, without one that of this
+    /// Pod; what else is known of the own cluster stays.
+    pub(crate) fn run_for(&mut self, kubeconfig: Option<PathBuf>, context: Option<String>) {
+        let access = kubernetes::own_access(kubeconfig, context);
+        self.own = Some(match self.own.take() {
+            Some(own) => OwnConfig { access, ..own },
+            None => kubernetes::own_at(access, self.home.clone()),
+        });
+    }
+
+    /// The virtual IPs that a server gives away: none in a cluster, where imports alone have some.
+    pub(crate) fn pool(&self) -> Option<PoolConfig> {
+        self.own.is_none().then(|| self.vips.clone())
+    }
+
     /// The sections in which `new` differs and only a restart brings it into force.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let sections = [
+            ("kubernetes", self.own != new.own),
             ("listen", self.listen != new.listen),
             ("tls", self.tls != new.tls),
             ("https", self.https_path != new.https_path),

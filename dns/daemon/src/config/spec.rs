@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use portolan_dns::cookie::Secret;
+use portolan_sync::PoolConfig;
 use portolan_sync::vip::PoolRanges;
-use portolan_sync::{ClusterSource, PoolConfig};
-use portolan_zones::{ClusterId, Name, ZoneConfig};
+use portolan_zones::{Name, ZoneConfig};
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
+use super::kubernetes::{self, Cluster, Controller};
 use super::scalar::{ReverseOrigin, Scalar};
 use super::section::{Findings, Section};
 use super::tree::{self, Malformed};
@@ -44,8 +45,19 @@ fn config(root: &mut Section<'_>) -> Config {
         Some("v1") | None => {}
         Some(_) => root.problem("version", "this release reads `version: v1`"),
     }
-    let clusters = root.sections("clusters", default.clusters, cluster);
-    duplicates(root, "clusters", clusters.iter().map(|cluster| cluster.name.as_ref()));
+    let listed = root.sections("clusters", Vec::new(), Cluster::read);
+    let names: Vec<_> = listed.iter().map(|cluster| cluster.name().map(str::to_owned)).collect();
+    duplicates(root, "clusters", names.iter().map(Option::as_ref));
+    let (mut clusters, mut peers) = (default.clusters, default.peers);
+    for cluster in listed {
+        match cluster {
+            Cluster::Manifests(source) => clusters.push(source),
+            Cluster::Api(peer) => peers.push(peer),
+        }
+    }
+    let home = root.optional("home");
+    let own =
+        root.has("kubernetes").then(|| root.section("kubernetes", |s| kubernetes::own(s, home.clone())));
     let zones = root.sections("zones", default.zones, zone);
     if zones.is_empty() && root.items("zones") == 0 {
         root.problem("zones", "there must be a zone: leave `zones` out for clusterset.local");
@@ -61,7 +73,10 @@ fn config(root: &mut Section<'_>) -> Config {
     }
     Config {
         clusters,
-        home: root.optional("home"),
+        peers,
+        home,
+        own,
+        controller: root.section("controller", Controller::read),
         zones,
         reverse_zones,
         max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
@@ -75,12 +90,6 @@ fn config(root: &mut Section<'_>) -> Config {
         lameduck: root.section("shutdown", |shutdown| shutdown.get("lameduck", default.lameduck)),
         log: root.section("log", Log::read),
     }
-}
-
-fn cluster(section: &mut Section<'_>) -> Option<ClusterSource> {
-    let name = section.optional::<ClusterId>("name");
-    let manifests = section.required::<PathBuf>("manifests")?;
-    Some(ClusterSource { name, path: section.beside_file(&manifests) })
 }
 
 fn zone(section: &mut Section<'_>) -> Option<ZoneConfig> {
@@ -229,7 +238,11 @@ impl Scalar for LogFormat {
 }
 
 /// A value that an empty text turns off.
-fn or_off<T: Scalar>(section: &mut Section<'_>, key: &'static str, default: Option<T>) -> Option<T> {
+pub(super) fn or_off<T: Scalar>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Option<T>,
+) -> Option<T> {
     if section.has(key) { section.optional(key) } else { default }
 }
 

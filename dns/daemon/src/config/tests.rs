@@ -1,5 +1,7 @@
 //! What a file means, and what is said of a wrong one.
 
+use portolan_sync::kubernetes::{Access, Origin};
+
 use super::*;
 
 const FILE: &str = "/etc/portolan/portolan.yaml";
@@ -14,6 +16,10 @@ fn problems(text: &str) -> Vec<String> {
     problems.into_iter().map(|p| format!("{}: {}: {}", p.line, p.field, p.message)).collect()
 }
 
+fn own(access: Access, network: &str, id: Option<ClusterId>) -> OwnConfig {
+    OwnConfig { access, id, network: network.into(), namespace: "portolan-system".into() }
+}
+
 /// What a reader of `check --print-defaults` sees is what holds.
 #[test]
 fn the_printed_defaults_are_the_defaults() {
@@ -25,7 +31,7 @@ fn the_printed_defaults_are_the_defaults() {
 
 #[test]
 fn every_known_key_is_in_the_printed_defaults() {
-    let everything = "version: v1\nclusters: [{manifests: a}]\nzones: [{origin: a.example}]";
+    let everything = "version: v1\nclusters: [{manifests: a}]\nkubernetes: {}\nzones: [{origin: a.example}]";
     let (config, known) = spec::parse(everything, Path::new(FILE), None);
     assert!(config.is_ok(), "{config:?}");
     assert!(known.len() > 50, "{known:?}");
@@ -47,6 +53,67 @@ fn every_section_takes_effect() {
                 ClusterSource { name: None, path: "/b".into() },
             ];
         }),
+        (
+            "clusters: [{manifests: a}, {kubeconfig: b.yaml}, {name: fra1, kubeconfig: /c, context: admin, network: n, \
+             namespaces: [shop, db], allow-exec: true, stale-after: 5s, withdraw-after: ''}]",
+            |c| {
+                c.clusters = vec![ClusterSource { name: None, path: "/etc/portolan/a".into() }];
+                let path = "/etc/portolan/b.yaml".into();
+                let plain = PeerConfig {
+                    name: "b".into(),
+                    origin: Origin::Kubeconfig,
+                    access: Access::File { path, context: None, allow_exec: false },
+                    id: None,
+                    last_id: None,
+                    network: "".into(),
+                    namespaces: None,
+                    stale_after: Duration::from_secs(30),
+                    withdraw_after: Some(Duration::from_secs(7 * 86_400)),
+                };
+                let context = Some("admin".to_owned());
+                let full = PeerConfig {
+                    name: "fra1".into(),
+                    access: Access::File { path: "/c".into(), context, allow_exec: true },
+                    id: Some(ClusterId::new("fra1").unwrap()),
+                    network: "n".into(),
+                    namespaces: Some(["shop", "db"].map(str::to_owned).into()),
+                    stale_after: Duration::from_secs(5),
+                    withdraw_after: None,
+                    ..plain.clone()
+                };
+                c.peers = vec![plain, full];
+            },
+        ),
+        ("clusters: [{kubeconfig: b, context: east}]\nkubernetes: {}\nhome: fra1", |c| {
+            c.home = Some(ClusterId::new("fra1").unwrap());
+            c.own = Some(own(Access::InCluster, "", c.home.clone()));
+            let config = parse("version: v1\nclusters: [{kubeconfig: b, name: east}]").unwrap();
+            let access = Access::File {
+                path: "/etc/portolan/b".into(),
+                context: Some("east".into()),
+                allow_exec: false,
+            };
+            c.peers = config
+                .peers
+                .into_iter()
+                .map(|p| PeerConfig { id: None, access: access.clone(), ..p })
+                .collect();
+        }),
+        ("kubernetes: {kubeconfig: k, context: fra1, network: n, namespace: dns}", |c| {
+            let path = "/etc/portolan/k".into();
+            let access = Access::File { path, context: Some("fra1".into()), allow_exec: true };
+            c.own = Some(OwnConfig { namespace: "dns".into(), ..own(access, "n", None) });
+        }),
+        (
+            "controller: {vips: Pool, cluster-peers: false, cluster-profiles: fleet, lease: {duration: 5s, renew: 3s, retry: 1s}}",
+            |c| {
+                let lease = [5, 3, 1].map(Duration::from_secs);
+                c.controller.vips = Vips::Pool;
+                (c.controller.cluster_peers, c.controller.cluster_profiles) = (false, Some("fleet".into()));
+                let times = &mut c.controller.lease;
+                [times.duration, times.renew, times.retry] = lease;
+            },
+        ),
         ("home: fra1.eu", |c| c.home = Some(ClusterId::new("fra1.eu").unwrap())),
         (
             "zones: [{origin: Global.Example.com., ttl: 30, name-server: {name: ns1, addresses: [192.0.2.1]}}]",
@@ -124,7 +191,52 @@ fn wrong_values_are_named_with_line_and_field() {
         ),
         ("https: {zzzz: 1}", "2: https.zzzz: unknown key `zzzz`, known here: path"),
         ("home: a\nhome: b", "3: home: `home` is written twice, first on line 2: remove one"),
-        ("clusters:\n  - name: a", "3: clusters[0].manifests: `manifests` is missing: it has no default"),
+        (
+            "clusters:\n  - name: a",
+            "3: clusters[0].manifests: neither `manifests` nor `kubeconfig` is given: one is needed",
+        ),
+        (
+            "clusters: [{manifests: a, kubeconfig: b}]",
+            "2: clusters[0].kubeconfig: `manifests` is given, too: remove one of them",
+        ),
+        (
+            "clusters:\n  - manifests: a\n    network: b",
+            "4: clusters[0].network: `network` is for clusters with a `kubeconfig`: remove it",
+        ),
+        (
+            "clusters:\n  - {kubeconfig: a, context: x}\n  - {kubeconfig: b, context: x}",
+            "4: clusters[1]: `x` is listed twice: remove one",
+        ),
+        (
+            "clusters: [{kubeconfig: a, namespaces: []}]",
+            "2: clusters[0].namespaces: no export would count: leave `namespaces` out to accept all",
+        ),
+        (
+            "clusters: [{kubeconfig: a, namespaces: [a.b]}]",
+            "2: clusters[0].namespaces[0]: `a.b` is no namespace: `a.b` is no DNS label: lower-case letters, digits \
+             and `-` only, starting and ending with a letter or digit (RFC 1123)",
+        ),
+        (
+            "clusters: [{kubeconfig: a, stale-after: 1m, withdraw-after: 30s}]",
+            "2: clusters[0].withdraw-after: must not be shorter than `stale-after`",
+        ),
+        (
+            "clusters: [{kubeconfig: a, stale-after: 0s}]",
+            "2: clusters[0].stale-after: must be at least 1s: the cluster is asked every few seconds",
+        ),
+        (
+            "kubernetes: {context: a}",
+            "2: kubernetes.context: a context is one of a `kubeconfig`, and none is given",
+        ),
+        ("controller: {vips: pool}", "2: controller.vips: `pool` is not `Service` or `Pool`"),
+        (
+            "controller: {lease: {duration: 10s}}",
+            "2: controller.lease.duration: must be longer than `renew`, or two could lead at once",
+        ),
+        (
+            "controller: {lease: {retry: 9s}}",
+            "2: controller.lease.renew: must be longer than twice `retry`, which must not be 0",
+        ),
         (
             "clusters:\n  - {name: a, manifests: x}\n  - {name: a, manifests: y}",
             "4: clusters[1]: `a` is listed twice: remove one",
@@ -271,5 +383,26 @@ fn what_needs_a_restart_is_named() {
     let needs = |text: &str| running.needs_restart(&parse(&format!("version: v1\n{text}")).unwrap());
     assert_eq!(needs("admin: {listen: ''}\nlisten: {tcp: []}"), ["listen", "admin"]);
     assert_eq!(needs("log: {format: json}"), ["log.format"]);
+    assert_eq!(needs("kubernetes: {}\nclusters: [{kubeconfig: a}]"), ["kubernetes"]);
     assert_eq!(needs("log: {level: debug}\nzones: [{origin: a}]\nrate-limit: {slip: 3}"), Vec::<&str>::new());
+}
+
+/// Two that give away virtual IPs would give away different ones: in a cluster, imports alone have some.
+#[test]
+fn a_server_in_a_cluster_has_no_pool() {
+    let pool = |text: &str| parse(&format!("version: v1\n{text}")).unwrap().pool();
+    assert!(pool("clusters: [{kubeconfig: a}]").is_some());
+    assert_eq!(pool("kubernetes: {}\nvips: {pool: {ipv4: 241.1.0.0/16}}"), None);
+}
+
+/// What the command line does not say of the own cluster stays as the file has it.
+#[test]
+fn the_command_line_chooses_the_own_cluster() {
+    let mut config = parse("version: v1\nhome: fra1\nkubernetes: {network: n, kubeconfig: k}").unwrap();
+    config.run_for(None, None);
+    assert_eq!(config.own, Some(own(Access::InCluster, "n", ClusterId::new("fra1").ok())));
+    let mut config = parse("version: v1\nhome: fra1").unwrap();
+    config.run_for(Some("k".into()), Some("c".into()));
+    let access = Access::File { path: "k".into(), context: Some("c".into()), allow_exec: true };
+    assert_eq!(config.own, Some(own(access, "", ClusterId::new("fra1").ok())));
 }

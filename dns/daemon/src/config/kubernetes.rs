@@ -1,0 +1,224 @@
+//! Clusters behind API servers: the one that this process runs for, those that it follows, and the controller.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portolan_sync::ClusterSource;
+use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
+use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig};
+use portolan_zones::ClusterId;
+use portolan_zones::name::check_label;
+
+use super::scalar::Scalar;
+use super::section::Section;
+use super::spec::or_off;
+
+/// The namespace of our own objects when nobody says otherwise.
+const NAMESPACE: &str = "portolan-system";
+/// Keys of an item of `clusters` that mean something only beside `kubeconfig`.
+const OF_KUBECONFIGS: [&str; 6] =
+    ["context", "network", "namespaces", "allow-exec", "stale-after", "withdraw-after"];
+
+/// What `portolan controller` does besides merging.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Controller {
+    /// Where the virtual IPs of imports come from.
+    pub vips: Vips,
+    /// Whether ClusterPeer objects are followed.
+    pub cluster_peers: bool,
+    /// The namespace whose ClusterProfiles are followed; `None`: none are.
+    pub cluster_profiles: Option<String>,
+    /// The leader's.
+    pub lease: Lease,
+}
+
+/// Where the virtual IPs of imports come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vips {
+    /// A derived Service without a selector gives its ClusterIP.
+    Service,
+    /// `vips.pool`.
+    Pool,
+}
+
+/// Times of the leader election, as client-go has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// How long others wait for a leader that is silent.
+    pub duration: Duration,
+    /// How long a leader tries to renew before it gives up.
+    pub renew: Duration,
+    /// Pause between two tries.
+    pub retry: Duration,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        let lease = Lease {
+            duration: Duration::from_secs(15),
+            renew: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        };
+        Self { vips: Vips::Service, cluster_peers: true, cluster_profiles: None, lease }
+    }
+}
+
+/// One item of `clusters`.
+pub(super) enum Cluster {
+    /// Read from files.
+    Manifests(ClusterSource),
+    /// Followed at its API server.
+    Api(PeerConfig),
+}
+
+impl Cluster {
+    /// What an item must have for itself, when it is known already.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Manifests(source) => source.name.as_ref().map(ClusterId::as_str),
+            Self::Api(peer) => Some(&peer.name),
+        }
+    }
+
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let id = section.optional::<ClusterId>("name");
+        let manifests = section.optional::<PathBuf>("manifests");
+        let kubeconfig = section.optional::<PathBuf>("kubeconfig");
+        let peer = peer(section, id.clone());
+        match (manifests, kubeconfig) {
+            (Some(manifests), None) => {
+                for key in OF_KUBECONFIGS.into_iter().filter(|key| section.has(key)).collect::<Vec<_>>() {
+                    section.problem(key, format!("`{key}` is for clusters with a `kubeconfig`: remove it"));
+                }
+                Some(Self::Manifests(ClusterSource { name: id, path: section.beside_file(&manifests) }))
+            }
+            (None, Some(kubeconfig)) => Some(Self::Api(peer(section.beside_file(&kubeconfig)))),
+            (Some(_), Some(_)) => {
+                section.problem("kubeconfig", "`manifests` is given, too: remove one of them");
+                None
+            }
+            (None, None) => {
+                section.problem("manifests", "neither `manifests` nor `kubeconfig` is given: one is needed");
+                None
+            }
+        }
+    }
+}
+
+/// A cluster to follow, but for its kubeconfig. It is called by its id, else its context, else its file.
+fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf) -> PeerConfig + use<> {
+    let context = text(section, "context");
+    let network = section.get("network", String::new());
+    let namespaces = section.has("namespaces").then(|| section.list::<Namespace>("namespaces", Vec::new()));
+    if namespaces.as_ref().is_some_and(Vec::is_empty) && section.items("namespaces") == 0 {
+        section.problem("namespaces", "no export would count: leave `namespaces` out to accept all");
+    }
+    let allow_exec = section.get("allow-exec", false);
+    let stale_after = section.get("stale-after", DEFAULT_STALE_AFTER);
+    if stale_after < Duration::from_secs(1) {
+        section.problem("stale-after", "must be at least 1s: the cluster is asked every few seconds");
+    }
+    let withdraw_after = or_off(section, "withdraw-after", Some(DEFAULT_WITHDRAW_AFTER));
+    if withdraw_after.is_some_and(|withdraw| withdraw < stale_after) {
+        section.problem("withdraw-after", "must not be shorter than `stale-after`");
+    }
+    move |path| PeerConfig {
+        name: match (&id, &context) {
+            (Some(id), _) => id.to_string(),
+            (None, Some(context)) => context.clone(),
+            (None, None) => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+        },
+        origin: Origin::Kubeconfig,
+        access: Access::File { path, context, allow_exec },
+        id,
+        last_id: None,
+        network: network.into(),
+        namespaces: namespaces
+            .map(|names| names.into_iter().map(|Namespace(name)| name).collect::<BTreeSet<_>>()),
+        stale_after,
+        withdraw_after,
+    }
+}
+
+/// The cluster that this process runs for: the section is there, even if empty. Its id is `home` where no
+/// ClusterProperty says it.
+pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConfig {
+    let kubeconfig = section.optional::<PathBuf>("kubeconfig").map(|file| section.beside_file(&file));
+    let context = text(section, "context");
+    if context.is_some() && kubeconfig.is_none() {
+        section.problem("context", "a context is one of a `kubeconfig`, and none is given");
+    }
+    let network = section.get("network", String::new());
+    let namespace = section.get("namespace", Namespace(NAMESPACE.into())).0;
+    OwnConfig { network: network.into(), namespace, ..own_at(own_access(kubeconfig, context), home) }
+}
+
+/// The cluster behind `access`, of which nothing else is said.
+pub(super) fn own_at(access: Access, home: Option<ClusterId>) -> OwnConfig {
+    OwnConfig { access, id: home, network: "".into(), namespace: NAMESPACE.into() }
+}
+
+/// Whoever runs a process for a cluster chose its kubeconfig: it may run programs to get credentials.
+pub(super) fn own_access(kubeconfig: Option<PathBuf>, context: Option<String>) -> Access {
+    kubeconfig.map_or(Access::InCluster, |path| Access::File { path, context, allow_exec: true })
+}
+
+/// A text that is not empty.
+fn text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+    section.optional::<String>(key).filter(|text| !text.is_empty())
+}
+
+impl Controller {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            vips: section.get("vips", default.vips),
+            cluster_peers: section.get("cluster-peers", default.cluster_peers),
+            cluster_profiles: section.optional("cluster-profiles").map(|Namespace(name)| name),
+            lease: section.section("lease", |section| Lease::read(section, default.lease)),
+        }
+    }
+}
+
+impl Lease {
+    fn read(section: &mut Section<'_>, default: Self) -> Self {
+        let lease = Self {
+            duration: section.get("duration", default.duration),
+            renew: section.get("renew", default.renew),
+            retry: section.get("retry", default.retry),
+        };
+        if lease.duration <= lease.renew {
+            section.problem("duration", "must be longer than `renew`, or two could lead at once");
+        }
+        if lease.retry.is_zero() || lease.renew <= lease.retry * 2 {
+            section.problem("renew", "must be longer than twice `retry`, which must not be 0");
+        }
+        lease
+    }
+}
+
+/// A namespace's name: one DNS label.
+#[derive(Debug, Clone, PartialEq)]
+struct Namespace(String);
+
+impl Scalar for Namespace {
+    const EXPECTED: &'static str = "a namespace";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        check_label(text).map_err(|error| format!("is no namespace: {error}"))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Scalar for Vips {
+    const EXPECTED: &'static str = "`Service` or `Pool`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "Service" => Ok(Self::Service),
+            "Pool" => Ok(Self::Pool),
+            _ => Err(format!("is not {}", Self::EXPECTED)),
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod binary;
 mod http;
 pub mod kubernetes;
+mod launch;
 mod manifests;
 mod program;
 mod reply;
@@ -14,6 +15,7 @@ mod wire;
 mod zonefile;
 
 pub use binary::{portolan, repository};
+pub use launch::{DYING_WITH_US, launch, remove_at_the_end};
 pub use manifests::{cluster_set_ip, headless, list};
 pub use program::{Package, program, run};
 pub use reply::Reply;

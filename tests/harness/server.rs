@@ -1,4 +1,4 @@
-//! A running `portolan serve`.
+//! A running `portolan serve`, or another command that goes on until it is told to end.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use serde_json::Value;
 
 use super::setup::{ADMIN, DNS, Setup, write};
-use super::{Package, Reply, eventually, http, program, run, until};
+use super::{Package, Reply, eventually, http, launch, program, run, until};
 
 /// Ends with the test; its log is shown when the test fails.
 #[derive(Debug)]
@@ -21,35 +21,50 @@ impl Server {
     /// Starts, and returns once queries are answered.
     pub(super) fn start(setup: Setup) -> Self {
         let mut server = Self::spawn(setup);
-        let ready = server.setup.path("ready.json");
-        eventually("the server is ready", || {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("the server ended: {status}");
-            }
-            ready.exists()
-        });
+        server.wait_until_ready();
         server
     }
 
     /// Starts, and returns at once.
     pub fn spawn(setup: Setup) -> Self {
-        let log = File::options().create(true).append(true).open(setup.path("portolan.log")).unwrap();
-        let mut command = setup.command("serve");
-        command.arg("--ready-file").arg(setup.path("ready.json"));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.spawn().expect("the server starts");
+        let child = spawn(&setup);
         Self { setup, child }
     }
 
     /// Ends it at once, as a crash does, and starts another one in the same folder.
     pub fn restart(mut self) -> Self {
+        self.kill();
+        self.start_again();
+        self
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        std::fs::remove_file(self.setup.path("ready.json")).unwrap();
-        let spare = Setup::new("");
-        let setup = std::mem::replace(&mut self.setup, spare);
-        drop(self);
-        setup.start()
+        // It is not there when the server never was ready.
+        let _ = std::fs::remove_file(self.setup.path("ready.json"));
+    }
+
+    /// Starts another one in the folder of one that has ended, and returns once that is ready.
+    pub fn start_again(&mut self) {
+        self.spawn_again();
+        self.wait_until_ready();
+    }
+
+    /// Starts another one in the folder of one that has ended, and returns at once.
+    pub fn spawn_again(&mut self) {
+        self.child = spawn(&self.setup);
+    }
+
+    fn wait_until_ready(&mut self) {
+        let ready = self.setup.path("ready.json");
+        eventually("the server is ready", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended: {status}");
+            }
+            ready.exists()
+        });
     }
 
     /// Address and port.
@@ -164,6 +179,14 @@ impl Server {
         client.args(words.split_whitespace());
         client
     }
+}
+
+fn spawn(setup: &Setup) -> Child {
+    let log = File::options().create(true).append(true).open(setup.path("portolan.log")).unwrap();
+    let mut command = setup.command(setup.subcommand());
+    command.arg("--ready-file").arg(setup.path("ready.json"));
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    launch(command).expect("the server starts")
 }
 
 impl Drop for Server {

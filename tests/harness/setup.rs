@@ -27,6 +27,7 @@ pub struct Setup {
     yaml: String,
     address: Ipv4Addr,
     wrapper: Vec<String>,
+    subcommand: &'static str,
 }
 
 /// A loopback address that nobody else has: UDP and TCP need the same port on it, and a port that is asked for
@@ -44,7 +45,8 @@ impl Setup {
     /// are left out.
     pub fn new(yaml: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
-        let empty = Self { folder, yaml: String::new(), address: loopback(), wrapper: Vec::new() };
+        let address = loopback();
+        let empty = Self { folder, yaml: String::new(), address, wrapper: Vec::new(), subcommand: "serve" };
         empty.with(yaml)
     }
 
@@ -81,6 +83,16 @@ impl Setup {
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
+    }
+
+    /// Starts another command than `serve`.
+    pub fn for_command(mut self, subcommand: &'static str) -> Self {
+        self.subcommand = subcommand;
+        self
+    }
+
+    pub(super) fn subcommand(&self) -> &'static str {
+        self.subcommand
     }
 
     /// This server's own address.

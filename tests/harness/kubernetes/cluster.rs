@@ -15,7 +15,7 @@ use super::credentials::{ADMIN_USER, Credentials};
 use super::permit::Permit;
 use super::{Objects, Part, documents, namespace, node};
 use crate::harness::setup::write;
-use crate::harness::{eventually, loopback, until_within};
+use crate::harness::{eventually, loopback, remove_at_the_end, until_within};
 
 /// For programs of many megabytes to get ready on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,6 +90,7 @@ impl Cluster {
     pub(super) fn start_with(options: Options, permit: Option<Permit>) -> Self {
         static NUMBER: AtomicU8 = AtomicU8::new(1);
         let folder = tempfile::Builder::new().prefix("portolan-cluster-").tempdir().unwrap();
+        remove_at_the_end(folder.path());
         let address = loopback();
         let credentials = Credentials::new(folder.path(), address.into());
         write(

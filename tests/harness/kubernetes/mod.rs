@@ -4,6 +4,7 @@
 mod api;
 mod binaries;
 mod cluster;
+mod clusterset;
 mod credentials;
 mod objects;
 mod part;
@@ -13,7 +14,10 @@ mod proxy;
 pub use api::{Objects, block_on, documents};
 pub use binaries::{binary, definitions};
 pub use cluster::{Cluster, Options, condition};
+pub use clusterset::{
+    CONTROLLER, Clusterset, Member, PEER, Plan, SERVER, SYSTEM, Shared, install, introduce,
+};
 pub use credentials::{ADMIN_USER, kubeconfig};
 pub use objects::{export, headless_service, namespace, node, object, pod, running, service, with};
-pub use part::{Part, dying_with_us, launch};
+pub use part::Part;
 pub use proxy::Proxy;

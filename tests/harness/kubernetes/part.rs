@@ -1,12 +1,11 @@
 //! Programs that end with the tests, however those end.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 
+use crate::harness::launch::{DYING_WITH_US, launch};
 use crate::harness::{Package, program, run};
 
 /// Lines of a log that a failed test shows.
@@ -23,8 +22,8 @@ impl Part {
     /// Starts `file`, a path, with these arguments. Its output goes to the end of `log`.
     pub fn start(file: &Path, arguments: &[String], log: PathBuf) -> Self {
         let output = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = dying_with_us(file);
-        command.args(arguments).current_dir(log.parent().unwrap());
+        let mut command = Command::new(DYING_WITH_US[0]);
+        command.args(&DYING_WITH_US[1..]).arg(file).args(arguments).current_dir(log.parent().unwrap());
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         Self { child: launch(command).expect("the program starts"), log }
     }
@@ -62,10 +61,14 @@ impl Part {
 
     /// The end of [`Part::log`].
     pub fn last_lines(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+        last_lines(&self.log())
     }
+}
+
+/// What of a log a failed test shows.
+pub(in crate::harness) fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
 impl Drop for Part {
@@ -75,31 +78,4 @@ impl Drop for Part {
             eprintln!("--- last lines of {} ---\n{}\n---", self.log.display(), self.last_lines());
         }
     }
-}
-
-/// A command for a program that is killed when this process ends, even when that is killed itself: see [`launch`].
-pub fn dying_with_us(file: &Path) -> Command {
-    let mut command = program("setpriv", Package::UtilLinux);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(file);
-    command
-}
-
-/// Starts a program on a thread that lasts as long as this process: the kernel takes the end of the *thread* that
-/// started a program for its parent's death, and a test's thread ends with the test.
-pub fn launch(command: Command) -> io::Result<Child> {
-    type Order = (Command, mpsc::Sender<io::Result<Child>>);
-    static LAUNCHER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
-    let launcher = LAUNCHER.get_or_init(|| {
-        let (orders, inbox) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for (mut command, reply) in inbox {
-                // Nobody waits for it any more when the test that did has failed.
-                let _ = reply.send(command.spawn());
-            }
-        });
-        Mutex::new(orders)
-    });
-    let (reply, child) = mpsc::channel();
-    launcher.lock().unwrap().send((command, reply)).unwrap();
-    child.recv().unwrap()
 }

@@ -1,0 +1,165 @@
+//! The ServiceImport of a service: its spec, the metadata that exports take along, and whether it can be used.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portolan_zones::Service;
+use portolan_zones::object::IpFamily;
+use smallvec::SmallVec;
+
+use super::bodies::{ImportSpec, PortBody, Traffic, family};
+use super::conditions::{Verdict, import_ready, import_waits};
+use super::desired::{Trouble, VipTrouble, World};
+use super::facts::{Facts, Seen};
+use super::words;
+use crate::vip::PoolRanges;
+
+/// A ServiceImport, but for namespace, name and status.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ImportBody {
+    /// Exported ones; what we mean by labels of our own goes without saying.
+    pub(super) labels: BTreeMap<String, String>,
+    /// Exported ones.
+    pub(super) annotations: BTreeMap<String, String>,
+    /// The derived Service's name.
+    pub(super) derived: Option<String>,
+    pub(super) spec: ImportSpec,
+}
+
+impl ImportBody {
+    /// A hash of the metadata, kept on the object: who compares it sees what is to be taken back.
+    pub(super) fn applied(&self) -> String {
+        format!("{:016x}", words::fingerprint(&(&self.labels, &self.annotations)))
+    }
+}
+
+/// The import of a service that has these addresses.
+pub(super) fn body(service: &Service, ips: SmallVec<[IpAddr; 2]>, world: &World) -> ImportBody {
+    let derived = (!service.headless && world.pool.is_none()).then(|| words::derived_name(&service.name));
+    let families = if service.headless {
+        service.spec.ip_families.clone()
+    } else {
+        ips.iter().map(|ip| (*ip).into()).collect()
+    };
+    let exported = service.exported.as_deref();
+    ImportBody {
+        labels: take(exported.map_or(&[], |e| &e.labels), words::is_label),
+        annotations: take(exported.map_or(&[], |e| &e.annotations), |key, _| words::is_annotation(key)),
+        derived,
+        spec: ImportSpec {
+            kind: if service.headless { "Headless" } else { "ClusterSetIP" }.to_owned(),
+            ports: service.spec.ports.iter().map(PortBody::from).collect(),
+            ips: ips.to_vec(),
+            ip_families: families.into_iter().map(|f: IpFamily| family(f).to_owned()).collect(),
+            traffic: Traffic::from(&*service.spec),
+        },
+    }
+}
+
+/// What of an export's metadata may be taken along.
+fn take(
+    pairs: &[(std::sync::Arc<str>, std::sync::Arc<str>)],
+    valid: fn(&str, &str) -> bool,
+) -> BTreeMap<String, String> {
+    let fit = pairs.iter().filter(|(key, value)| !words::is_reserved(key) && valid(key, value));
+    fit.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// The families that a service wants, in its order.
+pub(super) fn families(service: &Service) -> SmallVec<[IpFamily; 2]> {
+    let families = &service.spec.ip_families;
+    if families.is_empty() { SmallVec::from_slice(&[IpFamily::V4]) } else { families.clone() }
+}
+
+/// The virtual IPs that it has, in the families' order.
+pub(super) fn ips(
+    service: &Service,
+    facts: &Facts,
+    world: &World,
+    trouble: &Trouble,
+) -> SmallVec<[IpAddr; 2]> {
+    if service.headless {
+        return SmallVec::new();
+    }
+    let given: SmallVec<[IpAddr; 2]> = match &world.pool {
+        Some(ranges) => service.ips.iter().copied().filter(|ip| is_within(ranges, *ip)).collect(),
+        None => match &facts.derived {
+            Some(derived) => derived.ips.clone(),
+            None if trouble.vip.is_none() => lost(service, facts),
+            None => SmallVec::new(),
+        },
+    };
+    let of = |family| given.iter().copied().find(|ip| IpFamily::from(*ip) == family);
+    families(service).into_iter().filter_map(of).collect()
+}
+
+/// The addresses of a derived Service that somebody deleted, as the import still has them: clients know them, so they are
+/// asked for again.
+fn lost(service: &Service, facts: &Facts) -> SmallVec<[IpAddr; 2]> {
+    let derived = words::derived_name(&service.name);
+    let import = facts.import.as_ref().filter(|import| import.derived.as_deref() == Some(&*derived));
+    import.map(|import| import.ips.clone()).unwrap_or_default()
+}
+
+/// Addresses of another range are left over from other settings, and can't be kept.
+fn is_within(ranges: &PoolRanges, ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ranges.ipv4.is_some_and(|range| range.contains(&ip)),
+        IpAddr::V6(ip) => ranges.ipv6.is_some_and(|range| range.contains(&ip)),
+    }
+}
+
+/// Condition `Ready` of the import.
+pub(super) fn ready(
+    service: &Service,
+    seen: &Seen,
+    ips: &[IpAddr],
+    world: &World,
+    trouble: &Trouble,
+) -> Verdict {
+    let import = seen.facts.import.as_ref();
+    if service.held {
+        let before = import.and_then(|import| import.ready.as_ref());
+        return match before {
+            Some(ready) if ready.status == "True" => import_ready(&ready.message),
+            Some(ready) if ready.reason == FAMILY => import_waits(FAMILY, &ready.message),
+            Some(ready) => import_waits("Pending", &ready.message),
+            None => import_waits("Pending", "not all clusters that export the service are heard"),
+        };
+    }
+    if service.headless {
+        return import_ready("the service can be used");
+    }
+    let wanted = families(service);
+    if !ips.is_empty() {
+        let lacks = wanted.iter().find(|family| ips.iter().all(|ip| IpFamily::from(*ip) != **family));
+        return import_ready(match lacks {
+            None => "the service can be used".to_owned(),
+            Some(lack) => format!(
+                "the service can be used; it has no {} address, for the cluster gives none",
+                family(*lack)
+            ),
+        });
+    }
+    let text =
+        |family_list: &[IpFamily]| family_list.iter().map(|f| family(*f)).collect::<Vec<_>>().join(", ");
+    match (&trouble.vip, &seen.facts.derived, &world.pool) {
+        _ if seen.derived_taken && world.pool.is_none() => {
+            let taken = format!("{}/{}", service.name.namespace(), words::derived_name(&service.name));
+            import_waits("Pending", VipTrouble::Foreign(taken).to_string())
+        }
+        (_, _, Some(_)) => import_waits(
+            "Pending",
+            "no virtual IP: the pool has none left, or none of the service's IP families: widen the pool",
+        ),
+        (Some(vip @ VipTrouble::Family(_)), ..) => import_waits(FAMILY, vip.to_string()),
+        (Some(vip), ..) => import_waits("Pending", vip.to_string()),
+        (None, Some(derived), _) if !derived.ips.is_empty() => {
+            import_waits(FAMILY, VipTrouble::Family(text(&wanted)).to_string())
+        }
+        (None, ..) => import_waits("Pending", "waits for the derived Service's address"),
+    }
+}
+
+/// Reason of the condition `Ready` (MCS API v1beta1).
+const FAMILY: &str = "IPFamilyNotSupported";

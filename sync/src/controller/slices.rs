@@ -1,0 +1,150 @@
+//! The EndpointSlices of a service: copies of every cluster's own, or the addresses of the gateway in front of them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portolan_zones::Service;
+use portolan_zones::object::{Conditions, Endpoint, Gateway, GatewayAt, IpFamily, Slice};
+use portolan_zones::service::{Member, Reach};
+use smallvec::smallvec;
+
+use super::bodies::{ConditionsBody, EndpointBody, PortBody, SliceBody, family};
+use super::derived::name_of_unnamed;
+use super::desired::Desired;
+use super::words;
+use crate::convert::MANAGED_BY;
+
+/// The API's limit of endpoints in a slice.
+const MOST: usize = 1000;
+
+/// Adds the slices of all clusters. `derived` is the Service that they are connected to, `owner` the import's UID.
+pub(super) fn push<'a>(
+    desired: &mut Desired<'a>,
+    service: &'a Service,
+    derived: Option<&str>,
+    owner: &'a str,
+) {
+    let writer = Writer { service, derived, owner, unnamed: derived.and_then(|_| name_of_unnamed(service)) };
+    for member in &service.members {
+        // Of a cluster that is not heard our own copies are all that is known: they are no source.
+        if member.slices.iter().any(|slice| slice.source.is_some()) {
+            desired.kept.insert(&member.cluster);
+            continue;
+        }
+        match &member.reach {
+            Reach::Flat => {
+                member.slices.iter().for_each(|slice| writer.copy(member, slice, &mut desired.slices));
+            }
+            Reach::Gateway(gateway) if !service.headless => {
+                writer.gateway(member, gateway, &mut desired.slices);
+            }
+            Reach::Gateway(_) | Reach::Nowhere => {}
+        }
+    }
+}
+
+type Slices<'a> = BTreeMap<String, SliceBody<'a>>;
+
+struct Writer<'a, 'd> {
+    service: &'a Service,
+    derived: Option<&'d str>,
+    owner: &'a str,
+    unnamed: Option<String>,
+}
+
+impl<'a> Writer<'a, '_> {
+    /// One cluster's slice as it is, in pieces that the API takes. One without endpoints has no copy.
+    fn copy(&self, member: &'a Member, slice: &'a Slice, into: &mut Slices<'a>) {
+        let mut ports: Vec<PortBody> = slice.ports.iter().map(PortBody::from).collect();
+        for port in ports.iter_mut().filter(|port| port.name.is_none()) {
+            port.name.clone_from(&self.unnamed);
+        }
+        for (i, chunk) in slice.endpoints.chunks(MOST).enumerate() {
+            let family = IpFamily::from(chunk[0].address);
+            let name = self.name(member, &slice.name.to_string(), family, i);
+            let endpoints = chunk.iter().map(endpoint).collect();
+            let identities = self.service.headless.then(|| identities(chunk).into());
+            let body = self.body(member, family, ports.clone(), endpoints);
+            into.insert(name, SliceBody { identities, ..body });
+        }
+    }
+
+    /// The gateway's addresses stand for all endpoints behind it.
+    fn gateway(&self, member: &'a Member, gateway: &Gateway, into: &mut Slices<'a>) {
+        let GatewayAt::Addresses(addresses) = &gateway.at else { return };
+        let ready = member.slices.iter().flat_map(|slice| &slice.endpoints).any(|e| e.conditions.ready);
+        let conditions = Conditions { ready, serving: ready, terminating: false };
+        let ports = self.service.spec.ports.iter().map(|port| {
+            let mut body = PortBody::from(port);
+            body.port = Some(gateway.port(port.protocol, port.number));
+            body.name = body.name.or_else(|| self.unnamed.clone());
+            body
+        });
+        let ports: Vec<PortBody> = ports.collect();
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let own: Vec<IpAddr> =
+                addresses.iter().copied().filter(|address| IpFamily::from(*address) == family).collect();
+            for (i, chunk) in own.chunks(MOST).enumerate() {
+                let endpoints = chunk.iter().map(|address| bare(*address, conditions)).collect();
+                let mut body = self.body(member, family, ports.clone(), endpoints);
+                body.labels.insert(words::GATEWAY, "true".into());
+                into.insert(self.name(member, "", family, i), body);
+            }
+        }
+    }
+
+    fn body(
+        &self,
+        member: &'a Member,
+        of: IpFamily,
+        ports: Vec<PortBody>,
+        endpoints: Vec<EndpointBody<'a>>,
+    ) -> SliceBody<'a> {
+        let mut labels: BTreeMap<&'static str, Cow<'a, str>> = BTreeMap::from([
+            (words::MANAGED_BY, words::PORTOLAN.into()),
+            (words::SLICE_MANAGED_BY, MANAGED_BY.into()),
+            (words::IMPORTED, self.service.name.name().into()),
+            (words::SOURCE, member.cluster.as_str().into()),
+        ]);
+        labels.extend(self.derived.map(|name| (words::SERVICE, name.to_owned().into())));
+        let address_type = family(of).into();
+        SliceBody { labels, identities: None, owner: self.owner.into(), address_type, ports, endpoints }
+    }
+
+    /// The same for the same piece of the same slice for ever; the family is in it because a slice can't change it.
+    fn name(&self, member: &Member, slice: &str, of: IpFamily, chunk: usize) -> String {
+        let texts = [
+            self.service.name.wire(),
+            member.cluster.as_str().as_bytes(),
+            slice.as_bytes(),
+            family(of).as_bytes(),
+            chunk.to_string().as_bytes(),
+        ]
+        .map(Vec::from);
+        let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        format!("{}-{}", self.service.name.name(), words::short(&texts))
+    }
+}
+
+fn endpoint(from: &Endpoint) -> EndpointBody<'_> {
+    let place = from.place.as_deref();
+    EndpointBody {
+        hostname: from.hostname.as_deref().map(Cow::from),
+        node_name: place.and_then(|place| place.node.as_deref()).map(Cow::from),
+        az: place.and_then(|place| place.az.as_deref()).map(Cow::from),
+        ..bare(from.address, from.conditions)
+    }
+}
+
+fn bare(address: IpAddr, conditions: Conditions) -> EndpointBody<'static> {
+    let Conditions { ready, serving, terminating } = conditions;
+    let conditions =
+        ConditionsBody { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) };
+    EndpointBody { addresses: smallvec![address], conditions, hostname: None, node_name: None, az: None }
+}
+
+fn identities(endpoints: &[Endpoint]) -> String {
+    let list: Vec<_> = endpoints.iter().map(|endpoint| format!("{:x}", endpoint.identity)).collect();
+    list.join(",")
+}

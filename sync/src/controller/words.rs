@@ -1,0 +1,115 @@
+//! The words on our objects: labels, annotations, names.
+
+use std::hash::{Hash, Hasher};
+
+use portolan_zones::ServiceName;
+use siphasher::sip::SipHasher13;
+
+/// Field manager of all our writes.
+pub(super) const MANAGER: &str = "portolan";
+/// Label on everything that we write: only what has it is ever changed or deleted.
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value.
+pub(super) const PORTOLAN: &str = "portolan";
+/// Label on slices: who writes them, so that kube-controller-manager leaves them alone.
+pub(super) const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Label on slices and derived Services: the ServiceImport that they belong to.
+pub(super) const IMPORTED: &str = "multicluster.kubernetes.io/service-name";
+/// Label on slices: the cluster whose endpoints they hold.
+pub(super) const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
+/// Label on slices: the Service that kube-proxy connects to them.
+pub(super) const SERVICE: &str = "kubernetes.io/service-name";
+/// Label on slices that hold addresses of a gateway.
+pub(super) const GATEWAY: &str = "portolan.dev/gateway";
+/// Annotation on imports: the derived Service.
+pub(super) const DERIVED: &str = "multicluster.kubernetes.io/derived-service";
+/// Annotation on slices of headless services: which endpoints are one pod.
+pub(super) const IDENTITIES: &str = "portolan.dev/identities";
+/// Annotation on imports: a hash of the metadata that we gave it, to see what is to be taken back.
+pub(super) const APPLIED: &str = "portolan.dev/applied";
+
+/// The same in all replicas and versions: names of objects depend on it.
+const KEY: &[u8; 16] = b"portolan objects";
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// What tells one state of an object from another.
+pub(super) fn fingerprint(state: &impl Hash) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(KEY);
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// 13 characters that stand for these texts.
+pub(super) fn short(texts: &[&[u8]]) -> String {
+    let mut hasher = SipHasher13::new_with_key(KEY);
+    for text in texts {
+        hasher.write(text);
+        hasher.write(&[0]);
+    }
+    let hash = hasher.finish();
+    (0..13).map(|digit| char::from(BASE32[(hash >> (5 * digit)) as usize & 31])).collect()
+}
+
+/// The name of the Service that gives a ServiceImport its virtual IP.
+pub(super) fn derived_name(service: &ServiceName) -> String {
+    format!("derived-{}", short(&[service.wire()]))
+}
+
+/// Whether the API server takes this as a label: what it refuses would keep the whole object from being written.
+pub(super) fn is_label(key: &str, value: &str) -> bool {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let prefixed = prefix.is_none_or(|prefix| {
+        prefix.len() <= 253 && prefix.split('.').all(|label| portolan_zones::name::check_label(label).is_ok())
+    });
+    prefixed && !name.is_empty() && is_label_text(name) && (value.is_empty() || is_label_text(value))
+}
+
+/// Whether the API server takes this as an annotation's key.
+pub(super) fn is_annotation(key: &str) -> bool {
+    is_label(&key.to_ascii_lowercase(), "")
+}
+
+fn is_label_text(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    text.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
+}
+
+/// Whether a key of labels or annotations means something to us, to Kubernetes' own controllers or to kubectl: what an
+/// export takes along may not set these.
+pub(super) fn is_reserved(key: &str) -> bool {
+    let ours = ["portolan.dev/", "multicluster.kubernetes.io/", "kubectl.kubernetes.io/"];
+    key == MANAGED_BY || ours.iter().any(|prefix| key.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names outlive processes: a change of the hash would orphan every object.
+    #[test]
+    fn names_stay_as_they_are() {
+        let name = derived_name(&ServiceName::new("shop", "web").unwrap());
+        assert_eq!((name.len(), name), (21, "derived-puj7omyweltia".to_owned()));
+    }
+
+    /// Kubernetes, "Labels and Selectors", syntax and character set.
+    #[test]
+    fn labels_are_judged_as_the_api_server_does() {
+        for (key, value, valid) in [
+            ("app", "web", true),
+            ("example.com/app", "", true),
+            ("example.com/app", "A_b.c-1", true),
+            ("app", "-web", false),
+            ("app", "web shop", false),
+            ("", "web", false),
+            ("Example.com/app", "web", false),
+            ("a/b/c", "web", false),
+            ("app", &*"x".repeat(63), true),
+            ("app", &*"x".repeat(64), false),
+        ] {
+            assert_eq!(is_label(key, value), valid, "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! States of clusters → what a ClusterPeer's status says, and when it is written. No API server, no clock.
+
+use portolan_zones::ClusterId;
+
+use super::*;
+
+fn clock(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+const NOON: &str = "2026-03-01T12:00:00Z";
+const ONE: &str = "2026-03-01T13:00:00Z";
+
+fn heard() -> ClusterState {
+    ClusterState {
+        id: ClusterId::new("west").ok(),
+        uid: Some("u".to_owned()),
+        version: Some("v1.34.1".to_owned()),
+        reachable: true,
+        synced: true,
+        contact_at: Some(clock(NOON).as_second()),
+        objects: [("ServiceExport", 3), ("Service", 5), ("EndpointSlice", 7)].into(),
+        refused_exports: 2,
+        ..ClusterState::unknown("west", Some(Origin::ClusterPeer))
+    }
+}
+
+fn conditions(status: &ClusterPeerStatus) -> Vec<String> {
+    let text =
+        |c: &Condition| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message).trim().to_owned();
+    status.conditions.iter().map(text).collect()
+}
+
+#[test]
+fn a_status_says_how_the_cluster_is() {
+    let silent =
+        ClusterState { reachable: false, problems: vec!["connection refused".to_owned()], ..heard() };
+    let cases: [(&[&str], Option<ClusterState>, [&str; 3]); 8] = [
+        (&[], Some(heard()), ["Accepted=True Valid:", "Reachable=True Answers:", "Synced=True Listed:"]),
+        (&[], None, ["Accepted=True Valid:", "Reachable=Unknown NotAsked:", "Synced=False NotListed:"]),
+        (
+            &["Secret portolan-system/west is missing"],
+            None,
+            [
+                "Accepted=False Invalid: Secret portolan-system/west",
+                "Reachable=Unknown NotAsked",
+                "Synced=False",
+            ],
+        ),
+        (
+            &[],
+            Some(silent.clone()),
+            [
+                "Accepted=True",
+                "Reachable=False NoAnswer: what is known of it counts on: connection refused",
+                "Synced=True",
+            ],
+        ),
+        (
+            &[],
+            Some(ClusterState { stale: true, ..silent.clone() }),
+            [
+                "Accepted=True",
+                "Reachable=False Stale: what is known of it counts on, and is marked stale",
+                "Synced=True",
+            ],
+        ),
+        (
+            &[],
+            Some(ClusterState { stale: true, withdrawn: true, ..silent }),
+            ["Accepted=True", "Reachable=False Withdrawn: its endpoints are withdrawn", "Synced=True"],
+        ),
+        (
+            &[],
+            Some(ClusterState { is_own: true, synced: false, ..heard() }),
+            ["Accepted=True OwnCluster", "Reachable=True", "Synced=False OwnCluster"],
+        ),
+        (
+            &[],
+            Some(ClusterState { duplicate_of: Some("east".to_owned()), ..heard() }),
+            ["Accepted=False Duplicate: it is the same cluster as east", "Reachable=True", "Synced=True"],
+        ),
+    ];
+    for (problems, state, expected) in cases {
+        let status = status(&ClusterPeerStatus::default(), Some(4), problems, state.as_ref(), clock(NOON));
+        let told = conditions(&status);
+        let wrong = expected.iter().zip(&told).find(|(start, text)| !text.starts_with(*start));
+        assert_eq!(wrong, None, "{told:#?}");
+        assert_eq!(status.observed_generation, Some(4));
+    }
+}
+
+#[test]
+fn counts_are_those_of_the_cluster_and_outlive_it() {
+    let first = status(&ClusterPeerStatus::default(), None, &[], Some(&heard()), clock(NOON));
+    assert_eq!((first.exports, first.services, first.endpoint_slices, first.refused_exports), (3, 5, 7, 2));
+    assert_eq!(first.cluster_id.as_deref(), Some("west"));
+    assert_eq!(first.last_contact, Some(Time(clock(NOON))));
+    // A controller that was just started and can't reach it knows what the one before it wrote: which cluster it is,
+    // above all.
+    let silent = ClusterState::unknown("west", Some(Origin::ClusterPeer));
+    let second = status(&first, None, &[], Some(&silent), clock(ONE));
+    assert_eq!(
+        ClusterPeerStatus { conditions: Vec::new(), ..second },
+        ClusterPeerStatus { conditions: Vec::new(), ..first }
+    );
+}
+
+/// API conventions: lastTransitionTime is when the status turned, not when a message did.
+#[test]
+fn conditions_keep_the_time_when_they_turned() {
+    let first = status(&ClusterPeerStatus::default(), None, &[], Some(&heard()), clock(NOON));
+    let silent = ClusterState { reachable: false, problems: vec!["x".repeat(5000)], ..heard() };
+    let second = status(&first, None, &[], Some(&silent), clock(ONE));
+    let times: Vec<_> = second.conditions.iter().map(|c| c.last_transition_time.0).collect();
+    assert_eq!(times, [clock(NOON), clock(ONE), clock(NOON)]);
+    assert!(second.conditions.iter().all(|c| c.message.len() <= MESSAGE));
+}
+
+/// At most two writes a minute when nothing happens; at once what people wait for.
+#[test]
+fn statuses_are_written_when_they_are_news() {
+    let of =
+        |state: &ClusterState| status(&ClusterPeerStatus::default(), None, &[], Some(state), clock(NOON));
+    let old = of(&heard());
+    let later = ClusterState { contact_at: Some(clock(NOON).as_second() + 5), ..heard() };
+    let more = ClusterState { objects: [("ServiceExport", 4)].into(), ..later.clone() };
+    let silent = ClusterState { reachable: false, ..heard() };
+    let renamed = ClusterState { id: ClusterId::new("west2").ok(), ..heard() };
+    let start = Instant::now();
+    // What is new, and after how many seconds it is written.
+    let cases = [(heard(), None), (later, Some(30)), (more, Some(10)), (silent, Some(0)), (renamed, Some(0))];
+    for (state, due) in cases {
+        let new = of(&state);
+        let written = Some((old.clone(), start));
+        let at = |seconds| {
+            is_due(
+                written.as_ref(),
+                &ClusterPeerStatus::default(),
+                &new,
+                start + Duration::from_secs(seconds),
+            )
+        };
+        let first = (0..120).find(|seconds| at(*seconds));
+        assert_eq!(first, due, "{state:?}");
+    }
+    // A new leader writes what it finds different, and only that.
+    assert!(!is_due(None, &old, &old, start));
+    assert!(is_due(None, &ClusterPeerStatus::default(), &old, start));
+}

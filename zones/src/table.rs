@@ -98,10 +98,10 @@ struct Entry {
 }
 
 impl Entry {
-    /// The home cluster's import, if it may claim addresses.
+    /// The home cluster's import, if it claims addresses: one that has none leaves the choice to the pool.
     fn claim(&self, home: Option<&ClusterId>) -> Option<&Arc<Import>> {
         let word = self.words.iter().find(|word| Some(&word.cluster) == home)?;
-        word.import.as_ref().filter(|import| !import.headless)
+        word.import.as_ref().filter(|import| !import.headless && !import.ips.is_empty())
     }
 }
 

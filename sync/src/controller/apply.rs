@@ -22,8 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Writer {
     access: Access,
     connection: tokio::sync::Mutex<Option<Connection>>,
-    counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    counts: Mutex<Counts>,
 }
+
+/// Requests so far, by kind and verb, and how many came to nothing.
+type Counts = (BTreeMap<(&'static str, &'static str), u64>, u64);
 
 /// A client, and the version of the MCS API that its server has.
 #[derive(Clone)]
@@ -75,50 +78,36 @@ impl Writer {
         action: &Action,
     ) -> Result<Option<String>, WriteError> {
         let target = &action.target;
-        let request = request(action, connection.mcs).map_err(|error| WriteError::Refused {
-            target: target.clone(),
-            code: 0,
-            message: error.to_string(),
-        })?;
+        let refused = |code, message| WriteError::Refused { target: target.clone(), code, message };
+        let request = request(action, connection.mcs).map_err(|error| refused(0, error.to_string()))?;
         let verb = match action.verb {
             Verb::Apply { .. } => "apply",
             Verb::Delete { .. } => "delete",
         };
-        *self.counts().entry((target.what.kind(), verb)).or_default() += 1;
-        let answer = tokio::time::timeout(PATIENCE, connection.client.request_text(request)).await;
-        match answer {
-            Err(_) => Err(WriteError::Unreachable("the API server does not answer".to_owned())),
-            Ok(Ok(json)) if verb == "apply" => Ok(Some(json)),
-            Ok(Ok(_)) => Ok(None),
-            Ok(Err(kube::Error::Api(status))) if verb == "delete" && status.code == 404 => Ok(None),
-            Ok(Err(kube::Error::Api(status)))
-                if status.code != 401 && status.code < 500 || is_full(&status.message) =>
-            {
-                // CRDs that were replaced may serve other versions.
-                if status.code == 404 {
-                    self.disconnect().await;
-                }
-                let message = status.message.clone();
-                Err(WriteError::Refused { target: target.clone(), code: status.code, message })
+        *self.lock().0.entry((target.what.kind(), verb)).or_default() += 1;
+        let error = match tokio::time::timeout(PATIENCE, connection.client.request_text(request)).await {
+            Ok(Ok(json)) => return Ok(Some(json).filter(|_| verb == "apply")),
+            Ok(Err(kube::Error::Api(status))) if verb == "delete" && status.code == 404 => return Ok(None),
+            Ok(Err(kube::Error::Api(status))) if !is_everybodys(status.code) => {
+                refused(status.code, status.message)
             }
-            Ok(Err(error)) => {
-                // Credentials may have been replaced.
-                self.disconnect().await;
-                Err(unreachable(&error))
-            }
+            Ok(Err(error)) => unreachable(&error),
+            Err(_) => WriteError::Unreachable("the API server does not answer".to_owned()),
+        };
+        self.lock().1 += 1;
+        // Credentials may have been replaced, and CRDs may serve other versions now.
+        if matches!(error, WriteError::Unreachable(_) | WriteError::Refused { code: 404, .. }) {
+            *self.connection.lock().await = None;
         }
+        Err(error)
     }
 
-    /// Requests so far, by kind and verb.
-    pub(super) fn writes(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.counts().clone()
+    /// Requests so far, by kind and verb, and how many came to nothing.
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().clone()
     }
 
-    async fn disconnect(&self) {
-        *self.connection.lock().await = None;
-    }
-
-    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, &'static str), u64>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,6 +126,11 @@ impl WriteError {
             VipTrouble::Refused(message.clone())
         })
     }
+}
+
+/// Whether an answer is about us or the server, and not about the object: others would get the same.
+fn is_everybodys(code: u16) -> bool {
+    matches!(code, 401 | 429 | 503 | 504)
 }
 
 /// What the API server says when a range has no addresses left.

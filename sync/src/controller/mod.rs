@@ -1,4 +1,15 @@
 //! The MCS controller: what the own cluster is to hold of the clusterset, written by whoever leads.
+//!
+//! ```text
+//! snapshot (merged services) ─┐
+//!                             ├─► desired ─► plan ─► apply ──► the own cluster's API server
+//! observed (own objects) ─────┘      ▲                 │
+//!     ▲                              └── until nothing is left to do (reconcile)
+//!     └── watch of the own cluster, answers to what was written
+//! ```
+//!
+//! `desired` and `plan` are pure; a service is planned anew whenever the snapshot or the watch touches it. What is observed
+//! is kept as fingerprints of the same types that are written, so that it costs little and any difference shows.
 
 mod apply;
 mod bodies;
@@ -14,9 +25,14 @@ mod peer_status;
 mod plan;
 mod queue;
 mod reconcile;
+mod running;
 mod slices;
 mod sweep;
 mod words;
+
+pub use election::LeaseTimes;
+pub use reconcile::WriteStatus;
+pub use running::{ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller};
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use super::queue::{Outcome, Queue};
 use super::sweep;
 use crate::kubernetes::ClusterState;
 use crate::kubernetes::backoff::{Backoff, chance};
+use crate::kubernetes::peers::PeerList;
 use crate::owner::MAX_PROBLEMS;
 use crate::publish::{Generations, Snapshots};
 use crate::vip::PoolRanges;
@@ -59,6 +60,7 @@ pub(super) struct Reconciler {
     pub(super) writer: Arc<Writer>,
     pub(super) leadership: Leadership,
     pub(super) states: watch::Receiver<Arc<[ClusterState]>>,
+    pub(super) list: watch::Receiver<Arc<PeerList>>,
     /// `None`: derived Services give the virtual IPs.
     pub(super) pool: Option<PoolRanges>,
     pub(super) status: Arc<Mutex<WriteStatus>>,
@@ -161,7 +163,12 @@ impl Reconciler {
 
     /// Whether all clusters that are configured are heard.
     fn all_heard(&self) -> bool {
-        self.states.borrow().iter().all(|state| state.synced || state.is_own || state.duplicate_of.is_some())
+        let (list, states) = (self.list.borrow().clone(), self.states.borrow().clone());
+        let settled = |state: &ClusterState| {
+            state.synced || state.withdrawn || state.is_own || state.duplicate_of.is_some()
+        };
+        let heard = |name: &str| states.iter().any(|state| state.name == name && settled(state));
+        list.complete && list.peers.iter().all(|peer| heard(&peer.name))
     }
 
     /// Deletes what has our label and belongs to nothing; a later sweep tries again what fails.

@@ -7,4 +7,8 @@
     reason = "a failed step fails the test"
 )]
 
+mod conflicts;
+mod conformance;
+mod exports;
 mod harness;
+mod steps;

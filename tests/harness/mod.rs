@@ -22,6 +22,6 @@ pub use reply::Reply;
 pub use server::Server;
 pub use setup::{ADMIN, DNS, HTTPS, QUIC, Setup, TLS, copy_folder, loopback};
 pub use table::{check, check_in};
-pub use wait::{eventually, until, until_within};
+pub use wait::{becomes, eventually, stays, until, until_within};
 pub use wire::{ask_tcp, ask_udp, query, rcode};
 pub use zonefile::{absolute, without_serial};

@@ -1,5 +1,6 @@
 //! Waiting without guessing how long.
 
+use std::fmt::Debug;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,38 @@ pub fn until_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> 
         }
         let elapsed = start.elapsed();
         assert!(elapsed < deadline, "not within {deadline:?}: {what}");
-        sleep((elapsed / 20).clamp(PAUSE.0, PAUSE.1));
+        sleep(pause(elapsed));
+    }
+}
+
+/// [`until`] something is as expected; says how it was last when it doesn't become so.
+pub fn becomes<T: PartialEq + Debug>(what: &str, expected: &T, mut ask: impl FnMut() -> T) -> Duration {
+    let start = Instant::now();
+    loop {
+        let found = ask();
+        let elapsed = start.elapsed();
+        if found == *expected {
+            return elapsed;
+        }
+        assert!(elapsed < DEADLINE, "not within {DEADLINE:?}: {what} is\n{found:#?}\nand not\n{expected:#?}");
+        sleep(pause(elapsed));
     }
 }
 
 /// [`until`] for a condition.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     until(what, || holds().then_some(())).1
+}
+
+/// Something must go on to hold for so long: for what must not happen, of which there is no end to wait for.
+pub fn stays(what: &str, duration: Duration, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        assert!(holds(), "after {:?} not any more: {what}", start.elapsed());
+        sleep(PAUSE.1);
+    }
+}
+
+fn pause(elapsed: Duration) -> Duration {
+    (elapsed / 20).clamp(PAUSE.0, PAUSE.1)
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use crate::cli::{Check, Format};
 use crate::clusters;
-use crate::config::{DEFAULTS, Problem};
+use crate::config::{Config, DEFAULTS, Problem};
 use crate::output::Outcome;
 
 /// What a check finds.
+#[derive(Default)]
 struct Report {
     /// What must be put right.
     problems: Vec<Problem>,
@@ -26,22 +27,8 @@ pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
         return Ok(Outcome::good(DEFAULTS));
     }
     let report = match asked.source.load() {
-        Err(problems) => Report { problems, warnings: Vec::new(), summary: String::new() },
-        Ok(config) => match clusters::load_once(&config) {
-            Err(error) => Report {
-                problems: vec![Problem::of_file(
-                    &asked.source.file().unwrap_or_default(),
-                    format!("{error:#}"),
-                )],
-                warnings: Vec::new(),
-                summary: String::new(),
-            },
-            Ok((snapshot, found)) => Report {
-                problems: found.problems,
-                warnings: [asked.source.warnings(&config), found.warnings, warnings(&snapshot)].concat(),
-                summary: summary(&snapshot, config.clusters.len()),
-            },
-        },
+        Err(problems) => Report { problems, ..Report::default() },
+        Ok(config) => report(asked, &config)?,
     };
     let text = match asked.format {
         Format::Human => report.human()?,
@@ -50,6 +37,26 @@ pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
         }
     };
     Ok(Outcome { text, status: u8::from(!report.problems.is_empty()) })
+}
+
+/// What there is to say of a configuration that can be read.
+fn report(asked: &Check, config: &Config) -> anyhow::Result<Report> {
+    let file = asked.source.file().unwrap_or_default();
+    let mut problems = clusters::check_kubeconfigs(config, &file)?;
+    Ok(match clusters::load_once(config) {
+        Err(error) => {
+            problems.push(Problem::of_file(&file, format!("{error:#}")));
+            Report { problems, ..Report::default() }
+        }
+        Ok((snapshot, found)) => {
+            problems.extend(found.problems);
+            Report {
+                problems,
+                warnings: [asked.source.warnings(config), found.warnings, warnings(&snapshot)].concat(),
+                summary: summary(&snapshot, config),
+            }
+        }
+    })
 }
 
 impl Report {
@@ -86,12 +93,21 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
     warnings
 }
 
-fn summary(snapshot: &Snapshot, clusters: usize) -> String {
+/// What was read, and what only a running process reads.
+fn summary(snapshot: &Snapshot, config: &Config) -> String {
     let zones: Vec<_> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let counts = snapshot.counts;
-    let (clusters, services) = (counted(clusters, "cluster"), counted(counts.services, "service"));
+    let (clusters, services) =
+        (counted(config.clusters.len(), "cluster"), counted(counts.services, "service"));
     let endpoints = counted(counts.endpoints, "endpoint");
-    format!("{clusters}, {services}, {endpoints} in {}", zones.join(" "))
+    let read = format!("{clusters}, {services}, {endpoints} in {}", zones.join(" "));
+    let followed = config.peers.len() + usize::from(config.own.is_some());
+    let unasked = format!("{} behind API servers, not asked", counted(followed, "cluster"));
+    match (config.clusters.is_empty(), followed) {
+        (_, 0) => read,
+        (true, _) => unasked,
+        (false, _) => format!("{read}; {unasked}"),
+    }
 }
 
 fn counted(number: usize, thing: &str) -> String {

@@ -1,10 +1,11 @@
 //! From the configuration to `portolan-sync`, and from its words to ours.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use portolan_sync::kubernetes::{ClusterState, KubernetesConfig, Origin};
+use portolan_sync::kubernetes::{Access, ClusterState, KubernetesConfig, Origin};
 use portolan_sync::{Severity, SourceStatus};
 use portolan_zones::{Snapshot, Zones};
 use serde_json::{Value, json};
@@ -48,6 +49,20 @@ pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Found
     let problems = errors.into_iter().map(problem).collect();
     let warnings = warnings.iter().map(ToString::to_string).collect();
     Ok((Arc::new(snapshot), Found { problems, warnings }))
+}
+
+/// What is wrong with the kubeconfigs of the configuration `file`, as far as it shows without asking a cluster. Who
+/// checks what will run in a Pod may be anywhere: its service account is not looked for.
+pub(crate) fn check_kubeconfigs(config: &Config, file: &Path) -> anyhow::Result<Vec<Problem>> {
+    let own = config.own.iter().map(|own| ("kubernetes".to_owned(), &own.access));
+    let peers = config.peers.iter().map(|peer| (format!("cluster {}", peer.name), &peer.access));
+    let with_files = own.chain(peers).filter(|(_, access)| **access != Access::InCluster);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let problem = |(field, access): (String, &Access)| {
+        let error = runtime.block_on(access.check_config()).err()?;
+        Some(Problem { file: file.to_owned(), line: 0, field, message: error.to_string() })
+    };
+    Ok(with_files.filter_map(problem).collect())
 }
 
 /// A source as `/status` shows it.

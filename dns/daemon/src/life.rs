@@ -3,9 +3,10 @@
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::output::Outcome;
+use crate::status::Status;
 
 /// Lives until `run` is done. Its error is logged: the log is where a process that stays speaks, and a reader of JSON
 /// lines finds the reason of its end there.
@@ -28,6 +29,27 @@ where
         |()| 0,
     );
     Ok(Outcome { text: String::new(), status })
+}
+
+/// Tells how a reload went: what only a restart brings into force, or every reason why nothing has changed.
+pub(crate) fn tell_reload(status: &Status, changed: Result<Vec<&'static str>, Vec<String>>) {
+    match changed {
+        Ok(needs_restart) => {
+            info!("the configuration is in force");
+            if !needs_restart.is_empty() {
+                let sections = needs_restart.join(" ");
+                warn!(sections, "changed, but only a restart brings them into force");
+            }
+            status.reloaded(needs_restart);
+        }
+        Err(errors) => {
+            for problem in &errors {
+                error!("{problem}");
+            }
+            warn!("the configuration stays as it was before");
+            status.refused(errors);
+        }
+    }
 }
 
 /// What tells the process what to do.

@@ -27,7 +27,7 @@ const EXTENDED_ERROR: u16 = 15;
 
 /// The reply to the query that the command line describes.
 pub(crate) fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
-    let config = asked.source.load_or_fail()?;
+    let config = asked.source.load_manifests()?;
     let (snapshot, _) = clusters::load_once(&config)?;
     let reply = answer(asked, &config.settings(Secret([0; 16])), &snapshot)?;
     Ok(Outcome::good(match asked.format {

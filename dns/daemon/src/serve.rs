@@ -12,7 +12,7 @@ use portolan_dns::tls::Certificate;
 use prometheus_client::registry::Registry;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::admin::{self, Bounded, Shown};
 use crate::cli::Serve;
@@ -189,25 +189,7 @@ impl Daemon {
                 warn_of(&self.asked, &config);
                 self.change(&config).map_err(|error| vec![format!("{error:#}")])
             });
-        match changed {
-            Ok(needs_restart) => {
-                info!("the configuration is in force");
-                if !needs_restart.is_empty() {
-                    warn!(
-                        sections = needs_restart.join(" "),
-                        "changed, but only a restart brings them into force"
-                    );
-                }
-                self.status.reloaded(needs_restart);
-            }
-            Err(errors) => {
-                for problem in &errors {
-                    error!("{problem}");
-                }
-                warn!("the configuration stays as it was before");
-                self.status.refused(errors);
-            }
-        }
+        life::tell_reload(&self.status, changed);
     }
 
     /// What may fail comes first: then either all of it is in force or nothing.

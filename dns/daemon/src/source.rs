@@ -56,9 +56,16 @@ impl Source {
         self.file_for(own).map(|_| config.warnings()).unwrap_or_default()
     }
 
-    /// [`Source::load`] for commands that can only go on or end.
-    pub(crate) fn load_or_fail(&self) -> anyhow::Result<Config> {
-        self.load().map_err(|problems| failure(&problems))
+    /// [`Source::load`] for commands that read manifests once, and can only go on or end.
+    pub(crate) fn load_manifests(&self) -> anyhow::Result<Config> {
+        let config = self.load().map_err(|problems| failure(&problems))?;
+        if config.clusters.is_empty() {
+            anyhow::bail!(
+                "all clusters of the configuration are behind API servers, which only a running server follows: ask it \
+                 by dig, or give --manifests DIR"
+            );
+        }
+        Ok(config)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::output::Outcome;
 
 /// The zone that is asked for, by default the first one of services.
 pub(crate) fn run(asked: &Zone) -> anyhow::Result<Outcome> {
-    let (snapshot, _) = clusters::load_once(&asked.source.load_or_fail()?)?;
+    let (snapshot, _) = clusters::load_once(&asked.source.load_manifests()?)?;
     let zone = match &asked.origin {
         None => snapshot.zones.primary().context("no zone of services is configured")?,
         Some(origin) => {

@@ -108,6 +108,11 @@ impl Access {
         self.kubeconfig().map(|_| ())
     }
 
+    /// Says what is wrong with it before anybody is asked: files are read, and nothing is contacted or run.
+    pub async fn check_config(&self) -> Result<(), AccessError> {
+        self.config().await.map(drop)
+    }
+
     async fn config(&self) -> Result<Config, AccessError> {
         if *self == Self::InCluster {
             return Config::incluster().map_err(|error| AccessError::InCluster(chain(&error)));

@@ -11,16 +11,38 @@
 
 pub(crate) mod access;
 pub(crate) mod backoff;
+mod cluster;
+mod clusterset;
 mod config;
-mod discovery;
+pub(crate) mod discovery;
 pub mod exports;
+mod followers;
+mod intake;
 mod known;
+mod leases;
+mod names;
+pub(crate) mod peers;
 mod problems;
+mod pulse;
 mod raw;
 pub mod resources;
 mod silence;
+mod spec;
 mod state;
+mod tap;
 mod watch;
 
+pub use access::AccessError;
+pub(crate) use followers::Followers;
 pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Role};
 pub use state::{ClusterState, Tap};
+
+/// Where all talk with API servers takes place; made only where there is some.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_name("kubernetes")
+        .enable_all()
+        .build()
+}

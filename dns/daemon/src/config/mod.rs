@@ -154,17 +154,28 @@ impl Config {
         self.own.is_none().then(|| self.vips.clone())
     }
 
-    /// The sections in which `new` differs and only a restart brings it into force.
+    /// The sections in which `new` differs and only a restart of a server brings it into force.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let sections = [
+        named([
             ("kubernetes", self.own != new.own),
             ("listen", self.listen != new.listen),
             ("tls", self.tls != new.tls),
             ("https", self.https_path != new.https_path),
             ("admin", self.admin != new.admin),
             ("log.format", self.log.format != new.log.format),
-        ];
-        sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+        ])
+    }
+
+    /// The same for a controller: everything but the clusters that it follows, and the level of its log.
+    pub(crate) fn controller_needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let pool = self.controller.vips == Vips::Pool && self.vips != new.vips;
+        named([
+            ("kubernetes", self.own != new.own),
+            ("controller", self.controller != new.controller),
+            ("vips", pool),
+            ("admin", self.admin != new.admin),
+            ("log.format", self.log.format != new.log.format),
+        ])
     }
 
     /// The files whose contents count besides the configuration itself and the manifests.
@@ -203,6 +214,10 @@ impl Config {
         };
         self.zones.iter().cloned().chain(reverse).map(with_glue).collect()
     }
+}
+
+fn named<const N: usize>(sections: [(&'static str, bool); N]) -> Vec<&'static str> {
+    sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
 impl Listen {

@@ -387,6 +387,17 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(needs("log: {level: debug}\nzones: [{origin: a}]\nrate-limit: {slip: 3}"), Vec::<&str>::new());
 }
 
+#[test]
+fn what_needs_a_restart_of_a_controller_is_named() {
+    let running = parse("version: v1\nkubernetes: {}").unwrap();
+    let needs =
+        |text: &str| running.controller_needs_restart(&parse(&format!("version: v1\n{text}")).unwrap());
+    assert_eq!(needs("kubernetes: {}\nclusters: [{kubeconfig: a}]\nlisten: {udp: []}"), Vec::<&str>::new());
+    assert_eq!(needs("kubernetes: {}\ncontroller: {vips: Pool}"), ["controller"]);
+    assert_eq!(needs("kubernetes: {network: a}\nadmin: {listen: ''}"), ["kubernetes", "admin"]);
+    assert_eq!(needs("kubernetes: {}\nhome: fra1"), ["kubernetes"], "the own cluster's id");
+}
+
 /// Two that give away virtual IPs would give away different ones: in a cluster, imports alone have some.
 #[test]
 fn a_server_in_a_cluster_has_no_pool() {

@@ -6,8 +6,10 @@
 //!
 //! A watch of the Kubernetes API is one more source: it translates by the same [`convert`] and feeds the same owner.
 
+pub mod controller;
 pub mod convert;
 pub mod intern;
+mod joint;
 pub mod kube_types;
 pub mod kubernetes;
 pub mod manifest;

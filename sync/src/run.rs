@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
+use tokio::runtime::Runtime;
 
-use crate::kubernetes::KubernetesConfig;
+use crate::joint::{Joint, Side};
+use crate::kubernetes::{self, ClusterState, Followers, KubernetesConfig, Role};
 use crate::manifest::watch::Watch;
 use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
@@ -46,21 +48,49 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     check(config.pool.as_ref())?;
     let owner = Owner::start(config.zones.clone(), config.pool.clone())?;
     let sources = Arc::<Mutex<Vec<SourceStatus>>>::default();
-    let (table, shown) = (owner.sender(), sources.clone());
+    let shown = sources.clone();
+    let joint = Arc::new(Mutex::new(Joint::new(!config.kubernetes.is_empty())));
     // An owner ends only after its sources, so it hears this.
-    let _ = table.send(Message::Events(vec![Event::Home(config.home.clone())]));
-    let feed = move |events| table.send(Message::Events(events)).is_ok();
+    let _ = owner.sender().send(Message::Events(vec![Event::Home(config.home.clone())]));
     let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
-    let watch = Watch::start(config.clusters.clone(), feed, show)?;
-    Ok(Running { watch, owner, config, sources })
+    let watch = Watch::start(config.clusters.clone(), feed(&owner, &joint, Side::Manifests), show)?;
+    let mut running = Running { watch, servers: None, owner, config, sources, joint };
+    if !running.config.kubernetes.is_empty() {
+        running.servers = Some(running.follow(&running.config.kubernetes)?);
+    }
+    Ok(running)
+}
+
+/// Tells the table what one side says. Both take turns, so that what they say together is told in order.
+fn feed(
+    owner: &Owner,
+    joint: &Arc<Mutex<Joint>>,
+    side: Side,
+) -> impl FnMut(Vec<Event>) -> bool + Send + use<> {
+    let (table, joint) = (owner.sender(), joint.clone());
+    move |events| {
+        let mut joint = joint.lock().unwrap_or_else(PoisonError::into_inner);
+        table.send(Message::Events(joint.pass(side, events))).is_ok()
+    }
 }
 
 /// What was started. Dropping it stops it.
 pub struct Running {
     watch: Watch,
+    /// `None`: no API server was ever configured.
+    servers: Option<Servers>,
     owner: Owner,
     config: Config,
     sources: Arc<Mutex<Vec<SourceStatus>>>,
+    joint: Arc<Mutex<Joint>>,
+}
+
+/// The clusters that are followed at their API servers.
+struct Servers {
+    followers: Followers,
+    states: tokio::sync::watch::Receiver<Arc<[ClusterState]>>,
+    /// `None` at the end.
+    runtime: Option<Runtime>,
 }
 
 impl Running {
@@ -72,7 +102,9 @@ impl Running {
     /// How sources, pool and exports are.
     pub fn status(&self) -> Status {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { sources, kubernetes: Vec::new(), owner: self.owner.status() }
+        let kubernetes =
+            self.servers.as_ref().map_or_else(Vec::new, |servers| servers.states.borrow().to_vec());
+        Status { sources, kubernetes, owner: self.owner.status() }
     }
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.
@@ -85,8 +117,10 @@ impl Running {
         if self.config.pool != config.pool {
             messages.push(Message::Pool(config.pool.clone()));
         }
-        if self.config.home != config.home {
-            messages.push(Message::Events(vec![Event::Home(config.home.clone())]));
+        // The own cluster says itself which one it is.
+        let home = |config: &Config| config.kubernetes.own.is_none().then(|| config.home.clone());
+        if let Some(new) = home(&config).filter(|new| home(&self.config).as_ref() != Some(new)) {
+            messages.push(Message::Events(vec![Event::Home(new)]));
         }
         for message in messages {
             // The owner ends only when it is told to, by `stop`.
@@ -95,8 +129,25 @@ impl Running {
         if self.config.clusters != config.clusters {
             self.watch.reconfigure(config.clusters.clone());
         }
+        if self.config.kubernetes != config.kubernetes {
+            match &self.servers {
+                Some(servers) => {
+                    let KubernetesConfig { own, clusters } = config.kubernetes.clone();
+                    servers.followers.reconfigure(own, clusters);
+                }
+                None => self.servers = Some(self.follow(&config.kubernetes)?),
+            }
+        }
         self.config = config;
         Ok(())
+    }
+
+    fn follow(&self, config: &KubernetesConfig) -> Result<Servers, StartError> {
+        let runtime = kubernetes::runtime()?;
+        let feed = feed(&self.owner, &self.joint, Side::Kubernetes);
+        let (own, peers) = (config.own.clone(), Some(config.clusters.clone()));
+        let followers = Followers::start(runtime.handle(), Role::Server, own, peers, None, feed)?;
+        Ok(Servers { states: followers.states(), followers, runtime: Some(runtime) })
     }
 
     /// Ends all threads; what is to be remembered is written first.
@@ -107,6 +158,11 @@ impl Running {
     /// Sources end before the owner that they feed.
     fn end(&mut self) {
         self.watch.stop();
+        if let Some(servers) = &mut self.servers {
+            servers.followers.stop();
+            // A host name that is being resolved is not waited for.
+            servers.runtime.take().map(Runtime::shutdown_background);
+        }
         self.owner.stop();
     }
 }

@@ -8,7 +8,6 @@ use crate::convert::Kind;
 
 /// Something that is listed and watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are Kubernetes'")]
 pub(crate) enum Topic {
     ClusterProperty,
     Namespace,

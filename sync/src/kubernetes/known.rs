@@ -48,6 +48,14 @@ impl Known {
         Some(Change::Apply(object))
     }
 
+    /// An object that is known means something else now, by nothing that its cluster said.
+    pub(crate) fn retell(&mut self, object: Object) -> Option<Change> {
+        let content = self.hasher.hash_one(&object);
+        let seen = self.objects.get_mut(&object.key())?;
+        let before = std::mem::replace(&mut seen.content, content);
+        (before != content).then_some(Change::Apply(object))
+    }
+
     /// The object is there, and can't be read: what was told last holds on. Whether there is such a thing.
     pub(crate) fn keep(&mut self, key: &ObjectKey) -> bool {
         let round = self.round;

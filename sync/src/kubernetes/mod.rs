@@ -33,8 +33,8 @@ mod tap;
 mod watch;
 
 pub use access::AccessError;
-pub(crate) use followers::Followers;
 pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Role};
+pub(crate) use followers::Followers;
 pub use state::{ClusterState, Tap};
 
 /// Where all talk with API servers takes place; made only where there is some.

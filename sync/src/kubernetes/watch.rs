@@ -46,6 +46,8 @@ pub(crate) enum Word {
     Absent,
     /// It can't be listed or watched now, and why.
     Broken(String),
+    /// The same, for lack of rights.
+    Denied(String),
     /// It can again.
     Mended,
 }
@@ -275,7 +277,7 @@ impl Teller {
             (format!("{resource} can't be watched: {text}"), self.backoff.next(chance()))
         };
         self.broken = true;
-        self.say(Word::Broken(text)).await?;
+        self.say(if denied { Word::Denied(text) } else { Word::Broken(text) }).await?;
         self.wait(wait).await
     }
 

@@ -57,7 +57,7 @@ impl<T: DeserializeOwned> Listed<T> {
             }
             // What was known is kept: definitions are replaced by deleting them, too.
             Word::Absent => (self.complete, self.problem) = (true, Some(absence())),
-            Word::Broken(text) => self.problem = Some(text),
+            Word::Broken(text) | Word::Denied(text) => self.problem = Some(text),
             Word::Mended => self.problem = None,
         }
     }

@@ -1,0 +1,432 @@
+//! Takes in what one cluster says: raw objects become changes for the table.
+//!
+//! No I/O and no clock: a table of words in, changes and problems out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use portolan_zones::ClusterId;
+use portolan_zones::object::{Change, Object, ObjectKey};
+
+use super::discovery::Topic;
+use super::known::Known;
+use super::problems::{About, Problems};
+use super::raw::Raw;
+use super::watch::Word;
+use crate::convert::{self, Kind, Names};
+use crate::intern::Interner;
+use crate::kube_types as kube;
+
+/// What is known of one cluster's objects.
+pub(crate) struct Intake {
+    topics: BTreeMap<Topic, Heard>,
+    pub(crate) problems: Problems,
+    /// Namespaces whose exports count; `None`: all.
+    accepted: Option<BTreeSet<String>>,
+    interner: Interner,
+    names: Names,
+    /// Objects whose gateways have host names: they are read again when an address changes.
+    named: HashMap<ObjectKey, Named, RandomState>,
+    /// Whether `named` changed.
+    renamed: bool,
+    changes: Vec<Change>,
+}
+
+/// What is known of one kind.
+#[derive(Default)]
+struct Heard {
+    known: Known,
+    /// Whether a list was ever complete.
+    listed: bool,
+    /// Since when it can't be watched.
+    broken_at: Option<Instant>,
+    /// Whether it can't for lack of rights.
+    denied: bool,
+    /// How often in a row it was not served.
+    absences: u32,
+    /// Broken objects that the list under way has not named yet.
+    suspects: HashSet<(String, String)>,
+    /// Exports of namespaces that are not accepted.
+    refused: Listed<HashSet<(String, String)>>,
+    /// Ids that ClusterProperties give, by rank.
+    ids: Listed<BTreeMap<usize, ClusterId>>,
+}
+
+/// A small set that holds until the next list is complete.
+#[derive(Default)]
+struct Listed<T> {
+    now: T,
+    next: Option<T>,
+}
+
+impl<T: Default> Listed<T> {
+    fn begin(&mut self) {
+        self.next = Some(T::default());
+    }
+
+    fn done(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.now = next;
+        }
+    }
+
+    /// What holds goes on to hold after the list under way.
+    fn keep(&mut self)
+    where
+        T: Clone,
+    {
+        if let Some(next) = &mut self.next {
+            *next = self.now.clone();
+        }
+    }
+
+    /// What the list under way fills, else what holds.
+    fn current(&mut self) -> &mut T {
+        self.next.as_mut().unwrap_or(&mut self.now)
+    }
+}
+
+struct Named {
+    topic: Topic,
+    kind: Kind,
+    json: Box<str>,
+    names: Vec<Box<str>>,
+}
+
+/// What an object turned out to be.
+enum Read {
+    /// `None`: of no importance here.
+    Object(Option<Object>),
+    /// An id of the cluster, with its rank.
+    Id(usize, ClusterId),
+}
+
+impl Intake {
+    pub(crate) fn new(cluster: &str) -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            problems: Problems::new(cluster),
+            accepted: None,
+            interner: Interner::default(),
+            names: Names::new(),
+            named: HashMap::default(),
+            renamed: false,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Listens to these from now on. What is known of others is taken back; of these it stays, and the lists that
+    /// follow tell what still holds.
+    pub(crate) fn listen(&mut self, topics: &[Topic], accepted: Option<&BTreeSet<String>>) {
+        let dropped = self.topics.extract_if(.., |topic, _| !topics.contains(topic));
+        for (topic, mut heard) in dropped {
+            heard.known.begin();
+            self.changes.extend(heard.known.sweep());
+            self.problems.clear(&About::Kind(topic));
+            self.problems.keep_objects(topic, |_, _| false);
+        }
+        for topic in topics {
+            self.topics.entry(*topic).or_default();
+        }
+        self.accepted = accepted.cloned();
+    }
+
+    /// Everything is to be told anew.
+    pub(crate) fn forget(&mut self) {
+        for heard in self.topics.values_mut() {
+            let broken_at = heard.broken_at;
+            *heard = Heard { broken_at, ids: std::mem::take(&mut heard.ids), ..Heard::default() };
+        }
+        self.named.clear();
+        self.renamed = true;
+        self.changes.clear();
+    }
+
+    /// Takes a word in.
+    pub(crate) fn hear(&mut self, topic: Topic, word: Word, now: Instant) {
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        let denied = matches!(word, Word::Denied(_));
+        if !matches!(word, Word::Absent | Word::Broken(_) | Word::Denied(_)) {
+            heard.absences = 0;
+        }
+        match word {
+            Word::Begin => self.begin(topic),
+            Word::Listed(raw) | Word::Apply(raw) => self.apply(topic, &raw),
+            Word::Done => self.done(topic),
+            Word::Delete(raw) => self.delete(topic, &raw),
+            Word::Absent => self.absent(topic),
+            Word::Broken(text) | Word::Denied(text) => {
+                heard.broken_at.get_or_insert(now);
+                heard.denied = denied;
+                self.problems.set(About::Kind(topic), text);
+            }
+            Word::Mended => {
+                heard.broken_at = None;
+                self.problems.clear(&About::Kind(topic));
+            }
+        }
+    }
+
+    /// Changes since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether all that is needed has been listed.
+    pub(crate) fn is_complete(&self) -> bool {
+        let mut needed = self.topics.iter().filter(|(topic, _)| topic.is_needed());
+        !self.topics.is_empty() && needed.all(|(_, heard)| heard.listed)
+    }
+
+    /// Whether it is known which id the cluster gives itself, if any: who may not read it has to do without.
+    pub(crate) fn knows_id(&self) -> bool {
+        self.topics.get(&Topic::ClusterProperty).is_some_and(|heard| heard.listed || heard.denied)
+    }
+
+    /// Since when something that is needed can't be watched.
+    pub(crate) fn deaf_since(&self) -> Option<Instant> {
+        let needed = self.topics.iter().filter(|(topic, _)| topic.is_needed());
+        needed.filter_map(|(_, heard)| heard.broken_at).min()
+    }
+
+    /// The id that the cluster gives itself.
+    pub(crate) fn id(&self) -> Option<&ClusterId> {
+        self.topics.get(&Topic::ClusterProperty)?.ids.now.values().next()
+    }
+
+    /// Objects that count, by kind.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let told = |topic: Topic| !matches!(topic, Topic::ClusterProperty | Topic::Lease);
+        let counted = self.topics.iter().filter(|(topic, _)| told(**topic));
+        counted.map(|(topic, heard)| (topic.found().kind, heard.known.len())).collect()
+    }
+
+    pub(crate) fn refused_exports(&self) -> usize {
+        self.topics.get(&Topic::ServiceExport).map_or(0, |heard| heard.refused.now.len())
+    }
+
+    /// Whether a kind can't be watched now.
+    pub(crate) fn is_broken(&self, topic: Topic) -> bool {
+        self.topics.get(&topic).is_some_and(|heard| heard.broken_at.is_some())
+    }
+
+    /// Host names that must be resolved, if others than at the last call. What is known of others is forgotten.
+    pub(crate) fn take_wanted_names(&mut self) -> Option<BTreeSet<Box<str>>> {
+        if !std::mem::take(&mut self.renamed) {
+            return None;
+        }
+        let wanted: BTreeSet<Box<str>> =
+            self.named.values().flat_map(|named| named.names.iter().cloned()).collect();
+        self.names.retain(|name, _| wanted.contains(name));
+        self.problems.keep_hosts(&wanted);
+        Some(wanted)
+    }
+
+    /// A host name has these addresses now, or can't be resolved: then it keeps those that it had.
+    pub(crate) fn resolved(&mut self, name: &str, result: Result<Box<[IpAddr]>, String>) {
+        let about = About::Host(name.into());
+        let addresses = match result {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                let text =
+                    format!("host name {name} of a gateway can't be resolved: {error}; what it was holds");
+                return self.problems.set(about, text);
+            }
+        };
+        self.problems.clear(&about);
+        self.names.insert(name.into(), addresses);
+        let again = self.named.values().filter(|named| named.names.iter().any(|n| **n == *name));
+        let again: Vec<(Topic, Kind, Box<str>)> =
+            again.map(|named| (named.topic, named.kind, named.json.clone())).collect();
+        for (topic, kind, json) in again {
+            if let Ok(Read::Object(Some(object))) = self.read(topic, kind, &json)
+                && let Some(heard) = self.topics.get_mut(&topic)
+            {
+                self.changes.extend(heard.known.retell(object));
+            }
+        }
+    }
+
+    fn begin(&mut self, topic: Topic) {
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        heard.known.begin();
+        heard.refused.begin();
+        heard.ids.begin();
+        heard.suspects = self.problems.objects(topic).collect();
+    }
+
+    /// The list is complete.
+    fn done(&mut self, topic: Topic) {
+        self.sweep(topic);
+        self.problems.clear(&About::Kind(topic));
+    }
+
+    /// Not served: nothing is there. Where something was, it is believed at the second look: servers that start may not
+    /// serve everything yet.
+    fn absent(&mut self, topic: Topic) {
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        heard.absences += 1;
+        if heard.absences > 1 || (heard.known.len() == 0 && heard.ids.now.is_empty()) {
+            self.begin(topic);
+            self.sweep(topic);
+        }
+        if topic != Topic::ClusterProperty {
+            self.problems.set(About::Kind(topic), topic.absence());
+        }
+    }
+
+    /// What the list did not name is gone.
+    fn sweep(&mut self, topic: Topic) {
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        heard.refused.done();
+        heard.ids.done();
+        (heard.listed, heard.broken_at) = (true, None);
+        let gone = heard.known.sweep();
+        let suspects = std::mem::take(&mut heard.suspects);
+        self.problems.keep_objects(topic, |namespace, name| {
+            !suspects.contains(&(namespace.to_owned(), name.to_owned()))
+        });
+        for change in &gone {
+            if let Change::Delete(key) = change {
+                self.renamed |= self.named.remove(key).is_some();
+            }
+        }
+        self.changes.extend(gone);
+    }
+
+    fn apply(&mut self, topic: Topic, raw: &Raw) {
+        let Some(kind) = topic.kind() else { return };
+        if !self.accepts(topic, raw) {
+            return self.refuse(topic, raw);
+        }
+        let about = || About::Object(topic, raw.namespace().to_owned(), raw.name().to_owned());
+        let read = self.read(topic, kind, raw.json());
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        match read {
+            Ok(read) => {
+                self.problems.clear(&about());
+                match read {
+                    Read::Object(Some(object)) => self.changes.extend(heard.known.apply(object)),
+                    Read::Object(None) => self.drop_object(topic, kind, raw),
+                    Read::Id(rank, id) => _ = heard.ids.current().insert(rank, id),
+                }
+            }
+            Err(error) => {
+                heard.suspects.remove(&(raw.namespace().to_owned(), raw.name().to_owned()));
+                heard.ids.keep();
+                let kept = key_of(kind, raw).is_some_and(|key| heard.known.keep(&key));
+                let holds = if kept { "what was known of it holds" } else { "it is left out" };
+                let name = if raw.namespace().is_empty() { "" } else { "/" };
+                let name = format!("{}{name}{}", raw.namespace(), raw.name());
+                self.problems.set(about(), format!("{} {name}: {error}; {holds}", topic.found().kind));
+            }
+        }
+    }
+
+    fn delete(&mut self, topic: Topic, raw: &Raw) {
+        let Some(kind) = topic.kind() else { return };
+        let about = About::Object(topic, raw.namespace().to_owned(), raw.name().to_owned());
+        self.problems.clear(&about);
+        if let Some(heard) = self.topics.get_mut(&topic) {
+            heard.refused.current().remove(&(raw.namespace().to_owned(), raw.name().to_owned()));
+        }
+        if topic != Topic::ClusterProperty {
+            return self.drop_object(topic, kind, raw);
+        }
+        if let Ok(Read::Id(rank, _)) = self.read(topic, kind, raw.json())
+            && let Some(heard) = self.topics.get_mut(&topic)
+        {
+            heard.ids.current().remove(&rank);
+        }
+    }
+
+    /// The object is gone, or does not matter (any more).
+    fn drop_object(&mut self, topic: Topic, kind: Kind, raw: &Raw) {
+        let Some(key) = key_of(kind, raw) else { return };
+        self.renamed |= self.named.remove(&key).is_some();
+        if let Some(heard) = self.topics.get_mut(&topic) {
+            self.changes.extend(heard.known.delete(key));
+        }
+    }
+
+    fn accepts(&self, topic: Topic, raw: &Raw) -> bool {
+        let namespace = match topic {
+            Topic::Namespace => raw.name(),
+            Topic::Service | Topic::EndpointSlice | Topic::ServiceExport => raw.namespace(),
+            _ => return true,
+        };
+        self.accepted.as_ref().is_none_or(|accepted| accepted.contains(namespace))
+    }
+
+    fn refuse(&mut self, topic: Topic, raw: &Raw) {
+        let Some(heard) = self.topics.get_mut(&topic) else { return };
+        if topic == Topic::ServiceExport {
+            heard.refused.current().insert((raw.namespace().to_owned(), raw.name().to_owned()));
+        }
+        if let Some(kind) = topic.kind() {
+            self.drop_object(topic, kind, raw);
+        }
+    }
+
+    /// Translates an object; remembers those that have host names.
+    fn read(&mut self, topic: Topic, kind: Kind, json: &str) -> Result<Read, String> {
+        let Self { interner, names, .. } = self;
+        let malformed = |error: serde_json::Error| format!("can't be parsed: {error}");
+        let refused = |error: convert::ConvertError| error.to_string();
+        let mut hosts = Vec::new();
+        let object = match kind {
+            Kind::Service => {
+                let service: kube::Service<'_> = serde_json::from_str(json).map_err(malformed)?;
+                hosts = convert::names_of_service(&service);
+                Some(convert::service(&service, names, interner).map_err(refused)?)
+            }
+            Kind::ServiceExport => {
+                let export: kube::ServiceExport<'_> = serde_json::from_str(json).map_err(malformed)?;
+                hosts = convert::names_of_export(&export);
+                Some(convert::export(&export, names, interner).map_err(refused)?)
+            }
+            Kind::ServiceImport => {
+                let import = serde_json::from_str(json).map_err(malformed)?;
+                Some(convert::import(&import, interner).map_err(refused)?)
+            }
+            Kind::EndpointSlice => {
+                let slice = serde_json::from_str(json).map_err(malformed)?;
+                convert::slice(&slice, interner).map_err(refused)?
+            }
+            Kind::Node => {
+                let node = serde_json::from_str(json).map_err(malformed)?;
+                Some(convert::node(&node, interner).map_err(refused)?)
+            }
+            Kind::Namespace => {
+                let namespace = serde_json::from_str(json).map_err(malformed)?;
+                Some(convert::namespace(&namespace, interner).map_err(refused)?)
+            }
+            Kind::ClusterProperty => {
+                let property = serde_json::from_str(json).map_err(malformed)?;
+                let id = convert::cluster_id(&property).map_err(refused)?;
+                return Ok(id.map_or(Read::Object(None), |(rank, id)| Read::Id(rank, id)));
+            }
+        };
+        if let Some(object) = &object {
+            if hosts.is_empty() {
+                if !self.named.is_empty() {
+                    self.renamed |= self.named.remove(&object.key()).is_some();
+                }
+            } else {
+                self.renamed = true;
+                self.named.insert(object.key(), Named { topic, kind, json: json.into(), names: hosts });
+            }
+        }
+        Ok(Read::Object(object))
+    }
+}
+
+fn key_of(kind: Kind, raw: &Raw) -> Option<ObjectKey> {
+    let head: kube::Head<'_> = serde_json::from_str(raw.json()).ok()?;
+    kind.key(&head.metadata?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What becomes of a cluster's words.
+
+use std::time::Duration;
+
+use super::*;
+
+fn raw(json: &str) -> Raw {
+    serde_json::from_str(json).unwrap()
+}
+
+fn namespace(name: &str) -> Raw {
+    raw(&format!(r#"{{"metadata": {{"name": "{name}", "resourceVersion": "1"}}}}"#))
+}
+
+fn export(namespace: &str, name: &str) -> Raw {
+    raw(&format!(
+        r#"{{"metadata": {{"namespace": "{namespace}", "name": "{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}}}}"#
+    ))
+}
+
+/// A Service with a load balancer of this name.
+fn balanced(host: &str) -> Raw {
+    raw(&format!(
+        r#"{{"metadata": {{"namespace": "shop", "name": "web"}}, "spec": {{"clusterIP": "10.0.0.1", "ports": []}},
+            "status": {{"loadBalancer": {{"ingress": [{{"hostname": "{host}"}}]}}}}}}"#
+    ))
+}
+
+fn property(id: &str) -> Raw {
+    raw(&format!(r#"{{"metadata": {{"name": "cluster.clusterset.k8s.io"}}, "spec": {{"value": "{id}"}}}}"#))
+}
+
+fn broken(text: &str) -> Word {
+    if text == "denied" { Word::Denied(text.to_owned()) } else { Word::Broken(text.to_owned()) }
+}
+
+struct Case {
+    intake: Intake,
+    now: Instant,
+}
+
+impl Case {
+    fn of(topics: &[Topic]) -> Self {
+        let mut intake = Intake::new("west");
+        intake.listen(topics, None);
+        Self { intake, now: Instant::now() }
+    }
+
+    /// The changes by which the table hears of these words, as texts.
+    fn hear(&mut self, topic: Topic, words: impl IntoIterator<Item = Word>) -> Vec<String> {
+        words.into_iter().for_each(|word| self.intake.hear(topic, word, self.now));
+        self.changes()
+    }
+
+    fn list(&mut self, topic: Topic, objects: impl IntoIterator<Item = Raw>) -> Vec<String> {
+        let words = objects.into_iter().map(Word::Listed);
+        self.hear(topic, std::iter::once(Word::Begin).chain(words).chain([Word::Done]))
+    }
+
+    fn changes(&mut self) -> Vec<String> {
+        let text = |change| match change {
+            Change::Apply(object) => format!("+{}", object.key()),
+            Change::Delete(key) => format!("-{key}"),
+            Change::Reset(_) | Change::Synced => "?".to_owned(),
+        };
+        self.intake.take_changes().into_iter().map(text).collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.intake.problems.texts()
+    }
+}
+
+#[test]
+fn a_second_list_tells_only_the_difference() {
+    let mut case = Case::of(&[Topic::Namespace]);
+    assert_eq!(case.list(Topic::Namespace, ["a", "b"].map(namespace)), ["+Namespace a", "+Namespace b"]);
+    assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("c"))]), ["+Namespace c"]);
+    assert_eq!(case.list(Topic::Namespace, ["b", "c"].map(namespace)), ["-Namespace a"]);
+    assert_eq!(case.hear(Topic::Namespace, [Word::Delete(namespace("b"))]), ["-Namespace b"]);
+    let broken_off = [Word::Begin, Word::Listed(namespace("d"))];
+    assert_eq!(
+        case.hear(Topic::Namespace, broken_off),
+        ["+Namespace d"],
+        "nothing is gone before the list is done"
+    );
+}
+
+#[test]
+fn a_cluster_is_complete_when_all_that_is_needed_was_listed() {
+    let mut case = Case::of(&[Topic::Node, Topic::Service, Topic::ServiceExport]);
+    assert!(!case.intake.is_complete());
+    case.list(Topic::Service, []);
+    case.hear(Topic::Node, [broken("denied")]);
+    assert!(!case.intake.is_complete());
+    assert_eq!(case.intake.deaf_since(), None, "Nodes are optional");
+    case.hear(Topic::ServiceExport, [Word::Absent]);
+    assert!(case.intake.is_complete(), "no CRD, no exports");
+    assert!(case.problems()[1].contains("does not serve serviceexports.multicluster.x-k8s.io"));
+    case.list(Topic::ServiceExport, []);
+    assert_eq!(case.problems(), ["denied"], "the CRD is there");
+}
+
+/// An API server that starts may not serve CRDs yet; that must not take exports away.
+#[test]
+fn an_absent_kind_takes_away_what_was_known_at_the_second_look() {
+    let mut case = Case::of(&[Topic::ServiceExport]);
+    case.list(Topic::ServiceExport, [export("shop", "web")]);
+    assert_eq!(case.hear(Topic::ServiceExport, [Word::Absent]), [""; 0]);
+    assert_eq!(case.list(Topic::ServiceExport, [export("shop", "web")]), [""; 0]);
+    assert_eq!(case.hear(Topic::ServiceExport, [Word::Absent, Word::Absent]), ["-ServiceExport shop/web"]);
+}
+
+#[test]
+fn what_can_not_be_watched_makes_us_deaf_until_it_can() {
+    let mut case = Case::of(&[Topic::Service]);
+    let began = case.now;
+    case.hear(Topic::Service, [broken("refused")]);
+    case.now += Duration::from_secs(5);
+    case.hear(Topic::Service, [broken("still refused")]);
+    assert_eq!((case.intake.deaf_since(), case.problems()), (Some(began), vec!["still refused".into()]));
+    case.hear(Topic::Service, [Word::Mended]);
+    assert_eq!((case.intake.deaf_since(), case.problems()), (None, vec![]));
+}
+
+#[test]
+fn a_broken_object_keeps_its_last_good_version() {
+    let mut case = Case::of(&[Topic::ServiceExport]);
+    let good = || export("shop", "web");
+    let bad = || raw(r#"{"metadata": {"namespace": "shop", "name": "web", "creationTimestamp": "soon"}}"#);
+    case.list(Topic::ServiceExport, [good()]);
+    assert_eq!(case.hear(Topic::ServiceExport, [Word::Apply(bad())]), [""; 0]);
+    assert!(case.problems()[0].starts_with("ServiceExport shop/web: metadata.creationTimestamp: `soon`"));
+    assert!(case.problems()[0].ends_with("what was known of it holds"));
+    assert_eq!(case.list(Topic::ServiceExport, [bad()]), [""; 0], "it is there");
+    assert_eq!(case.problems().len(), 1);
+    assert_eq!(case.hear(Topic::ServiceExport, [Word::Apply(good())]), [""; 0]);
+    assert_eq!(case.problems(), [""; 0]);
+    case.hear(Topic::ServiceExport, [Word::Apply(bad())]);
+    assert_eq!(case.list(Topic::ServiceExport, []), ["-ServiceExport shop/web"]);
+    assert_eq!(case.problems(), [""; 0], "what is gone is no problem");
+    case.list(Topic::ServiceExport, [raw("7"), bad()]);
+    assert!(case.problems()[1].ends_with("it is left out"), "{:?}", case.problems());
+}
+
+#[test]
+fn exports_of_other_namespaces_are_counted_and_dropped() {
+    let mut case = Case::of(&[Topic::ServiceExport]);
+    let all = || [export("shop", "web"), export("bank", "vault")];
+    case.list(Topic::ServiceExport, all());
+    let accepted = BTreeSet::from(["shop".to_owned()]);
+    case.intake.listen(&[Topic::ServiceExport], Some(&accepted));
+    assert_eq!(case.list(Topic::ServiceExport, all()), ["-ServiceExport bank/vault"]);
+    assert_eq!(case.intake.refused_exports(), 1);
+    case.hear(Topic::ServiceExport, [Word::Apply(export("bank", "vault"))]);
+    assert_eq!(case.intake.refused_exports(), 1, "the same again");
+    case.hear(Topic::ServiceExport, [Word::Delete(export("bank", "vault"))]);
+    assert_eq!(case.intake.refused_exports(), 0);
+}
+
+#[test]
+fn a_load_balancers_name_is_resolved_and_told_again_when_it_moves() {
+    let mut case = Case::of(&[Topic::Service]);
+    case.list(Topic::Service, [balanced("lb.example")]);
+    assert_eq!(case.intake.take_wanted_names(), Some(BTreeSet::from(["lb.example".into()])));
+    let address = |last| Box::from([IpAddr::from([192, 0, 2, last])]);
+    case.intake.resolved("lb.example", Ok(address(1)));
+    assert_eq!(case.changes(), ["+Service shop/web"]);
+    case.intake.resolved("lb.example", Ok(address(1)));
+    assert_eq!(case.changes(), [""; 0], "the same again");
+    assert_eq!(case.list(Topic::Service, [balanced("lb.example")]), [""; 0], "what was resolved holds");
+    case.intake.resolved("lb.example", Err("no such name".to_owned()));
+    assert_eq!((case.changes(), case.problems().len()), (vec![], 1), "last good addresses hold");
+    case.intake.hear(Topic::Service, Word::Begin, case.now);
+    case.intake.resolved("lb.example", Ok(address(2)));
+    let gone = case.hear(Topic::Service, [Word::Done]);
+    assert_eq!(gone, ["+Service shop/web", "-Service shop/web"], "an address is no sign of life");
+    assert_eq!((case.intake.take_wanted_names(), case.problems()), (Some(BTreeSet::new()), vec![]));
+}
+
+/// KEP-2149: the property `cluster.clusterset.k8s.io` is the cluster's id.
+#[test]
+fn a_cluster_says_its_id() {
+    let mut case = Case::of(&[Topic::ClusterProperty]);
+    let id = |case: &Case| case.intake.id().map(ToString::to_string);
+    assert!(!case.intake.knows_id());
+    case.hear(Topic::ClusterProperty, [broken("refused")]);
+    assert!(!case.intake.knows_id());
+    case.hear(Topic::ClusterProperty, [broken("denied")]);
+    assert!(case.intake.knows_id() && id(&case).is_none(), "who may not read it has to do without");
+    case.list(Topic::ClusterProperty, [namespace("other"), property("west")]);
+    assert_eq!(id(&case).as_deref(), Some("west"));
+    case.hear(Topic::ClusterProperty, [Word::Apply(property("west-2"))]);
+    assert_eq!(id(&case).as_deref(), Some("west-2"));
+    case.list(Topic::ClusterProperty, [property("no id")]);
+    assert_eq!(id(&case).as_deref(), Some("west-2"), "broken, so the last good one holds");
+    case.hear(Topic::ClusterProperty, [Word::Apply(property("west")), Word::Delete(property("west"))]);
+    assert_eq!(id(&case), None);
+}
+
+#[test]
+fn kinds_that_are_no_longer_of_interest_are_taken_back() {
+    let mut case = Case::of(&[Topic::Namespace, Topic::ServiceExport]);
+    case.list(Topic::Namespace, [namespace("a")]);
+    case.list(Topic::ServiceExport, [export("shop", "web")]);
+    case.intake.listen(&[Topic::Namespace], None);
+    assert_eq!(case.changes(), ["-ServiceExport shop/web"]);
+    assert_eq!(case.list(Topic::Namespace, [namespace("a")]), [""; 0], "what stays is known");
+    case.intake.forget();
+    assert_eq!(case.list(Topic::Namespace, [namespace("a")]), ["+Namespace a"]);
+}

@@ -1,0 +1,146 @@
+//! Whether an API server is there: asked every few seconds, with credentials that are read again when they are refused.
+
+use std::time::{Duration, SystemTime};
+
+use kube::Client;
+use portolan_zones::object::UnixTime;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Access;
+use super::access::tell;
+use super::backoff::{Backoff, chance};
+use super::discovery::{is_denied, is_not_found, uid};
+
+/// Between two questions.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(3);
+/// After the first question that had no answer.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// So many questions in a row without an answer are an outage: connections from before it may be dead.
+const OUTAGE: u32 = 2;
+
+/// What is known of an API server.
+#[derive(Clone, Default)]
+pub(crate) struct Pulse {
+    /// By which it was last reached.
+    pub(crate) client: Option<Client>,
+    /// Counts the clients.
+    pub(crate) generation: u64,
+    /// When it last answered.
+    pub(crate) contact: Option<Instant>,
+    /// The same by the clock on the wall.
+    pub(crate) contact_at: Option<UnixTime>,
+    /// Why it did not answer when it was last asked.
+    pub(crate) error: Option<String>,
+    /// Who it is.
+    pub(crate) uid: Option<String>,
+    /// Why we can't know who it is.
+    pub(crate) unknown: Option<String>,
+    /// What it runs.
+    pub(crate) version: Option<String>,
+    /// When the last outage began, once it is over.
+    pub(crate) outage: Option<Instant>,
+}
+
+impl Pulse {
+    /// Whether it answered when it was last asked.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.contact.is_some() && self.error.is_none()
+    }
+}
+
+/// Asks until it is dropped, or nobody listens.
+pub(crate) async fn feel(access: Access, pulses: watch::Sender<Pulse>) {
+    let mut asker = Asker { access, client: None, generation: 0 };
+    let mut backoff = Backoff::new(FIRST_WAIT, EVERY);
+    let (mut missed, mut began) = (0, Instant::now());
+    while !pulses.is_closed() {
+        let asked = Instant::now();
+        let wait = match asker.ask().await {
+            Ok(answer) => {
+                let outage = (missed >= OUTAGE).then_some(began);
+                let known = pulses.borrow().version.clone().filter(|_| missed == 0);
+                let version = if known.is_some() { known } else { asker.version().await };
+                pulses.send_modify(|pulse| {
+                    let outage = outage.or(pulse.outage);
+                    *pulse = Pulse { outage, version: version.or(pulse.version.take()), ..answer };
+                });
+                missed = 0;
+                backoff.reset();
+                EVERY.mul_f64(0.9 + 0.1 * chance())
+            }
+            Err(error) => {
+                if missed == 0 {
+                    began = asked;
+                }
+                missed += 1;
+                pulses.send_modify(|pulse| pulse.error = Some(error));
+                backoff.next(chance())
+            }
+        };
+        sleep(wait).await;
+    }
+}
+
+struct Asker {
+    access: Access,
+    /// `None`: credentials are to be read (again).
+    client: Option<Client>,
+    generation: u64,
+}
+
+impl Asker {
+    /// Asks once. An answer that denies us is one, too: the server is there.
+    async fn ask(&mut self) -> Result<Pulse, String> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let client = self.access.client().await.map_err(|error| error.to_string())?;
+                self.generation += 1;
+                self.client.insert(client).clone()
+            }
+        };
+        let answer = timeout(ANSWER, uid(&client)).await;
+        let (uid, unknown) = match answer {
+            Err(_) => return Err(format!("the API server gives no answer in {} s", ANSWER.as_secs())),
+            Ok(Ok(uid)) => (uid, None),
+            Ok(Err(error)) if is_denied(&error) || is_not_found(&error) => {
+                let hint =
+                    "namespace kube-system can't be read, so that this cluster can't be told from others";
+                (None, Some(format!("{hint}: grant the verb get on namespaces ({})", tell(&error))))
+            }
+            Ok(Err(error)) => {
+                let text = tell(&error);
+                // Other credentials may be there by now.
+                if matches!(&error, kube::Error::Api(status) if status.code == 401)
+                    || text.contains("certificate")
+                {
+                    self.client = None;
+                }
+                return Err(format!("the API server can't be reached: {text}"));
+            }
+        };
+        Ok(Pulse {
+            client: Some(client),
+            generation: self.generation,
+            contact: Some(Instant::now()),
+            contact_at: Some(unix_now()),
+            uid,
+            unknown,
+            ..Pulse::default()
+        })
+    }
+
+    /// Not knowing it does no harm.
+    async fn version(&self) -> Option<String> {
+        let version = timeout(ANSWER, self.client.as_ref()?.apiserver_version()).await;
+        Some(version.ok()?.ok()?.git_version)
+    }
+}
+
+pub(crate) fn unix_now() -> UnixTime {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.ok().and_then(|since| since.as_secs().try_into().ok()).unwrap_or_default()
+}

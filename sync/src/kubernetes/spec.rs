@@ -1,0 +1,127 @@
+//! What is to be followed of one cluster, and how it stands among the others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_zones::ClusterId;
+
+use super::discovery::Topic;
+use super::watch::Wanted;
+use super::{Access, Origin, OwnConfig, PeerConfig, Role, leases};
+
+/// What the own cluster is called where peers have names.
+const OWN: &str = "own";
+/// The own cluster is called stale after so long without contact.
+const STALE_AFTER: Duration = Duration::from_secs(30);
+/// Slices that a controller mirrored from elsewhere are no word of the cluster that they are in.
+const OWN_SLICES: &str = "!multicluster.kubernetes.io/source-cluster";
+
+/// One cluster's configuration, whether it is the own one or a peer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spec {
+    /// `None`: the own cluster.
+    pub(crate) name: Option<String>,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) access: Access,
+    pub(crate) id: Option<ClusterId>,
+    pub(crate) last_id: Option<ClusterId>,
+    pub(crate) network: Arc<str>,
+    pub(crate) namespaces: Option<BTreeSet<String>>,
+    pub(crate) stale_after: Duration,
+    pub(crate) withdraw_after: Option<Duration>,
+    pub(crate) wanted: Vec<Wanted>,
+}
+
+impl Spec {
+    /// Of the own cluster. A server that follows other clusters itself needs the own exports, too.
+    pub(crate) fn own(own: &OwnConfig, role: Role, direct: bool) -> Self {
+        let all = |topic| Wanted { topic, selector: None, namespace: None, name: None };
+        let mut wanted: Vec<_> = [
+            Topic::ClusterProperty,
+            Topic::Namespace,
+            Topic::Node,
+            Topic::EndpointSlice,
+            Topic::ServiceImport,
+        ]
+        .map(all)
+        .into();
+        if role == Role::Controller || direct {
+            wanted.extend([Topic::Service, Topic::ServiceExport].map(all));
+        }
+        if role == Role::Server && !direct {
+            let namespace = Some(own.namespace.clone());
+            wanted.push(Wanted { selector: Some(leases::SELECTOR), namespace, ..all(Topic::Lease) });
+        }
+        Self {
+            name: None,
+            origin: None,
+            access: own.access.clone(),
+            id: own.id.clone(),
+            last_id: None,
+            network: own.network.clone(),
+            namespaces: None,
+            stale_after: STALE_AFTER,
+            withdraw_after: None,
+            wanted,
+        }
+    }
+
+    /// Of a peer.
+    pub(crate) fn peer(peer: &PeerConfig) -> Self {
+        let all = |topic| Wanted { topic, selector: None, namespace: None, name: None };
+        let slices = Wanted { selector: Some(OWN_SLICES), ..all(Topic::EndpointSlice) };
+        let others =
+            [Topic::ClusterProperty, Topic::Namespace, Topic::Node, Topic::Service, Topic::ServiceExport];
+        Self {
+            name: Some(peer.name.clone()),
+            origin: Some(peer.origin),
+            access: peer.access.clone(),
+            id: peer.id.clone(),
+            last_id: peer.last_id.clone(),
+            network: peer.network.clone(),
+            namespaces: peer.namespaces.clone(),
+            stale_after: peer.stale_after,
+            withdraw_after: peer.withdraw_after,
+            wanted: others.into_iter().map(all).chain([slices]).collect(),
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(OWN)
+    }
+
+    /// Its id if it were asked now, as far as that can be known without asking.
+    pub(crate) fn hint(&self) -> Option<&ClusterId> {
+        self.last_id.as_ref().or(self.id.as_ref())
+    }
+
+    /// Whether Leases tell how fresh others are.
+    pub(crate) fn has_leases(&self) -> bool {
+        self.wanted.iter().any(|wanted| wanted.topic == Topic::Lease)
+    }
+}
+
+/// How a cluster stands among the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not decided yet.
+    Waits,
+    /// Its objects are told under this id.
+    Follows(ClusterId),
+    /// It is the own cluster, by another entry.
+    Own,
+    /// The entry of this name is followed in its place.
+    Duplicate(String),
+}
+
+impl Standing {
+    pub(crate) fn follows(&self) -> Option<&ClusterId> {
+        if let Self::Follows(id) = self { Some(id) } else { None }
+    }
+
+    pub(crate) fn duplicate_of(&self) -> Option<String> {
+        if let Self::Duplicate(name) = self { Some(name.clone()) } else { None }
+    }
+}

@@ -133,7 +133,14 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
     let followers = Arc::new(followers);
     let supervisor = Supervisor { config, ranges, shared: shared.clone(), observed, end: end.clone() };
     let supervisor = runtime.spawn(supervisor.run(followers.clone(), owner.snapshots(), owner.generations()));
-    Ok(RunningController { runtime: Some(runtime), owner, followers: Some(followers), supervisor: Some(supervisor), end, shared })
+    Ok(RunningController {
+        runtime: Some(runtime),
+        owner,
+        followers: Some(followers),
+        supervisor: Some(supervisor),
+        end,
+        shared,
+    })
 }
 
 impl RunningController {
@@ -233,7 +240,12 @@ impl Supervisor {
     }
 
     /// What runs beside the writing, until it is aborted.
-    fn companions(&self, client: &Client, leadership: &Leadership, followers: &Arc<Followers>) -> Vec<JoinHandle<()>> {
+    fn companions(
+        &self,
+        client: &Client,
+        leadership: &Leadership,
+        followers: &Arc<Followers>,
+    ) -> Vec<JoinHandle<()>> {
         let (client, leadership) = (client.clone(), leadership.clone());
         let (list, states) = (self.shared.list.subscribe(), self.shared.states.subscribe());
         let peers = self.shared.cluster_peers.subscribe();

@@ -3,6 +3,7 @@
 
 mod desired;
 mod fake;
+mod observing;
 mod settling;
 
 use portolan_zones::object::{

@@ -380,3 +380,32 @@ fn a_condition_keeps_its_time_while_its_status_is_the_same() {
     assert_eq!(reasons, expected);
     assert!(times[0].1 != times[1].1 && times[1].1 == times[2].1 && times[2].1 != times[3].1, "{times:?}");
 }
+
+/// design.md §3, `Pool`: addresses of ours, and no derived Service. What is left of other settings is let go.
+#[test]
+fn a_pool_gives_addresses_without_a_derived_service() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    home.settle();
+    let by_service = home.get("ServiceImport", "web").unwrap()["spec"]["ips"].clone();
+    home.pool = Some(crate::vip::PoolRanges::default());
+    home.settle();
+    let import = home.get("ServiceImport", "web").unwrap();
+    assert_eq!(import["spec"]["ips"], json!(null), "{by_service} is not of the pool");
+    assert_eq!(home.names("Service"), ["web"]);
+    assert_eq!(home.condition("ServiceImport", "Ready").unwrap().0, "False/Pending");
+    // The import claims nothing now, so that the table asks the pool.
+    let demands = home.table.settle();
+    home.tell([Event::Vips { service: web(), ips: ["241.0.0.7".parse().unwrap()].into_iter().collect() }]);
+    home.settle();
+    let import = home.get("ServiceImport", "web").unwrap();
+    assert_eq!(import["spec"]["ips"], json!(["241.0.0.7"]), "{demands:?}");
+    assert_eq!(import["metadata"]["annotations"]["multicluster.kubernetes.io/derived-service"], json!(null));
+    assert_eq!(home.condition("ServiceImport", "Ready").unwrap().0, "True/Ready");
+    for name in home.names("EndpointSlice") {
+        let labels = home.get("EndpointSlice", &name).unwrap()["metadata"]["labels"].clone();
+        assert_eq!(labels["kubernetes.io/service-name"], json!(null));
+    }
+    home.pool = None;
+    home.settle();
+    assert_ne!(home.get("ServiceImport", "web").unwrap()["spec"]["ips"], json!(["241.0.0.7"]));
+}

@@ -25,12 +25,12 @@ use crate::kubernetes::peers::PeerList;
 pub(crate) const PEER: &str = "portolan.dev/peer";
 /// The annotation with the cluster's id.
 pub(crate) const CLUSTER: &str = "portolan.dev/cluster";
-/// How often a Lease is renewed.
+/// A Lease is renewed this often, or three times in its duration if that is more often.
 const EVERY: Duration = Duration::from_secs(10);
-/// The shortest time after which a Lease that is not renewed means stale: two renewals may fail.
-const SHORTEST: Duration = Duration::from_secs(30);
 /// How often contacts are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// The shortest time after which a Lease that is not renewed means stale: what three looks take.
+const SHORTEST: Duration = Duration::from_secs(3);
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -144,7 +144,9 @@ impl Keeper {
     }
 
     fn is_due(&self, name: &str, renewal: &Renewal, now: Instant) -> bool {
-        self.renewed.get(name).is_none_or(|(last, at)| last != renewal || now >= *at + EVERY)
+        self.renewed
+            .get(name)
+            .is_none_or(|(last, at)| last != renewal || now >= *at + every(renewal.duration))
     }
 
     async fn renew(&self, name: &str, renewal: &Renewal) -> kube::Result<()> {
@@ -166,6 +168,11 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// How often a Lease of this duration is renewed: two renewals may fail.
+fn every(duration: Duration) -> Duration {
+    (duration / 3).min(EVERY)
 }
 
 fn lease(name: &str, renewal: &Renewal, now: Timestamp) -> Value {

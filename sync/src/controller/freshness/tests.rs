@@ -89,14 +89,22 @@ fn a_lease_holds_what_dns_servers_read() {
     assert_eq!(read.metadata.labels.unwrap()[PEER], "west");
     assert_eq!(read.metadata.annotations.unwrap()[CLUSTER], "west.example");
     let spec = read.spec.unwrap();
-    assert_eq!((spec.renew_time.unwrap().0, spec.lease_duration_seconds), (at, Some(30)));
+    assert_eq!(
+        (spec.renew_time.unwrap().0, spec.lease_duration_seconds),
+        (at, Some(SHORTEST.as_secs() as i32))
+    );
 }
 
-/// Two renewals may fail before anybody takes the cluster for stale.
+/// Two renewals may fail before anybody takes the cluster for stale, and DNS servers say so when the ClusterPeer does.
 #[test]
 fn a_lease_outlasts_failed_renewals() {
-    assert!(EVERY * 2 + PATIENCE < SHORTEST);
-    let short = PeerList { peers: vec![peer("west", 5)], ..PeerList::default() };
-    let plan = plan(&short, &[state("west", true, Some("w"))]);
-    assert_eq!(plan.renew["portolan-peer-west"].duration, SHORTEST);
+    for (stale_after, duration) in [(1, SHORTEST.as_secs()), (5, 5), (30, 30), (3600, 3600)] {
+        let list = PeerList { peers: vec![peer("west", stale_after)], ..PeerList::default() };
+        let plan = plan(&list, &[state("west", true, Some("w"))]);
+        let renewal = &plan.renew["portolan-peer-west"];
+        assert_eq!(renewal.duration.as_secs(), duration);
+        assert!(every(renewal.duration) * 3 <= renewal.duration);
+        assert!((TICK..=EVERY).contains(&every(renewal.duration)), "{:?}", every(renewal.duration));
+    }
+    assert!(EVERY * 2 + PATIENCE < crate::kubernetes::resources::DEFAULT_STALE_AFTER);
 }

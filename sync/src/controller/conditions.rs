@@ -1,7 +1,7 @@
 //! Conditions of ServiceImports and ServiceExports (MCS API v1beta1).
 
 use portolan_zones::object::{ServiceKind, UnixTime};
-use portolan_zones::service::Conflict;
+use portolan_zones::service::{Conflict, ConflictReason};
 use serde::{Deserialize, Serialize};
 
 /// What the API server takes, less a margin (`maxLength: 32768`).
@@ -139,7 +139,7 @@ fn conflict(conflicts: &[Conflict]) -> Verdict {
     let mut reasons: Vec<_> = conflicts.iter().map(|conflict| conflict.reason).collect();
     reasons.sort();
     reasons.dedup();
-    let reasons: Vec<_> = reasons.into_iter().map(|reason| reason.as_str()).collect();
+    let reasons: Vec<_> = reasons.into_iter().map(ConflictReason::as_str).collect();
     let messages: Vec<_> = conflicts.iter().map(|conflict| &*conflict.message).collect();
     Verdict::new("Conflict", true, &reasons.join(","), messages.join("; "))
 }

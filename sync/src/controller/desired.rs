@@ -152,10 +152,10 @@ fn offer<'a>(
     (desired.import, desired.derived) = match (service.held, by_service && !seen.derived_taken) {
         (true, _) => (Want::Kept, Want::Kept),
         (false, true) => (
-            Want::Like(imports::body(service, ips, world)),
+            Want::Like(imports::body(service, &ips, world)),
             Want::Like(derived::spec(service, facts, world, trouble)),
         ),
-        (false, false) => (Want::Like(imports::body(service, ips, world)), Want::Gone),
+        (false, false) => (Want::Like(imports::body(service, &ips, world)), Want::Gone),
     };
     if let Some(import) = &facts.import {
         let service_label = by_service.then(|| words::derived_name(&service.name));

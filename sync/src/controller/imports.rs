@@ -34,7 +34,7 @@ impl ImportBody {
 }
 
 /// The import of a service that has these addresses.
-pub(super) fn body(service: &Service, ips: SmallVec<[IpAddr; 2]>, world: &World) -> ImportBody {
+pub(super) fn body(service: &Service, ips: &[IpAddr], world: &World) -> ImportBody {
     let derived = (!service.headless && world.pool.is_none()).then(|| words::derived_name(&service.name));
     let families = if service.headless {
         service.spec.ip_families.clone()

@@ -135,7 +135,7 @@ impl Planner<'_> {
                 let clusters: Vec<_> = status.clusters.iter().map(|id| json!({ "cluster": id })).collect();
                 let ready = status.ready.after(&before, self.world.now);
                 let status = json!({ "clusters": clusters, "conditions": [ready] });
-                self.status(What::ImportStatus, status);
+                self.status(What::ImportStatus, &status);
             }
         }
         if let Some(export) = &self.facts.export {
@@ -145,7 +145,7 @@ impl Planner<'_> {
                 let now = self.world.now;
                 let conditions: Vec<_> =
                     desired.export.iter().map(|verdict| verdict.after(&export.conditions, now)).collect();
-                self.status(What::ExportStatus, json!({ "conditions": conditions }));
+                self.status(What::ExportStatus, &json!({ "conditions": conditions }));
             }
         }
     }
@@ -168,7 +168,7 @@ impl Planner<'_> {
         }
     }
 
-    fn status(&mut self, what: What, status: Value) {
+    fn status(&mut self, what: What, status: &Value) {
         let json = json!({
             "apiVersion": format!("multicluster.x-k8s.io/{}", self.world.mcs),
             "kind": what.kind(),

@@ -183,7 +183,9 @@ fn exported_metadata_is_taken_along_and_taken_back() {
 #[test]
 fn addresses_follow_the_families_of_the_service() {
     use IpFamily::{V4, V6};
-    let cases: [(&[IpFamily], &[&'static str], &[&str], &str); 7] = [
+    // What the service wants, what the cluster has, what is given, whether the import is ready.
+    type Case = (&'static [IpFamily], &'static [&'static str], &'static [&'static str], &'static str);
+    let cases: [Case; 7] = [
         (&[V4], &["IPv4", "IPv6"], &["IPv4"], "True/Ready"),
         (&[V6], &["IPv4", "IPv6"], &["IPv6"], "True/Ready"),
         (&[V4, V6], &["IPv4", "IPv6"], &["IPv4", "IPv6"], "True/Ready"),

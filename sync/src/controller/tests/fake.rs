@@ -223,7 +223,7 @@ impl Home {
             if self.taken.iter().any(|taken| given.contains(taken)) {
                 return refused(422, "spec.clusterIPs: provided IP is already allocated");
             }
-            match self.addresses(&object, given) {
+            match self.addresses(&object, &given) {
                 Ok(ips) => object["spec"]["clusterIPs"] = json!(ips),
                 Err(message) => return refused(422, message),
             }
@@ -235,7 +235,7 @@ impl Home {
     }
 
     /// What the API server does for `ipFamilies` and `ipFamilyPolicy`.
-    fn addresses(&self, service: &Value, given: Vec<String>) -> Result<Vec<String>, &'static str> {
+    fn addresses(&self, service: &Value, given: &[String]) -> Result<Vec<String>, &'static str> {
         let single = service["spec"]["ipFamilyPolicy"] == "SingleStack";
         let asked: Vec<String> =
             serde_json::from_value(service["spec"]["ipFamilies"].clone()).unwrap_or_default();

@@ -95,7 +95,7 @@ fn drift_is_put_right() {
             "ServiceImport" => edited["spec"]["ports"] = json!([]),
             "EndpointSlice" => edited["endpoints"] = json!([]),
             "Service" if name.starts_with("derived-") => {
-                edited["spec"]["sessionAffinity"] = json!("ClientIP")
+                edited["spec"]["sessionAffinity"] = json!("ClientIP");
             }
             _ => continue,
         }
@@ -177,7 +177,7 @@ fn an_import_that_nobody_stands_behind_goes_when_all_are_heard() {
 fn what_was_just_written_is_not_forgotten_for_old_news() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
     home.settle();
-    let old: Vec<_> = home.store.values().map(|object| object.to_string()).collect();
+    let old: Vec<_> = home.store.values().map(ToString::to_string).collect();
     let kinds: Vec<_> = home.store.keys().map(|(kind, ..)| *kind).collect();
     home.tell([slice("west", "web-xyz", &["10.2.0.5"])]);
     home.settle();

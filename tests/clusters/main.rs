@@ -10,5 +10,7 @@
 mod conflicts;
 mod conformance;
 mod exports;
+mod following;
 mod harness;
+mod installation;
 mod steps;

@@ -24,7 +24,7 @@ const API_PORT: u16 = 6443;
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// Controllers of kube-controller-manager that tests rely on; others would only take time.
 const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller,namespace-controller,\
-    serviceaccount-controller,root-ca-certificate-publisher-controller";
+    serviceaccount-controller,serviceaccount-token-controller,root-ca-certificate-publisher-controller";
 
 /// What a cluster has from the start.
 #[derive(Debug, Clone)]

@@ -188,7 +188,7 @@ impl Cluster {
         let (sender, pulses) = watch::channel(Pulse::default());
         self.pulses = pulses;
         self.pulse = JoinSet::new();
-        self.pulse.spawn(feel(self.spec.access.clone(), sender));
+        self.pulse.spawn(feel(self.spec.access.clone(), self.spec.stale_after, sender));
         self.watches = JoinSet::new();
         self.generation = 0;
     }
@@ -250,7 +250,7 @@ impl Cluster {
             events.push(Event::Network { cluster: id.clone(), network: self.spec.network.clone() });
         }
         let moved = self.stand(standing, events);
-        if before.access != self.spec.access {
+        if before.access != self.spec.access || before.stale_after != self.spec.stale_after {
             self.connect();
         } else if moved || before.wanted != self.spec.wanted || before.namespaces != self.spec.namespaces {
             self.watch();

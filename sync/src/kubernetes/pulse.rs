@@ -12,13 +12,14 @@ use super::access::tell;
 use super::backoff::{Backoff, chance};
 use super::discovery::{is_denied, is_not_found, uid};
 
-/// Between two questions.
+/// Between two questions, at most.
 const EVERY: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
 /// After the first question that had no answer.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// So many questions in a row without an answer are an outage: connections from before it may be dead.
+/// So many questions in a row that fail are an outage, and one is that nothing answers: connections from before it may
+/// be dead.
 const OUTAGE: u32 = 2;
 
 /// What is known of an API server.
@@ -51,10 +52,11 @@ impl Pulse {
     }
 }
 
-/// Asks until it is dropped, or nobody listens.
-pub(crate) async fn feel(access: Access, pulses: watch::Sender<Pulse>) {
+/// Asks until it is dropped, or nobody listens: often enough to know in time that contact was lost for `stale_after`.
+pub(crate) async fn feel(access: Access, stale_after: Duration, pulses: watch::Sender<Pulse>) {
+    let every = EVERY.min(stale_after / 3);
     let mut asker = Asker { access, client: None, generation: 0 };
-    let mut backoff = Backoff::new(FIRST_WAIT, EVERY);
+    let mut backoff = Backoff::new(FIRST_WAIT.min(every), every);
     let (mut missed, mut began) = (0, Instant::now());
     while !pulses.is_closed() {
         let asked = Instant::now();
@@ -69,18 +71,32 @@ pub(crate) async fn feel(access: Access, pulses: watch::Sender<Pulse>) {
                 });
                 missed = 0;
                 backoff.reset();
-                EVERY.mul_f64(0.9 + 0.1 * chance())
+                every.mul_f64(0.9 + 0.1 * chance())
             }
-            Err(error) => {
+            Err(Miss { text, hung }) => {
                 if missed == 0 {
                     began = asked;
                 }
-                missed += 1;
-                pulses.send_modify(|pulse| pulse.error = Some(error));
+                missed += if hung { OUTAGE } else { 1 };
+                pulses.send_modify(|pulse| pulse.error = Some(text));
                 backoff.next(chance())
             }
         };
         sleep(wait).await;
+    }
+}
+
+/// A question that failed.
+struct Miss {
+    /// Why, for people.
+    text: String,
+    /// Whether nothing came back at all, as from a connection that is dead without a word.
+    hung: bool,
+}
+
+impl From<String> for Miss {
+    fn from(text: String) -> Self {
+        Self { text, hung: false }
     }
 }
 
@@ -93,7 +109,7 @@ struct Asker {
 
 impl Asker {
     /// Asks once. An answer that denies us is one, too: the server is there.
-    async fn ask(&mut self) -> Result<Pulse, String> {
+    async fn ask(&mut self) -> Result<Pulse, Miss> {
         let client = match &self.client {
             Some(client) => client.clone(),
             None => {
@@ -104,7 +120,10 @@ impl Asker {
         };
         let answer = timeout(ANSWER, uid(&client)).await;
         let (uid, unknown) = match answer {
-            Err(_) => return Err(format!("the API server gives no answer in {} s", ANSWER.as_secs())),
+            Err(_) => {
+                let text = format!("the API server gives no answer in {} s", ANSWER.as_secs());
+                return Err(Miss { text, hung: true });
+            }
             Ok(Ok(uid)) => (uid, None),
             Ok(Err(error)) if is_denied(&error) || is_not_found(&error) => {
                 let hint =
@@ -113,13 +132,18 @@ impl Asker {
             }
             Ok(Err(error)) => {
                 let text = tell(&error);
-                // Other credentials may be there by now.
-                if matches!(&error, kube::Error::Api(status) if status.code == 401)
-                    || text.contains("certificate")
-                {
+                let refused = matches!(&error, kube::Error::Api(status) if status.code == 401);
+                if refused || text.contains("certificate") {
+                    // Others may be there by now.
                     self.client = None;
                 }
-                return Err(format!("the API server can't be reached: {text}"));
+                return Err(Miss::from(if refused {
+                    format!(
+                        "the API server refuses the credentials, which may have expired: give it new ones ({text})"
+                    )
+                } else {
+                    format!("the API server can't be reached: {text}")
+                }));
             }
         };
         Ok(Pulse {

@@ -11,34 +11,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use portolan_sync::Snapshots;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::bounded::{Bounded, DEADLINE};
 use crate::clusters::{cluster_json, source_json};
 use crate::status::{Phase, Status, VERSION, unix_now};
+use crate::writing::ControllerState;
 
 /// Asks how the clusters are.
 pub(crate) type ClusterStatus = Arc<dyn Fn() -> portolan_sync::Status + Send + Sync>;
-
-/// How the controller is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ControllerState {
-    /// Whether this process writes.
-    pub leading: bool,
-    /// Who does, as the Lease names it.
-    pub leader: Option<String>,
-    /// Services that wait to be looked at.
-    pub queue: u64,
-    /// Requests that changed something.
-    pub writes: u64,
-    /// Requests that the API server refused or did not answer.
-    pub failures: u64,
-    /// All that is wrong with what is to be written, for people.
-    pub problems: Vec<String>,
-}
 
 /// Asks how the controller is.
 pub(crate) type ControllerStatus = Arc<dyn Fn() -> ControllerState + Send + Sync>;
@@ -170,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::{ClusterMetrics, ControllerMetrics};
+    use crate::writing::Requests;
 
     struct Server {
         address: std::net::SocketAddr,
@@ -351,7 +334,13 @@ mod tests {
 
     #[tokio::test]
     async fn clusters_and_writes_are_shown_and_counted() {
-        let state = ControllerState { leading: true, queue: 2, writes: 7, failures: 1, ..Default::default() };
+        let state = ControllerState {
+            leading: true,
+            queue: 2,
+            requests: vec![Requests { kind: "ServiceImport", verb: "apply", count: 7 }],
+            refused: 1,
+            problems: Vec::new(),
+        };
         let peer = ClusterState { origin: Some(Origin::ClusterPeer), name: "west".into(), id: None, ..own() };
         let server = start_with(DEADLINE, Some(state), vec![own(), peer]).await;
         let (_, status) = server.get("/status").await;
@@ -374,8 +363,8 @@ mod tests {
             "portolan_cluster_lag_seconds{cluster=\"fra2\"} 0.005",
             "portolan_controller_leading 1",
             "portolan_controller_queue 2",
-            "portolan_controller_writes_total 7",
-            "portolan_controller_failures_total 1",
+            "portolan_controller_requests_total{kind=\"ServiceImport\",verb=\"apply\"} 7",
+            "portolan_controller_refused_requests_total 1",
         ] {
             assert!(metrics.lines().any(|line| line == sample), "{sample} is not in {metrics}");
         }

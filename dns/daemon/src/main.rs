@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod clusters;
 mod config;
+mod controller;
 mod crds;
 mod export;
 mod get;
@@ -22,6 +23,7 @@ mod source;
 mod status;
 mod table;
 mod watch;
+mod writing;
 mod zone;
 
 use std::process::ExitCode;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(asked) => serve::serve(asked),
-        Command::Controller(_) => anyhow::bail!("not yet"),
+        Command::Controller(asked) => controller::run(asked),
         Command::Status(asked) => overview::run(&asked),
         Command::Export(asked) => export::export(&asked),
         Command::Unexport(asked) => export::unexport(&asked),

@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::admin::{ClusterStatus, ControllerStatus};
+use crate::writing::Requests;
 
 /// Collects from the newest snapshot and the sources.
 pub(crate) struct ClusterMetrics {
@@ -191,17 +192,25 @@ impl Collector for ControllerMetrics {
         let state = (self.0)();
         for (name, help, value) in [
             ("portolan_controller_leading", "Whether this process writes", int(state.leading)),
-            ("portolan_controller_queue", "Services that wait to be looked at", int(state.queue)),
+            ("portolan_controller_queue", "Services that wait to be written", int(state.queue as u64)),
             ("portolan_controller_problems", "What can't be written", int(state.problems.len() as u64)),
         ] {
             gauge(&mut encoder, name, help, value)?;
         }
-        for (name, help, value) in [
-            ("portolan_controller_writes", "Requests that changed something", state.writes),
-            ("portolan_controller_failures", "Requests that the API server refused", state.failures),
-        ] {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        let help = "Requests that came to nothing";
+        let refused = encoder.encode_descriptor(
+            "portolan_controller_refused_requests",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(state.refused).encode(refused)?;
+        let help = "Requests that should change something";
+        let mut requests =
+            encoder.encode_descriptor("portolan_controller_requests", help, None, MetricType::Counter)?;
+        for Requests { kind, verb, count } in state.requests {
+            let labels = [("kind", kind), ("verb", verb)];
+            ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
         }
         Ok(())
     }

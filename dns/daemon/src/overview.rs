@@ -102,11 +102,15 @@ struct Cluster {
 #[serde(rename_all = "camelCase")]
 struct Controller {
     leading: bool,
-    leader: Option<String>,
     queue: u64,
-    writes: u64,
-    failures: u64,
+    requests: Vec<Requests>,
+    refused: u64,
     problems: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Requests {
+    count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,13 +185,13 @@ impl Report {
         let Counts { services, endpoints, conflicts } = self.counts;
         writeln!(out, "{services} services, {endpoints} endpoints, {conflicts} conflicts between exports")?;
         if let Some(controller) = &self.controller {
-            let leader = match (&controller.leader, controller.leading) {
-                (_, true) => "leading".to_owned(),
-                (Some(other), false) => format!("waiting, {other} leads"),
-                (None, false) => "waiting, nobody is known to lead".to_owned(),
-            };
-            let Controller { queue, writes, failures, .. } = controller;
-            writeln!(out, "{leader}; {queue} services in the queue, {writes} writes, {failures} failures")?;
+            let role = if controller.leading { "leads and writes" } else { "waits: another one leads" };
+            let requests: u64 = controller.requests.iter().map(|requests| requests.count).sum();
+            let Controller { queue, refused, .. } = controller;
+            writeln!(
+                out,
+                "{role}; {queue} services in the queue, {requests} requests, {refused} of them refused"
+            )?;
         }
         writeln!(out)
     }
@@ -309,7 +313,7 @@ mod tests {
             "complete": true,
             "config": {"file": "portolan.yaml", "errors": [], "needsRestart": []},
             "sources": [], "clusters": [west],
-            "controller": {"leading": true, "leader": "a", "queue": 2, "writes": 5, "failures": 1, "problems": []},
+            "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "refused": 1, "problems": []},
             "vips": {"problems": [], "stateFileError": null}, "invalidExports": [],
             "counts": {"services": 4, "endpoints": 9, "conflicts": 0},
         })
@@ -327,7 +331,7 @@ mod tests {
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         assert_eq!(lines[0], ["portolan controller 1.0: serving for 2h1m"]);
-        assert_eq!(lines[2], ["leading; 2 services in the queue, 5 writes, 1 failures"]);
+        assert_eq!(lines[2], ["leads and writes; 2 services in the queue, 5 requests, 1 of them refused"]);
         assert_eq!(
             lines[5],
             ["fra2", "ClusterPeer west", "yes", "2s", "yes", "no", "3 slices, 1 exports", "12ms", "-"]

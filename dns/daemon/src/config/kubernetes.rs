@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portolan_sync::ClusterSource;
+use portolan_sync::controller::LeaseTimes;
 use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
 use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig};
 use portolan_zones::ClusterId;
@@ -29,8 +30,8 @@ pub(crate) struct Controller {
     pub cluster_peers: bool,
     /// The namespace whose ClusterProfiles are followed; `None`: none are.
     pub cluster_profiles: Option<String>,
-    /// The leader's.
-    pub lease: Lease,
+    /// How long leading takes.
+    pub lease: LeaseTimes,
 }
 
 /// Where the virtual IPs of imports come from.
@@ -42,24 +43,9 @@ pub(crate) enum Vips {
     Pool,
 }
 
-/// Times of the leader election, as client-go has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lease {
-    /// How long others wait for a leader that is silent.
-    pub duration: Duration,
-    /// How long a leader tries to renew before it gives up.
-    pub renew: Duration,
-    /// Pause between two tries.
-    pub retry: Duration,
-}
-
 impl Default for Controller {
     fn default() -> Self {
-        let lease = Lease {
-            duration: Duration::from_secs(15),
-            renew: Duration::from_secs(10),
-            retry: Duration::from_secs(2),
-        };
+        let lease = LeaseTimes::default();
         Self { vips: Vips::Service, cluster_peers: true, cluster_profiles: None, lease }
     }
 }
@@ -176,26 +162,24 @@ impl Controller {
             vips: section.get("vips", default.vips),
             cluster_peers: section.get("cluster-peers", default.cluster_peers),
             cluster_profiles: section.optional("cluster-profiles").map(|Namespace(name)| name),
-            lease: section.section("lease", |section| Lease::read(section, default.lease)),
+            lease: section.section("lease", |section| lease(section, default.lease)),
         }
     }
 }
 
-impl Lease {
-    fn read(section: &mut Section<'_>, default: Self) -> Self {
-        let lease = Self {
-            duration: section.get("duration", default.duration),
-            renew: section.get("renew", default.renew),
-            retry: section.get("retry", default.retry),
-        };
-        if lease.duration <= lease.renew {
-            section.problem("duration", "must be longer than `renew`, or two could lead at once");
-        }
-        if lease.retry.is_zero() || lease.renew <= lease.retry * 2 {
-            section.problem("renew", "must be longer than twice `retry`, which must not be 0");
-        }
-        lease
+fn lease(section: &mut Section<'_>, default: LeaseTimes) -> LeaseTimes {
+    let lease = LeaseTimes {
+        duration: section.get("duration", default.duration),
+        renew: section.get("renew", default.renew),
+        retry: section.get("retry", default.retry),
+    };
+    if lease.duration <= lease.renew {
+        section.problem("duration", "must be longer than `renew`, or two could lead at once");
     }
+    if lease.retry.is_zero() || lease.renew <= lease.retry * 2 {
+        section.problem("renew", "must be longer than twice `retry`, which must not be 0");
+    }
+    lease
 }
 
 /// A namespace's name: one DNS label.

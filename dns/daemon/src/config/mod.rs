@@ -157,7 +157,6 @@ impl Config {
     /// The sections in which `new` differs and only a restart of a server brings it into force.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         named([
-            ("kubernetes", self.own != new.own),
             ("listen", self.listen != new.listen),
             ("tls", self.tls != new.tls),
             ("https", self.https_path != new.https_path),

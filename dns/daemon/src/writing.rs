@@ -1,0 +1,94 @@
+//! How a controller's writing goes, as `/status` and `/metrics` have it.
+
+use portolan_sync::controller::ControllerStatus;
+use serde::Serialize;
+
+/// How the writing goes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ControllerState {
+    /// Whether this process writes.
+    pub leading: bool,
+    /// Services that wait to be written.
+    pub queue: usize,
+    /// Requests that should change something, since the start.
+    pub requests: Vec<Requests>,
+    /// How many of them came to nothing.
+    pub refused: u64,
+    /// All that keeps something from being written, and all that is wrong with the list of peers.
+    pub problems: Vec<String>,
+}
+
+/// Requests of one sort.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Requests {
+    /// Of this kind of object.
+    pub kind: &'static str,
+    /// `apply` or `delete`.
+    pub verb: &'static str,
+    /// So many.
+    pub count: u64,
+}
+
+impl From<ControllerStatus> for ControllerState {
+    fn from(status: ControllerStatus) -> Self {
+        let requests =
+            status.writes.iter().map(|((kind, verb), count)| Requests { kind, verb, count: *count });
+        let writing = &status.writing;
+        let unlisted = writing.failure_count.saturating_sub(writing.failures.len());
+        let problems = writing
+            .unreachable
+            .iter()
+            .map(|why| format!("nothing can be written: {why}"))
+            .chain(status.peer_problems.iter().cloned())
+            .chain(writing.failures.iter().map(|(service, why)| format!("{service} can't be written: {why}")))
+            .chain((unlisted > 0).then(|| format!("{unlisted} more services can't be written")))
+            .chain(writing.exhausted.iter().map(|service| format!("{service}: no virtual IP is left for it")))
+            .chain(writing.foreign.iter().cloned());
+        Self {
+            leading: writing.leader,
+            queue: writing.queue,
+            requests: requests.collect(),
+            refused: status.refused,
+            problems: problems.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_sync::controller::WriteStatus;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_in_the_way_is_listed() {
+        let writing = WriteStatus {
+            leader: true,
+            queue: 3,
+            failures: vec![("shop/cart".into(), "denied".into())],
+            failure_count: 5,
+            exhausted: vec!["shop/db".into()],
+            foreign: vec!["somebody else's import shop/x".into()],
+            unreachable: Some("connection refused".into()),
+        };
+        let status = ControllerStatus {
+            writing,
+            writes: [(("ServiceImport", "apply"), 4)].into(),
+            refused: 2,
+            peer_problems: vec!["west: its Secret is missing".into()],
+            ..ControllerStatus::default()
+        };
+        let state = ControllerState::from(status);
+        assert_eq!((state.leading, state.queue, state.refused, state.requests[0].count), (true, 3, 2, 4));
+        let expected = [
+            "nothing can be written: connection refused",
+            "west: its Secret is missing",
+            "shop/cart can't be written: denied",
+            "4 more services can't be written",
+            "shop/db: no virtual IP is left for it",
+            "somebody else's import shop/x",
+        ];
+        assert_eq!(state.problems, expected);
+    }
+}

@@ -37,6 +37,10 @@ lint: deps-build ## formatting, and clippy with warnings denied
 build: deps-build ## release binary at target/release/portolan
 	@$(CARGO) build --release --locked -p portolan
 
+image: build ## the release binary as a container image's root, and how to load it
+	@deploy/image.sh
+	@echo "load it: docker import --change 'ENTRYPOINT [\"/usr/bin/portolan\"]' target/image/portolan.tar portolan:0.1.0"
+
 bench: deps-build ## lookup, render, update at a million names, follow, load and memory: figures with their limits
 	@$(CARGO) bench --locked -p portolan-zones
 	@$(CARGO) bench --locked -p portolan-dns

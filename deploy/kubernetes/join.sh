@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Has clusters follow each other: every one gets a ClusterPeer, with its Secret, for every other one.
+# A cluster without an id gets one.
+# Each needs deploy/crds and deploy/kubernetes applied before. It can be run again, with more clusters or new addresses.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    cat >&2 <<'END'
+Usage: deploy/kubernetes/join.sh CLUSTER CLUSTER...
+
+A CLUSTER is NAME or NAME=CONTEXT: the name of its ClusterPeer, which becomes its id if it has none (ClusterProperty
+cluster.clusterset.k8s.io), and the context of your kubeconfig that leads there as an administrator. The address in that context must be one at which the other clusters reach it, too.
+
+Example: deploy/kubernetes/join.sh paris=kind-paris tokyo=kind-tokyo
+END
+    exit 2
+fi
+
+name() { echo "${1%%=*}"; }
+context() { echo "${1#*=}"; }
+
+# What leads into a cluster with no more rights than 12-rbac-peer.yaml gives.
+kubeconfig() {
+    local context secret token
+    context=$(context "$1")
+    secret=(kubectl --context "$context" --namespace portolan-system get secret portolan-peer --output)
+    for _ in $(seq 30); do # a controller fills it
+        token=$("${secret[@]}" 'jsonpath={.data.token}' | base64 --decode)
+        [ -z "$token" ] || break
+        sleep 1
+    done
+    [ -n "$token" ] || { echo "$1: Secret portolan-system/portolan-peer has no token: is kube-controller-manager running?" >&2; exit 1; }
+    cat <<END
+apiVersion: v1
+kind: Config
+current-context: peer
+contexts: [{name: peer, context: {cluster: peer, user: peer}}]
+clusters:
+  - name: peer
+    cluster:
+      server: $(kubectl --context "$context" config view --minify --output 'jsonpath={.clusters[0].cluster.server}')
+      certificate-authority-data: $("${secret[@]}" 'jsonpath={.data.ca\.crt}')
+users: [{name: peer, user: {token: $token}}]
+END
+}
+
+for cluster in "$@"; do
+    property=(kubectl --context "$(context "$cluster")" get clusterproperty cluster.clusterset.k8s.io)
+    [ -z "$("${property[@]}" --ignore-not-found --output name)" ] || continue
+    echo "==> the id of $(name "$cluster")"
+    kubectl --context "$(context "$cluster")" apply --filename - <<END
+apiVersion: about.k8s.io/v1beta1
+kind: ClusterProperty
+metadata: {name: cluster.clusterset.k8s.io}
+spec: {value: $(name "$cluster")}
+END
+done
+
+for other in "$@"; do
+    config=$(kubeconfig "$other")
+    for cluster in "$@"; do
+        [ "$cluster" = "$other" ] && continue
+        echo "==> $(name "$cluster") follows $(name "$other")"
+        kubectl --context "$(context "$cluster")" apply --filename - <<END
+apiVersion: v1
+kind: Secret
+metadata: {name: $(name "$other"), namespace: portolan-system}
+stringData:
+  kubeconfig: |
+$(sed 's/^/    /' <<<"$config")
+---
+apiVersion: portolan.dev/v1alpha1
+kind: ClusterPeer
+metadata: {name: $(name "$other")}
+spec: {credentials: {secret: {name: $(name "$other")}}}
+END
+    done
+done

@@ -1,4 +1,5 @@
 //! Portolan's own resources. The types are the source of `deploy/crds`: their docs are what `kubectl explain` says.
+#![expect(unreachable_pub, reason = "KubeSchema repeats each type, as public as it is, inside of a function")]
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ impl Leadership {
             // An election that ended says nothing more; what it said last still lapses.
             let said = async {
                 if self.until.changed().await.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             match until.filter(|_| leads) {

@@ -27,7 +27,7 @@ const COUNTS_EVERY: Duration = Duration::from_secs(10);
 const CONTACT_EVERY: Duration = Duration::from_secs(30);
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest message of a condition.
+/// The longest message of a condition, in characters.
 const MESSAGE: usize = 1024;
 
 /// Keeps the statuses while we lead; runs until it is dropped.
@@ -152,15 +152,12 @@ struct Verdict(&'static str, Option<bool>, &'static str, String);
 
 impl Verdict {
     fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-        let Self(kind, holds, reason, mut message) = self;
+        let Self(kind, holds, reason, message) = self;
         let status = holds.map_or("Unknown", |holds| if holds { "True" } else { "False" });
         let same = old.iter().find(|condition| condition.type_ == kind && condition.status == status);
-        if message.len() > MESSAGE {
-            message.truncate(message.floor_char_boundary(MESSAGE));
-        }
         Condition {
             last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
-            message,
+            message: message.chars().take(MESSAGE).collect(),
             observed_generation: generation,
             reason: reason.to_owned(),
             status: status.to_owned(),

@@ -150,7 +150,9 @@ users:
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let path = folder.path().join("config");
-        [("config", CONFIG), ("ca.pem", "CA"), ("token", "t1\n")].map(|(name, text)| write(name, text));
+        for (name, text) in [("config", CONFIG), ("ca.pem", "CA"), ("token", "t1\n")] {
+            write(name, text);
+        }
         let west = || look(config(&path, "west")).access;
         let first = west().unwrap();
         assert_eq!(first.verify(), Ok(()), "it needs no files any more");

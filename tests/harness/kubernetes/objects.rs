@@ -23,17 +23,19 @@ pub fn with(mut object: Value, patch: Value) -> Value {
 }
 
 fn merge(object: &mut Value, patch: Value) {
-    match (object, patch) {
-        (Value::Object(object), Value::Object(patch)) => {
-            for (key, patch) in patch {
-                if patch.is_null() {
-                    object.remove(&key);
-                } else {
-                    merge(object.entry(key).or_insert(Value::Null), patch);
-                }
-            }
+    let Value::Object(patch) = patch else {
+        *object = patch;
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, patch) in patch {
+        if patch.is_null() {
+            object.as_object_mut().unwrap().remove(&key);
+        } else {
+            merge(&mut object[key], patch);
         }
-        (object, patch) => *object = patch,
     }
 }
 

@@ -33,8 +33,9 @@ impl LogLevel {
     }
 }
 
-/// hickory-server logs every reply, and every connection that a client ends: silent unless it is asked for by name.
-const QUIET: &str = "hickory_server=off,hickory_net=off";
+/// hickory-server logs every reply, and every connection that a client ends; kube every failed request, which we tell
+/// once and with what to do. Silent unless they are asked for by name.
+const QUIET: &str = "hickory_server=off,hickory_net=off,kube_client=off,kube_runtime=off";
 
 fn filter(log: &Log) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(format!("{QUIET},{}", log.level))

@@ -199,7 +199,7 @@ impl Set {
         let role = self.role;
         let own = wish.own.iter().map(|own| Spec::own(own, role, direct));
         let mut before = std::mem::take(&mut self.entries);
-        for spec in own.chain(peers.iter().map(Spec::peer)) {
+        for spec in own.chain(peers.iter().map(|peer| Spec::peer(peer, wish.own.is_none()))) {
             if self.entries.iter().any(|entry| entry.spec.name == spec.name) {
                 continue;
             }

@@ -67,12 +67,14 @@ impl Spec {
         }
     }
 
-    /// Of a peer.
-    pub(crate) fn peer(peer: &PeerConfig) -> Self {
+    /// Of a peer. Which namespaces it has is for a server to know that has no own cluster: an empty one's name exists.
+    pub(crate) fn peer(peer: &PeerConfig, with_namespaces: bool) -> Self {
         let all = |topic| Wanted { topic, selector: None, namespace: None, name: None };
         let slices = Wanted { selector: Some(OWN_SLICES), ..all(Topic::EndpointSlice) };
-        let others =
-            [Topic::ClusterProperty, Topic::Namespace, Topic::Node, Topic::Service, Topic::ServiceExport];
+        let mut topics = vec![Topic::ClusterProperty, Topic::Node, Topic::Service, Topic::ServiceExport];
+        if with_namespaces {
+            topics.push(Topic::Namespace);
+        }
         Self {
             name: Some(peer.name.clone()),
             origin: Some(peer.origin),
@@ -83,7 +85,7 @@ impl Spec {
             namespaces: peer.namespaces.clone(),
             stale_after: peer.stale_after,
             withdraw_after: peer.withdraw_after,
-            wanted: others.into_iter().map(all).chain([slices]).collect(),
+            wanted: topics.into_iter().map(all).chain([slices]).collect(),
         }
     }
 

@@ -7,10 +7,18 @@
     reason = "a failed step fails the test"
 )]
 
+mod bad_input;
 mod conflicts;
 mod conformance;
+mod election;
 mod exports;
 mod following;
+mod gateways;
 mod harness;
 mod installation;
+mod peers;
+mod readme;
+mod rights;
 mod steps;
+mod survival;
+mod stub_domains;

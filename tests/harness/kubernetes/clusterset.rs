@@ -191,8 +191,8 @@ pub fn install(cluster: &Cluster) {
     }
 }
 
-/// A program of ours for a cluster.
-fn ours(cluster: &Cluster, user: &str, api: SocketAddr, sections: &str) -> Setup {
+/// A program of ours for a cluster, with a user's rights, that asks its API server at an address.
+pub fn ours(cluster: &Cluster, user: &str, api: SocketAddr, sections: &str) -> Setup {
     let kubeconfig = cluster.kubeconfig_at(user, api);
     let own = format!("kubernetes: {{kubeconfig: '{}'}}\n", kubeconfig.display());
     Setup::new(&own).with(sections).under(&DYING_WITH_US)

@@ -15,7 +15,7 @@ pub use api::{Objects, block_on, documents};
 pub use binaries::{binary, definitions};
 pub use cluster::{Cluster, Options, condition};
 pub use clusterset::{
-    CONTROLLER, Clusterset, Member, PEER, Plan, SERVER, SYSTEM, Shared, install, introduce,
+    CONTROLLER, Clusterset, Member, PEER, Plan, SERVER, SYSTEM, Shared, install, introduce, ours,
 };
 pub use credentials::{ADMIN_USER, kubeconfig};
 pub use objects::{export, headless_service, namespace, node, object, pod, running, service, with};

@@ -44,8 +44,12 @@ image: build ## the release binary as a container image's root, and how to load 
 bench: deps-build ## lookup, render, update at a million names, follow, load and memory: figures with their limits
 	@$(CARGO) bench --locked -p portolan-zones
 	@$(CARGO) bench --locked -p portolan-dns
-	@$(CARGO) bench --locked -p portolan-sync
-	@$(CARGO) bench --locked -p portolan-tests
+	@$(CARGO) bench --locked -p portolan-sync --bench follow
+	@$(CARGO) bench --locked -p portolan-tests --bench load
+
+bench-sync: deps-build kubernetes ## from a change in one API server to the answer of another cluster, and what that costs
+	@$(CARGO) bench --locked -p portolan-sync --bench clusterset
+	@$(CARGO) bench --locked -p portolan-tests --bench sync
 
 fuzz: deps-build ## fuzz the packet path for FUZZ_SECONDS (default 60)
 	@deploy/install.sh g++

@@ -32,6 +32,8 @@ pub(crate) struct Found {
 }
 
 const MCS: (&str, &[&str]) = ("multicluster.x-k8s.io", &["v1beta1", "v1alpha1"]);
+const MCS_CRDS: &str = "install the MCS API's CRDs by \
+    `kubectl apply -k https://github.com/kubernetes-sigs/mcs-api/config/crd`";
 const ABOUT: (&str, &[&str]) = ("about.k8s.io", &["v1beta1", "v1alpha1"]);
 
 impl Topic {
@@ -83,16 +85,18 @@ impl Topic {
     pub(crate) fn absence(self) -> String {
         let resource = self.resource();
         let (meaning, todo) = match self {
-            Self::ServiceExport => ("nothing is exported from here", "install the MCS API's CRDs"),
-            Self::ServiceImport => ("nothing is imported here", "install the MCS API's CRDs"),
+            Self::ServiceExport => ("nothing is exported from here", MCS_CRDS),
+            Self::ServiceImport => ("nothing is imported here", MCS_CRDS),
             Self::ClusterProperty => {
                 ("the cluster does not say its own id", "install the About API's CRD, or configure the id")
             }
-            Self::ClusterPeer => ("it names no other clusters", "install Portolan's CRDs"),
-            Self::ClusterProfile => ("it has no inventory", "install the Cluster Inventory API's CRD"),
+            Self::ClusterPeer => {
+                ("it names no other clusters", "install Portolan's CRDs by `kubectl apply -f deploy/crds`")
+            }
+            Self::ClusterProfile => ("it has no inventory", "install the Cluster Inventory API's CRDs"),
             _ => ("it can't be read", "look at the API server's configuration"),
         };
-        format!("the API server does not serve {resource}: {meaning}; {todo} (kubectl apply -f deploy/crds)")
+        format!("the API server does not serve {resource}: {meaning}; {todo}")
     }
 }
 

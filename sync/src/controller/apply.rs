@@ -122,6 +122,8 @@ impl WriteError {
             VipTrouble::Exhausted
         } else if message.contains("not configured on this cluster") {
             VipTrouble::Family(message.clone())
+        } else if message.contains("already allocated") {
+            VipTrouble::Taken
         } else {
             VipTrouble::Refused(message.clone())
         })

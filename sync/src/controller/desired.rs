@@ -47,6 +47,8 @@ pub(super) enum VipTrouble {
     Family(String),
     #[error("no virtual IP: Service {0} exists and was not made by Portolan: delete it")]
     Foreign(String),
+    #[error("no virtual IP: somebody else has the former one")]
+    Taken,
     #[error("no virtual IP: {0}")]
     Refused(String),
 }

@@ -232,6 +232,10 @@ fn import_json(name: &ServiceName, body: &ImportBody, uid: Option<&str>, mcs: &s
 }
 
 fn derived_json(name: &ServiceName, spec: &DerivedSpec, owner: &str, mcs: &str) -> Value {
+    let mut spec_json = json!(spec);
+    if let Some(first) = spec.cluster_ips.first() {
+        spec_json["clusterIP"] = json!(first);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -241,7 +245,7 @@ fn derived_json(name: &ServiceName, spec: &DerivedSpec, owner: &str, mcs: &str) 
             "labels": { (words::MANAGED_BY): words::PORTOLAN, (words::IMPORTED): name.name() },
             "ownerReferences": [owner_json(name, owner, mcs)],
         },
-        "spec": spec,
+        "spec": spec_json,
     })
 }
 

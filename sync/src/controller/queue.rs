@@ -118,6 +118,11 @@ impl Queue {
         self.running.len()
     }
 
+    /// How often in a row a service failed.
+    pub(super) fn times(&self, name: &ServiceName) -> u32 {
+        self.failures.get(name).map_or(0, |failure| failure.times)
+    }
+
     /// All that fail.
     pub(super) fn failures(&self) -> &BTreeMap<ServiceName, Failure> {
         &self.failures

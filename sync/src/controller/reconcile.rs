@@ -31,6 +31,8 @@ const WORKERS: usize = 16;
 const ROUNDS: usize = 12;
 /// The watch tells us before the snapshot has it.
 const SETTLE: Duration = Duration::from_millis(30);
+/// How often an address that a deleted derived Service had is asked for: the API server frees it a little later.
+const TRIES: u32 = 3;
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -202,13 +204,14 @@ impl Reconciler {
             && let Some((name, retry)) = progress.queue.pop(now)
         {
             let blocked = progress.blocked.get(&name).filter(|_| !retry).cloned().unwrap_or_default();
+            let times = progress.queue.times(&name);
             let this = self.clone();
-            workers.spawn(async move { this.bring_in_line(name, blocked).await });
+            workers.spawn(async move { this.bring_in_line(name, blocked, times).await });
         }
     }
 
-    /// Plans and writes until nothing is left to do.
-    async fn bring_in_line(&self, name: ServiceName, blocked: Blocked) -> Pass {
+    /// Plans and writes until nothing is left to do. `times`: how often that failed in a row.
+    async fn bring_in_line(&self, name: ServiceName, blocked: Blocked, times: u32) -> Pass {
         let mut outcome = if blocked.failed.is_empty() { Outcome::Right } else { Outcome::Blocked };
         let mut pass = Pass { name, outcome: Outcome::Untried, blocked, foreign: None, unreachable: None };
         let connection = match self.writer.connection().await {
@@ -231,7 +234,7 @@ impl Reconciler {
                     Err(WriteError::Unreachable(error)) => return Pass { unreachable: Some(error), ..pass },
                     Err(error) => {
                         outcome = Outcome::Failed(error.to_string());
-                        pass.blocked.note(&action, &error);
+                        pass.blocked.note(&action, &error, times);
                         break;
                     }
                 }
@@ -295,7 +298,7 @@ impl Reconciler {
 
 impl Blocked {
     /// Remembers what was refused. What was only too late, because the object changed, needs no telling.
-    fn note(&mut self, action: &Action, error: &WriteError) {
+    fn note(&mut self, action: &Action, error: &WriteError, times: u32) {
         self.failed.insert(action.target.clone());
         let WriteError::Refused { code, .. } = error else { return };
         let late = match action.verb {
@@ -304,6 +307,7 @@ impl Blocked {
         };
         match error.vip() {
             _ if late => {}
+            Some(VipTrouble::Taken) if times < TRIES => {}
             Some(vip) => self.trouble.vip = Some(vip),
             None => self.trouble.other.push(error.to_string()),
         }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Instant;
 
 /// Forwards TCP connections at an address of its own.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ struct State {
     mood: Mood,
     /// Both ends of all connections that there have been.
     ends: Vec<TcpStream>,
+    /// When each connection was accepted; their numbers are their places here.
+    accepted: Vec<Instant>,
+    /// Connections with a lower number than this are black holes, for good.
+    lost: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +43,18 @@ impl Proxy {
     /// In front of `to`.
     pub fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let state = State { to, mood: Mood::Forward, ends: Vec::new() };
+        let state = State { to, mood: Mood::Forward, ends: Vec::new(), accepted: Vec::new(), lost: 0 };
         let network = Arc::new(Network { state: Mutex::new(state), changed: Condvar::new() });
         let proxy = Self { at: listener.local_addr().unwrap(), network: Arc::clone(&network) };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                match network.state.lock().unwrap().mood {
+                let (mood, number) = network.accept();
+                match mood {
                     Mood::End => break,
                     Mood::Refuse => {}
                     Mood::Forward | Mood::Hold => {
                         let network = Arc::clone(&network);
-                        thread::spawn(move || network.connect(client));
+                        thread::spawn(move || network.connect(client, number));
                     }
                 }
             }
@@ -64,6 +70,17 @@ impl Proxy {
     /// A black hole: connections stay and are accepted, nothing gets through, and nobody is told.
     pub fn freeze(&self) {
         self.turn(Mood::Hold);
+    }
+
+    /// The connections that are there become black holes for good, as when a NAT lost its table; new ones work.
+    pub fn lose_connections(&self) {
+        let mut state = self.network.state.lock().unwrap();
+        state.lost = state.accepted.len();
+    }
+
+    /// When each connection was accepted, also those that ended at once.
+    pub fn accepted(&self) -> Vec<Instant> {
+        self.network.state.lock().unwrap().accepted.clone()
     }
 
     /// All connections end now, and new ones at once.
@@ -106,8 +123,15 @@ impl Drop for Proxy {
 }
 
 impl Network {
-    fn connect(self: &Arc<Self>, client: TcpStream) {
-        if self.hold() != Mood::Forward {
+    /// What becomes of a new connection, and its number.
+    fn accept(&self) -> (Mood, usize) {
+        let mut state = self.state.lock().unwrap();
+        state.accepted.push(Instant::now());
+        (state.mood, state.accepted.len() - 1)
+    }
+
+    fn connect(self: &Arc<Self>, client: TcpStream, number: usize) {
+        if self.hold(number) != Mood::Forward {
             return;
         }
         let to = self.state.lock().unwrap().to;
@@ -117,27 +141,29 @@ impl Network {
         state.ends.extend([client_too.try_clone().unwrap(), server_too.try_clone().unwrap()]);
         drop(state);
         let network = Arc::clone(self);
-        thread::spawn(move || network.pump(client_too, server_too));
-        self.pump(server, client);
+        thread::spawn(move || network.pump(client_too, server_too, number));
+        self.pump(server, client, number);
     }
 
     /// Forwards one direction until either end ends.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, number: usize) {
         let mut buffer = [0; 65_536];
         while let Ok(len @ 1..) = from.read(&mut buffer) {
-            if self.hold() != Mood::Forward || to.write_all(&buffer[..len]).is_err() {
+            if self.hold(number) != Mood::Forward || to.write_all(&buffer[..len]).is_err() {
                 break;
             }
         }
         // An end that nobody hears of while the network is a black hole.
-        self.hold();
+        self.hold(number);
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    /// Waits while nothing gets through.
-    fn hold(&self) -> Mood {
+    /// Waits while nothing gets through the connection of this number.
+    fn hold(&self, number: usize) -> Mood {
         let state = self.state.lock().unwrap();
-        self.changed.wait_while(state, |state| state.mood == Mood::Hold).unwrap().mood
+        let held =
+            |state: &mut State| state.mood == Mood::Hold || (state.mood != Mood::End && number < state.lost);
+        self.changed.wait_while(state, held).unwrap().mood
     }
 }

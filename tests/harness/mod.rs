@@ -1,10 +1,14 @@
 //! A test says: a [`Setup`] of files, started as a [`Server`], asked by real programs, answers as a [`Reply`].
 
 mod binary;
+mod coredns;
+mod forwarder;
 mod http;
+mod kube_dns;
 pub mod kubernetes;
 mod launch;
 mod manifests;
+mod node_cache;
 mod program;
 mod reply;
 mod server;
@@ -15,8 +19,12 @@ mod wire;
 mod zonefile;
 
 pub use binary::{portolan, repository};
+pub use coredns::{WORLD, coredns, shipped, world};
+pub use forwarder::Forwarder;
+pub use kube_dns::KubeDns;
 pub use launch::{DYING_WITH_US, launch, remove_at_the_end};
 pub use manifests::{cluster_set_ip, headless, list};
+pub use node_cache::node_cache;
 pub use program::{Package, program, run};
 pub use reply::Reply;
 pub use server::Server;

@@ -1,0 +1,142 @@
+//! Under exactly the rights that `deploy/` gives: what our programs ask of real API servers, as those wrote it down, is
+//! allowed, is no more than reading where nothing is to be written, and suffices.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use portolan_tests::harness::becomes;
+use portolan_tests::harness::kubernetes::{
+    CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, SERVER, export, pod, service, with,
+};
+use serde_json::{Value, json};
+
+use crate::peers::export_db;
+use crate::steps::{answers_become, fqdn, imported, texts, vanishes, verdict_becomes};
+
+/// All requests of service accounts, without their bodies (audit.k8s.io/v1).
+const POLICY: &str = r#"{
+    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [{ "level": "Metadata", "userGroups": ["system:serviceaccounts:portolan-system"] }]
+}"#;
+const NS: &str = "shop";
+
+/// A cluster that writes down what is asked of it.
+fn audited(id: &str, folder: &Path) -> Options {
+    let policy = folder.join("policy.json");
+    std::fs::write(&policy, POLICY).unwrap();
+    let log = folder.join(format!("{id}.log"));
+    let arguments = vec![
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", log.display()),
+        "--audit-log-mode=blocking-strict".into(),
+    ];
+    Options { arguments, ..Options::new(id) }
+}
+
+/// What a user asked for, each once: `patch serviceimports/status 200`.
+fn requests(folder: &Path, id: &str, user: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(folder.join(format!("{id}.log"))).unwrap();
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let own = events.filter(|event| event["user"]["username"] == user);
+    let request = |event: Value| {
+        let text =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let resource = match (text("/objectRef/resource"), text("/objectRef/subresource")) {
+            // Discovery, health, version: everybody may ask for those.
+            (resource, _) if resource.is_empty() => return None,
+            (resource, sub) if sub.is_empty() => resource,
+            (resource, sub) => format!("{resource}/{sub}"),
+        };
+        let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
+        Some(format!("{} {resource} {code}", text("/verb")))
+    };
+    own.filter_map(request).collect()
+}
+
+/// Everything that exports bring about, by programs that may do just what the manifests say; seen from the API servers.
+#[test]
+fn the_rights_suffice_and_are_not_exceeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["paris", "tokyo"].map(|id| audited(id, folder.path()));
+    let set = Clusterset::over(Cluster::start_all(options.into()), &Plan::new(2));
+    set.namespace(NS);
+    everything(&set);
+
+    let writes = [
+        "patch clusterpeers/status",
+        "create leases",
+        "update leases",
+        "patch leases",
+        "delete leases",
+        "create services",
+        "patch services",
+        "delete services",
+        "create serviceimports",
+        "patch serviceimports",
+        "delete serviceimports",
+        "patch serviceimports/status",
+        "patch serviceexports/status",
+        "create endpointslices",
+        "patch endpointslices",
+        "delete endpointslices",
+    ];
+    for member in set.iter() {
+        for (user, writes) in [(CONTROLLER, &writes[..]), (SERVER, &[]), (PEER, &[])] {
+            let requests = requests(folder.path(), member.id, user);
+            assert!(!requests.is_empty(), "{user} asks in {}", member.id);
+            for request in &requests {
+                assert!(!request.ends_with(" 401") && !request.ends_with(" 403"), "{user}: {request}");
+                let verb = request.split(' ').next().unwrap();
+                let reads = ["get", "list", "watch"].contains(&verb);
+                let may = writes.iter().any(|write| request.starts_with(&format!("{write} ")));
+                assert!(reads || may, "{user}: {request}");
+            }
+            let written = requests.iter().filter(|request| !request.starts_with(['g', 'l', 'w'])).count();
+            assert_eq!(written == 0, writes.is_empty(), "{user}: {requests:?}");
+        }
+        let status = member.controller.status();
+        assert_eq!(status["controller"]["problems"], json!([]), "{}", member.id);
+        for status in [&status, &member.server.status()] {
+            for cluster in status["clusters"].as_array().unwrap() {
+                assert_eq!(cluster["problems"], json!([]), "{}: {cluster}", member.id);
+            }
+        }
+    }
+}
+
+/// Export, conflict, change and unexport, of both types of services.
+fn everything(set: &Clusterset) {
+    let (paris, tokyo) = (&set[0], &set[1]);
+    export_db(paris, NS, "10.1.0.1");
+    export_db(tokyo, NS, "10.2.0.1");
+    answers_become(set, &format!("{} A", fqdn(NS, "db")), &["10.1.0.1", "10.2.0.1"]);
+    let sticky = json!({ "spec": { "sessionAffinity": "ClientIP" } });
+    paris.put(&service(NS, "web"));
+    tokyo.put(&with(service(NS, "web"), sticky));
+    for member in [paris, tokyo] {
+        member.put(&export(NS, "web"));
+        member.run_pod(NS, "web", "web-1", &["10.3.0.1"]);
+    }
+    for member in [paris, tokyo] {
+        verdict_becomes(member, NS, "web", "Conflict", "True/SessionAffinityConflict");
+        let ips = texts(&imported(member, NS, "web")["spec"]["ips"]);
+        becomes("the answer", &ips, || member.answer(&format!("{} A", fqdn(NS, "web"))));
+    }
+    tokyo.put(&service(NS, "web"));
+    for member in [paris, tokyo] {
+        verdict_becomes(member, NS, "web", "Conflict", "False/NoConflicts");
+    }
+    tokyo.set_ready(&pod(NS, "db", "db-1"), &["10.2.0.1"], false);
+    answers_become(set, &format!("{} A", fqdn(NS, "db")), &["10.1.0.1"]);
+    for member in [paris, tokyo] {
+        for name in ["db", "web"] {
+            assert!(member.delete("ServiceExport", NS, name));
+        }
+    }
+    vanishes(set, NS, "db");
+    vanishes(set, NS, "web");
+    assert!(paris.delete("ClusterPeer", "", "tokyo"));
+    becomes("its lease is gone", &None, || {
+        paris.get("Lease", portolan_tests::harness::kubernetes::SYSTEM, "portolan-peer-tokyo")
+    });
+}

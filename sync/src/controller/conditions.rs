@@ -92,6 +92,8 @@ pub(super) struct ExportCase<'a> {
     pub(super) merged: bool,
     /// What the exports disagree on.
     pub(super) conflicts: &'a [Conflict],
+    /// Condition `Conflict` as it stands, when not all exports are known.
+    pub(super) held: Option<&'a Condition>,
     /// What keeps the import or its slices from being written, or used.
     pub(super) trouble: Option<String>,
 }
@@ -114,7 +116,7 @@ pub(super) fn of_export(case: &ExportCase<'_>) -> Vec<Verdict> {
         None => vec![
             Verdict::new("Valid", true, "Valid", "the Service can be exported"),
             ready(case),
-            conflict(case.conflicts),
+            case.held.map_or_else(|| conflict(case.conflicts), as_it_stands),
         ],
     };
     verdicts.iter_mut().for_each(|verdict| verdict.generation = case.generation);
@@ -129,6 +131,10 @@ fn ready(case: &ExportCase<'_>) -> Verdict {
         }
         None => Verdict::new("Ready", true, "Exported", "the service is exported to the clusterset"),
     }
+}
+
+fn as_it_stands(condition: &Condition) -> Verdict {
+    Verdict::new("Conflict", condition.status == "True", &condition.reason, &*condition.message)
 }
 
 /// Every reason once, in the API's order; every conflict in the message (KEP-1645, on all conflicting exports).

@@ -178,11 +178,13 @@ fn export_verdicts(
     texts.extend(desired.foreign.clone());
     texts.extend(not_ready.map(|status| status.ready.message.clone()));
     texts.dedup();
+    let conflict = || export.conditions.iter().find(|condition| condition.kind == "Conflict");
     of_export(&ExportCase {
         generation: export.generation,
         service: facts.kind,
         merged: service.is_some_and(|s| s.members.iter().any(|member| member.cluster == world.home)),
         conflicts: service.map_or(&[], |service| &service.conflicts),
+        held: service.filter(|service| service.held).and_then(|_| conflict()),
         trouble: (!texts.is_empty()).then(|| texts.join("; ")),
     })
 }

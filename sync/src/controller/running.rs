@@ -313,12 +313,10 @@ async fn follow_peers(
         let (mut list, mut objects) = (peers.list(), peers.cluster_peers());
         loop {
             let now = list.borrow_and_update().clone();
-            // Who is not in a list that is not complete may be there all the same.
-            if now.complete {
-                followers.set(now.peers.clone());
-            }
+            // A list that is begun anew names nobody at first: nobody is gone for that.
             if now.complete || !known {
                 known |= now.complete;
+                followers.set(now.peers.clone(), now.complete);
                 shared.list.send_replace(now);
             }
             shared.cluster_peers.send_replace(objects.borrow_and_update().clone());

@@ -23,8 +23,9 @@ const QUEUE: usize = 64;
 #[derive(Clone, Default)]
 struct Wish {
     own: Option<OwnConfig>,
-    /// `None`: it is not known yet.
-    peers: Option<Vec<PeerConfig>>,
+    peers: Vec<PeerConfig>,
+    /// Whether these are all.
+    complete: bool,
 }
 
 /// Follows clusters until it is stopped or dropped.
@@ -56,7 +57,8 @@ impl Followers {
             }
         };
         let forwarder = std::thread::Builder::new().name("clusters".to_owned()).spawn(forward)?;
-        let wishes = watch::Sender::new(Wish { own, peers });
+        let wishes =
+            watch::Sender::new(Wish { own, complete: peers.is_some(), peers: peers.unwrap_or_default() });
         let (shown, states) = watch::channel(Arc::default());
         let end = CancellationToken::new();
         let (reporter, reports) = mpsc::channel(QUEUE);
@@ -86,13 +88,14 @@ impl Followers {
     }
 
     /// Follows these peers from now on. Those that stay keep what is known of them, even with other credentials.
-    pub(crate) fn set(&self, peers: Vec<PeerConfig>) {
-        self.wishes.send_modify(|wish| wish.peers = Some(peers));
+    /// Unless these are all that there are, `complete`, nobody is taken to be gone.
+    pub(crate) fn set(&self, peers: Vec<PeerConfig>, complete: bool) {
+        self.wishes.send_modify(|wish| (wish.peers, wish.complete) = (peers, complete));
     }
 
     /// Follows another own cluster, and these peers.
     pub(crate) fn reconfigure(&self, own: Option<OwnConfig>, peers: Vec<PeerConfig>) {
-        self.wishes.send_replace(Wish { own, peers: Some(peers) });
+        self.wishes.send_replace(Wish { own, peers, complete: true });
     }
 
     /// How the clusters are, the own one first, then in the order configured.
@@ -193,8 +196,8 @@ impl Set {
 
     /// Takes up what is to be followed.
     async fn take(&mut self, wish: Wish) -> Option<()> {
-        self.told = wish.peers.is_some();
-        let peers = wish.peers.unwrap_or_default();
+        self.told = wish.complete;
+        let peers = wish.peers;
         let direct = !peers.is_empty();
         let role = self.role;
         let own = wish.own.iter().map(|own| Spec::own(own, role, direct));

@@ -133,8 +133,12 @@ fn a_derived_service_that_was_deleted_gets_its_address_back() {
 #[test]
 fn a_cluster_that_is_not_heard_keeps_what_it_had() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
+    let local = ServiceSpec { internal_traffic_local: true, ..spec() };
+    home.tell(exports("west", 200, ServiceKind::ClusterIp, local));
     home.settle();
     let (import, slices) = (home.get("ServiceImport", "web"), home.mirrored());
+    let conflict = home.condition("ServiceExport", "Conflict").unwrap();
+    assert_eq!(conflict.0, "True/InternalTrafficPolicyConflict");
     // The controller starts again while west is down.
     home.table = portolan_zones::Table::default();
     home.all_heard = false;
@@ -153,10 +157,12 @@ fn a_cluster_that_is_not_heard_keeps_what_it_had() {
     expected.insert("east".to_owned(), vec!["10.1.0.7".to_owned()]);
     assert_eq!(home.mirrored(), expected);
     assert_eq!(home.get("ServiceImport", "web"), import);
+    assert_eq!(home.condition("ServiceExport", "Conflict").unwrap(), conflict);
     // west is heard, and does not export any more.
     home.tell([Event::Hear(Hearing::AllBut([].into()))]);
     home.settle();
     assert_eq!(home.mirrored().into_keys().collect::<Vec<_>>(), ["east"]);
+    assert_eq!(home.condition("ServiceExport", "Conflict").unwrap().0, "False/NoConflicts");
 }
 
 /// An import that says of nobody that they export it may have lost its status: it goes only when all are heard.

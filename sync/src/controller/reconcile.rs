@@ -16,7 +16,7 @@ use super::election::Leadership;
 use super::observed::Observed;
 use super::plan::{Action, Target, Verb, plan};
 use super::queue::{Outcome, Queue};
-use super::sweep;
+use super::{sweep, words};
 use crate::kubernetes::ClusterState;
 use crate::kubernetes::backoff::{Backoff, chance};
 use crate::kubernetes::peers::PeerList;
@@ -151,6 +151,13 @@ impl Reconciler {
             let names = diff.services.iter().filter_map(|change| change.name().cloned());
             names.for_each(|name| progress.queue.push(name, now));
         }
+        // Somebody else's Service may have stood where a derived one should, and be gone.
+        let derived =
+            |name: &ServiceName| ServiceName::new(name.namespace(), &words::derived_name(name)).ok();
+        let freed = progress.foreign.keys().filter(|name| {
+            !touched.services.is_empty() && derived(name).is_some_and(|name| touched.services.contains(&name))
+        });
+        freed.for_each(|name| progress.queue.push(name.clone(), now + SETTLE));
         touched.services.into_iter().for_each(|name| progress.queue.push(name, now + SETTLE));
         if !touched.namespaces.is_empty() {
             let all = sweep::services(&self.observed, &snapshot).into_iter();

@@ -232,6 +232,7 @@ pub(crate) fn tell(error: &kube::Error) -> String {
             format!("the server answers {} {}", status.code, status.reason).trim_end().to_owned()
         }
         kube::Error::Api(status) => status.message.trim_end().to_owned(),
+        kube::Error::Service(error) => chain(&**error),
         kube::Error::SerdeError(error) => format!("the server's answer makes no sense: {error}"),
         other => chain(other),
     }

@@ -88,7 +88,7 @@ pub(crate) struct Cluster {
     names: watch::Sender<BTreeSet<Box<str>>>,
     resolved: mpsc::Receiver<Resolved>,
     /// The task behind `resolved`.
-    resolver: JoinSet<()>,
+    _resolver: JoinSet<()>,
     /// The id under which the table has its objects.
     speaks_for: Option<ClusterId>,
     /// The last decision that was obeyed.
@@ -121,7 +121,7 @@ impl Cluster {
             outages: watch::channel(tokio::time::Instant::now()).0,
             names,
             resolved,
-            resolver,
+            _resolver: resolver,
             speaks_for: None,
             obeyed: number,
             reported: None,

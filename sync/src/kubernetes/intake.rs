@@ -125,6 +125,7 @@ impl Intake {
             heard.known.begin();
             self.changes.extend(heard.known.sweep());
             self.problems.clear(&About::Kind(topic));
+            self.problems.clear(&About::Watch(topic));
             self.problems.keep_objects(topic, |_, _| false);
         }
         for topic in topics {
@@ -160,11 +161,13 @@ impl Intake {
             Word::Broken(text) | Word::Denied(text) => {
                 heard.broken_at.get_or_insert(now);
                 heard.denied = denied;
-                self.problems.set(About::Kind(topic), text);
+                let about = |denied| if denied { About::Kind(topic) } else { About::Watch(topic) };
+                self.problems.clear(&about(!denied));
+                self.problems.set(about(denied), text);
             }
             Word::Mended => {
                 heard.broken_at = None;
-                self.problems.clear(&About::Kind(topic));
+                self.works(topic);
             }
         }
     }
@@ -260,7 +263,12 @@ impl Intake {
     /// The list is complete.
     fn done(&mut self, topic: Topic) {
         self.sweep(topic);
+        self.works(topic);
+    }
+
+    fn works(&mut self, topic: Topic) {
         self.problems.clear(&About::Kind(topic));
+        self.problems.clear(&About::Watch(topic));
     }
 
     /// Not served: nothing is there. Where something was, it is believed at the second look: servers that start may not
@@ -272,7 +280,10 @@ impl Intake {
             self.begin(topic);
             self.sweep(topic);
         }
-        if topic != Topic::ClusterProperty {
+        self.problems.clear(&About::Watch(topic));
+        if topic == Topic::ClusterProperty {
+            self.problems.clear(&About::Kind(topic));
+        } else {
             self.problems.set(About::Kind(topic), topic.absence());
         }
     }

@@ -1,5 +1,6 @@
 //! What is wrong with one cluster: each problem is logged when it comes up and when it is over, and not in between.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::discovery::Topic;
@@ -16,8 +17,10 @@ pub(crate) enum About {
     Identity,
     /// Another entry is the same cluster.
     Duplicate,
-    /// A kind can't be listed or watched.
+    /// A kind is not served, or we may not read it.
     Kind(Topic),
+    /// A kind can't be watched for now.
+    Watch(Topic),
     /// A host name of a gateway can't be resolved.
     Host(Box<str>),
     /// An object can't be read: kind, namespace, name.
@@ -29,7 +32,22 @@ pub(crate) enum About {
 pub(crate) struct Problems {
     /// What people call it.
     cluster: String,
-    texts: BTreeMap<About, String>,
+    texts: BTreeMap<About, Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    text: String,
+    /// How often it was told.
+    tellings: u32,
+}
+
+impl About {
+    /// How often a problem must be told until it is logged. What fails to be watched is tried again at once, and mostly
+    /// for the reason that the server is not there, which is a problem of its own.
+    fn patience(&self) -> u32 {
+        if matches!(self, Self::Watch(_)) { 7 } else { 1 }
+    }
 }
 
 impl Problems {
@@ -39,20 +57,29 @@ impl Problems {
 
     /// There is a problem. Its text may change while it lasts: that is shown, not logged.
     pub(crate) fn set(&mut self, about: About, text: String) {
-        let known = self.texts.contains_key(&about);
-        if !known {
-            if matches!(about, About::Object(..)) && self.texts.len() >= MAX_PROBLEMS {
-                return;
+        let full = self.texts.len() >= MAX_PROBLEMS;
+        let patience = about.patience();
+        let overshadowed = matches!(about, About::Watch(_)) && self.texts.contains_key(&About::Server);
+        let problem = match self.texts.entry(about) {
+            Entry::Vacant(entry) if full && matches!(entry.key(), About::Object(..)) => return,
+            Entry::Vacant(entry) => entry.insert(Problem { text: String::new(), tellings: 0 }),
+            Entry::Occupied(entry) => entry.into_mut(),
+        };
+        problem.text = text;
+        if problem.tellings < patience && !overshadowed {
+            problem.tellings += 1;
+            if problem.tellings == patience {
+                tracing::warn!(cluster = self.cluster, "{}", problem.text);
             }
-            tracing::warn!(cluster = self.cluster, "{text}");
         }
-        self.texts.insert(about, text);
     }
 
     /// There is none, or no longer.
     pub(crate) fn clear(&mut self, about: &About) {
-        if let Some(text) = self.texts.remove(about) {
-            tracing::info!(cluster = self.cluster, "over: {text}");
+        if let Some(problem) = self.texts.remove(about)
+            && problem.tellings >= about.patience()
+        {
+            tracing::info!(cluster = self.cluster, "over: {}", problem.text);
         }
     }
 
@@ -83,6 +110,38 @@ impl Problems {
     pub(crate) fn texts(&self) -> Vec<String> {
         let full = self.texts.len() >= MAX_PROBLEMS;
         let more = full.then(|| "there may be more objects that can't be read".to_owned());
-        self.texts.values().cloned().chain(more).collect()
+        // That nothing can be watched goes without saying when the server is not there.
+        let away = self.texts.contains_key(&About::Server);
+        let told = self.texts.iter().filter(|(about, _)| !(away && matches!(about, About::Watch(_))));
+        told.map(|(_, problem)| problem.text.clone()).chain(more).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_away_is_the_only_problem_of_its_watches() {
+        let mut problems = Problems::new("west");
+        let text = |about: &About| format!("{about:?}");
+        let all = [About::Server, About::Kind(Topic::Node), About::Watch(Topic::Service)];
+        all.iter().for_each(|about| problems.set(about.clone(), text(about)));
+        assert_eq!(problems.texts(), ["Server", "Kind(Node)"]);
+        problems.clear(&About::Server);
+        assert_eq!(problems.texts(), ["Kind(Node)", "Watch(Service)"]);
+    }
+
+    #[test]
+    fn problems_of_objects_are_listed_up_to_a_limit() {
+        let mut problems = Problems::new("west");
+        for number in 0..2 * MAX_PROBLEMS {
+            problems.set(About::Object(Topic::Node, String::new(), number.to_string()), "broken".to_owned());
+        }
+        assert_eq!(problems.texts().len(), MAX_PROBLEMS + 1);
+        problems.set(About::Server, "away".to_owned());
+        assert_eq!(problems.texts()[0], "away", "there is always room for what matters more");
+        problems.keep_objects(Topic::Node, |_, _| false);
+        assert_eq!(problems.texts(), ["away"]);
     }
 }

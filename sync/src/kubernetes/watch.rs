@@ -63,8 +63,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A streamed list that stops for so long is taken for one that the server can't finish.
 const STALLED: Duration = Duration::from_secs(30);
-/// A watch that was broken works again when nothing speaks against it for so long: quiet watches say nothing.
-const MENDED: Duration = Duration::from_secs(10);
+/// A watch that was broken works again when nothing speaks against it for so long: quiet watches say nothing. A connection
+/// that does not come about says so sooner.
+const MENDED: Duration = Duration::from_secs(6);
 
 /// Runs until it is dropped, or nobody listens. `outages` tells when the last outage began, once it is over.
 pub(crate) async fn watch(

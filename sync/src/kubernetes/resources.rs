@@ -62,7 +62,8 @@ const WITHDRAW_LATER: &str =
     .field_path(".withdrawAfter"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterPeerSpec {
-    /// How to log in to the cluster's API server.
+    /// How to log in to the cluster's API server. When they can no longer be read or used, the last good ones count on:
+    /// to let go of a cluster, delete its ClusterPeer.
     pub credentials: Credentials,
     /// The cluster's id, for a cluster that does not say it itself. A ClusterProperty `cluster.clusterset.k8s.io`
     /// in the cluster counts more.

@@ -180,6 +180,7 @@ mod tests {
             changed_at: None,
             objects: [("Service", 5)].into(),
             refused_exports: 1,
+            refused: vec!["shop/web".into()],
             lag: Some(Duration::from_millis(5)),
             problems: vec!["nodes are denied".into()],
             duplicate_of: None,

@@ -102,6 +102,7 @@ pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
         "changedAt": cluster.changed_at,
         "objects": cluster.objects,
         "refusedExports": cluster.refused_exports,
+        "refused": cluster.refused,
         "lagSeconds": cluster.lag.map(|lag| lag.as_secs_f64()),
         "problems": cluster.problems,
         "duplicateOf": cluster.duplicate_of,

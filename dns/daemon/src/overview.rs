@@ -185,7 +185,7 @@ impl Report {
         let Counts { services, endpoints, conflicts } = self.counts;
         writeln!(out, "{services} services, {endpoints} endpoints, {conflicts} conflicts between exports")?;
         if let Some(controller) = &self.controller {
-            let role = if controller.leading { "leads and writes" } else { "waits: another one leads" };
+            let role = if controller.leading { "leads" } else { "does not lead" };
             let requests: u64 = controller.requests.iter().map(|requests| requests.count).sum();
             let Controller { queue, refused, .. } = controller;
             writeln!(
@@ -331,7 +331,7 @@ mod tests {
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         assert_eq!(lines[0], ["portolan controller 1.0: serving for 2h1m"]);
-        assert_eq!(lines[2], ["leads and writes; 2 services in the queue, 5 requests, 1 of them refused"]);
+        assert_eq!(lines[2], ["leads; 2 services in the queue, 5 requests, 1 of them refused"]);
         assert_eq!(
             lines[5],
             ["fra2", "ClusterPeer west", "yes", "2s", "yes", "no", "3 slices, 1 exports", "12ms", "-"]

@@ -64,6 +64,13 @@ struct Voice<'w> {
 }
 
 impl Word {
+    /// Whether it is this cluster's, or the home cluster's about it: an import, or what a controller mirrored.
+    pub(crate) fn is_about(&self, cluster: &ClusterId) -> bool {
+        self.cluster == *cluster
+            || self.import.as_ref().is_some_and(|import| import.clusters.contains(cluster))
+            || self.slices.iter().any(|slice| slice.source.as_ref() == Some(cluster))
+    }
+
     pub(crate) fn new(cluster: ClusterId) -> Self {
         Self { cluster, export: None, service: None, import: None, slices: Vec::new() }
     }

@@ -207,9 +207,9 @@ impl Table {
         }
     }
 
-    /// Marks what a cluster has a word in.
+    /// Marks what a cluster has a word in, or is told of in another's.
     fn touch_cluster(&mut self, cluster: &ClusterId) {
-        self.touch_words(|word| word.cluster == *cluster);
+        self.touch_words(|word| word.is_about(cluster));
     }
 
     /// Marks what an import may stand in for.

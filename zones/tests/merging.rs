@@ -201,3 +201,24 @@ fn stale_clusters_mark_their_services() {
     world.table.apply(Event::Stale { cluster: cluster("a"), stale: false });
     assert!(!world.compile());
 }
+
+/// A server that hears only its own cluster marks what that one tells of another: mirrored slices, or an import.
+#[test]
+fn stale_clusters_mark_what_others_tell_of_them() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    let Object::Import(unmirrored) = import("n", "behind", 1, &["10.9.9.8"]) else { unreachable!() };
+    let behind = Object::Import(Import { clusters: [cluster("a")].into(), ..unmirrored });
+    let copy = mirrored(slice("n", "copied", "x", &[], vec![endpoint("10.0.0.1", None, true)]), "a");
+    let copied = import("n", "copied", 1, &["10.9.9.7"]);
+    world.home("home").reset("home", vec![behind, copied, copy, import("n", "other", 1, &["10.9.9.6"])]);
+    world.compile();
+    let marked = |world: &World| {
+        let stale = |key: &[u8]| world.snapshot.services.get(key).unwrap().stale;
+        [stale(b"\x06behind\x01n"), stale(b"\x06copied\x01n"), stale(b"\x05other\x01n")]
+    };
+    for now in [true, false] {
+        world.table.apply(Event::Stale { cluster: cluster("a"), stale: now });
+        assert!(world.compile());
+        assert_eq!(marked(&world), [now, now, false]);
+    }
+}

@@ -161,7 +161,9 @@ impl Running {
         if let Some(servers) = &mut self.servers {
             servers.followers.stop();
             // A host name that is being resolved is not waited for.
-            servers.runtime.take().map(Runtime::shutdown_background);
+            if let Some(runtime) = servers.runtime.take() {
+                runtime.shutdown_background();
+            }
         }
         self.owner.stop();
     }
@@ -179,7 +181,10 @@ impl Drop for Running {
 pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Problem>), StartError> {
     check(config.pool.as_ref())?;
     let (mut events, mut problems) = manifest::load(&config.clusters);
-    problems.extend(unknown_home(config.home.as_ref(), &events));
+    // The ids of clusters behind API servers are not known here.
+    if config.kubernetes.is_empty() {
+        problems.extend(unknown_home(config.home.as_ref(), &events));
+    }
     events.insert(0, Event::Home(config.home.clone()));
     let state_file = config.pool.as_ref().and_then(|pool| pool.state_file.clone());
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);

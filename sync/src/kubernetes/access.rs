@@ -210,7 +210,8 @@ pub(crate) fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
 fn refused(what: String, error: &KubeconfigError) -> AccessError {
     match error {
         KubeconfigError::Parse(error) => {
-            let line = error.locations().and_then(|at| at.primary_location()).map(|at| at.line());
+            let line =
+                error.locations().and_then(serde_saphyr::Locations::primary_location).map(|at| at.line());
             AccessError::Malformed { what, line }
         }
         KubeconfigError::ParseClusterUrl(_) => {

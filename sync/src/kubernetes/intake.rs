@@ -19,6 +19,9 @@ use crate::convert::{self, Kind, Names};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
+/// Exports that are not accepted are named, up to so many.
+const NAMED: usize = 10;
+
 /// What is known of one cluster's objects.
 pub(crate) struct Intake {
     topics: BTreeMap<Topic, Heard>,
@@ -49,7 +52,7 @@ struct Heard {
     /// Broken objects that the list under way has not named yet.
     suspects: HashSet<(String, String)>,
     /// Exports of namespaces that are not accepted.
-    refused: Listed<HashSet<(String, String)>>,
+    refused: Listed<BTreeSet<(String, String)>>,
     /// Ids that ClusterProperties give, by rank.
     ids: Listed<BTreeMap<usize, ClusterId>>,
 }
@@ -120,8 +123,10 @@ impl Intake {
     /// Listens to these from now on. What is known of others is taken back; of these it stays, and the lists that
     /// follow tell what still holds.
     pub(crate) fn listen(&mut self, topics: &[Topic], accepted: Option<&BTreeSet<String>>) {
-        let dropped = self.topics.extract_if(.., |topic, _| !topics.contains(topic));
-        for (topic, mut heard) in dropped {
+        let dropped: Vec<Topic> =
+            self.topics.keys().filter(|topic| !topics.contains(topic)).copied().collect();
+        for topic in dropped {
+            let Some(mut heard) = self.topics.remove(&topic) else { continue };
             heard.known.begin();
             self.changes.extend(heard.known.sweep());
             self.problems.clear(&About::Kind(topic));
@@ -206,8 +211,12 @@ impl Intake {
         counted.map(|(topic, heard)| (topic.found().kind, heard.known.len())).collect()
     }
 
-    pub(crate) fn refused_exports(&self) -> usize {
-        self.topics.get(&Topic::ServiceExport).map_or(0, |heard| heard.refused.now.len())
+    /// How many exports are not accepted, and the first of them.
+    pub(crate) fn refused_exports(&self) -> (usize, Vec<String>) {
+        let Some(heard) = self.topics.get(&Topic::ServiceExport) else { return Default::default() };
+        let refused = &heard.refused.now;
+        let first = refused.iter().take(NAMED).map(|(namespace, name)| format!("{namespace}/{name}"));
+        (refused.len(), first.collect())
     }
 
     /// Whether a kind can't be watched now.

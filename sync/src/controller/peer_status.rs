@@ -181,8 +181,19 @@ fn accepted(problems: &[&str], state: Option<&ClusterState>) -> Verdict {
             "Duplicate",
             format!("it is the same cluster as {other}, which is followed in its place"),
         ),
+        Some(state) if state.refused_exports > 0 => verdict(true, "Valid", refused(state)),
         _ => verdict(true, "Valid", String::new()),
     }
+}
+
+/// What the cluster says and may not.
+fn refused(state: &ClusterState) -> String {
+    let more = if state.refused.len() < state.refused_exports { ", …" } else { "" };
+    format!(
+        "{} exports don't count, for their namespaces are not in spec.namespaces: {}{more}",
+        state.refused_exports,
+        state.refused.join(", ")
+    )
 }
 
 /// Whether the API server answers.

@@ -363,7 +363,7 @@ impl Cluster {
         (state.uid, state.version) = (pulse.uid.or(state.uid.take()), pulse.version.or(state.version.take()));
         state.contact_at = pulse.contact_at.or(state.contact_at);
         state.objects = self.intake.counts();
-        state.refused_exports = self.intake.refused_exports();
+        (state.refused_exports, state.refused) = self.intake.refused_exports();
         (state.is_own, state.duplicate_of) = (self.standing == Standing::Own, self.standing.duplicate_of());
         state.problems = self.intake.problems.texts();
         let report = Report {

@@ -38,6 +38,8 @@ pub struct ClusterState {
     pub objects: BTreeMap<&'static str, usize>,
     /// Exports that don't count because their namespaces are not accepted.
     pub refused_exports: usize,
+    /// Some of them, as `<namespace>/<name>`.
+    pub refused: Vec<String>,
     /// How long the last changes took from the API server's word to the table's queue.
     pub lag: Option<Duration>,
     /// All that is wrong with it, for people.
@@ -65,6 +67,7 @@ impl ClusterState {
             changed_at: None,
             objects: BTreeMap::new(),
             refused_exports: 0,
+            refused: Vec::new(),
             lag: None,
             problems: Vec::new(),
             duplicate_of: None,

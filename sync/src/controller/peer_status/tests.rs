@@ -21,6 +21,7 @@ fn heard() -> ClusterState {
         contact_at: Some(clock(NOON).as_second()),
         objects: [("ServiceExport", 3), ("Service", 5), ("EndpointSlice", 7)].into(),
         refused_exports: 2,
+        refused: vec!["shop/web".to_owned()],
         ..ClusterState::unknown("west", Some(Origin::ClusterPeer))
     }
 }
@@ -36,7 +37,15 @@ fn a_status_says_how_the_cluster_is() {
     let silent =
         ClusterState { reachable: false, problems: vec!["connection refused".to_owned()], ..heard() };
     let cases: [(&[&str], Option<ClusterState>, [&str; 3]); 8] = [
-        (&[], Some(heard()), ["Accepted=True Valid:", "Reachable=True Answers:", "Synced=True Listed:"]),
+        (
+            &[],
+            Some(heard()),
+            [
+                "Accepted=True Valid: 2 exports don't count, for their namespaces are not in spec.namespaces: shop/web, …",
+                "Reachable=True Answers:",
+                "Synced=True Listed:",
+            ],
+        ),
         (&[], None, ["Accepted=True Valid:", "Reachable=Unknown NotAsked:", "Synced=False NotListed:"]),
         (
             &["Secret portolan-system/west is missing"],

@@ -92,6 +92,8 @@ struct Cluster {
     contact_at: Option<i64>,
     objects: BTreeMap<String, u64>,
     refused_exports: u64,
+    /// Some of them.
+    refused: Vec<String>,
     lag_seconds: Option<f64>,
     problems: Vec<String>,
     duplicate_of: Option<String>,
@@ -250,7 +252,9 @@ impl Cluster {
         }
         if self.refused_exports > 0 {
             let refused = self.refused_exports;
-            problems.push(format!("{refused} exports don't count: their namespaces are not accepted"));
+            let some = self.refused.join(", ");
+            problems
+                .push(format!("{refused} exports don't count: their namespaces are not accepted: {some}"));
         }
         let source = match self.origin.as_str() {
             "own" => self.name.clone(),
@@ -306,7 +310,7 @@ mod tests {
         let west = json!({
             "name": "west", "origin": "ClusterPeer", "cluster": "fra2", "reachable": true, "synced": true,
             "stale": false, "withdrawn": false, "contactAt": 998, "objects": {"EndpointSlice": 3, "ServiceExport": 1},
-            "refusedExports": 0, "lagSeconds": 0.0124, "problems": [], "duplicateOf": null, "isOwn": false,
+            "refusedExports": 0, "refused": [], "lagSeconds": 0.0124, "problems": [], "duplicateOf": null, "isOwn": false,
         });
         json!({
             "version": "1.0", "command": "controller", "now": 1000, "uptimeSeconds": 7300, "phase": "serving",
@@ -373,6 +377,7 @@ mod tests {
         let mut status = status();
         status["clusters"][0]["problems"] = json!(["first", "second"]);
         status["clusters"][0]["refusedExports"] = json!(3);
+        status["clusters"][0]["refused"] = json!(["shop/web"]);
         status["config"]["errors"] = json!(["a.yaml:1: wrong"]);
         status["config"]["needsRestart"] = json!(["listen"]);
         status["vips"]["problems"] = json!(["the pool is exhausted"]);
@@ -384,7 +389,7 @@ mod tests {
         assert!(table.contains("first") && !table.contains("second"), "{text}");
         for expected in [
             "fra2: second",
-            "fra2: 3 exports don't count",
+            "fra2: 3 exports don't count: their namespaces are not accepted: shop/web",
             "refused: a.yaml:1: wrong",
             "only a restart brings into force: listen",
             "the pool is exhausted",

@@ -25,7 +25,7 @@ const OUTAGE: u32 = 2;
 /// What is known of an API server.
 #[derive(Clone, Default)]
 pub(crate) struct Pulse {
-    /// By which it was last reached.
+    /// For whoever else asks it, with the credentials by which it was last reached.
     pub(crate) client: Option<Client>,
     /// Counts the clients.
     pub(crate) generation: u64,
@@ -55,7 +55,7 @@ impl Pulse {
 /// Asks until it is dropped, or nobody listens: often enough to know in time that contact was lost for `stale_after`.
 pub(crate) async fn feel(access: Access, stale_after: Duration, pulses: watch::Sender<Pulse>) {
     let every = EVERY.min(stale_after / 3);
-    let mut asker = Asker { access, client: None, generation: 0 };
+    let mut asker = Asker { access, clients: None, generation: 0 };
     let mut backoff = Backoff::new(FIRST_WAIT.min(every), every);
     let (mut missed, mut began) = (0, Instant::now());
     while !pulses.is_closed() {
@@ -103,22 +103,30 @@ impl From<String> for Miss {
 struct Asker {
     access: Access,
     /// `None`: credentials are to be read (again).
-    client: Option<Client>,
+    clients: Option<Clients>,
     generation: u64,
+}
+
+/// The pulse has a connection of its own, which is as old as those of the watches: if those hang, so does it.
+#[derive(Clone)]
+struct Clients {
+    pulse: Client,
+    watches: Client,
 }
 
 impl Asker {
     /// Asks once. An answer that denies us is one, too: the server is there.
     async fn ask(&mut self) -> Result<Pulse, Miss> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
+        let clients = match &self.clients {
+            Some(clients) => clients.clone(),
             None => {
-                let client = self.access.client().await.map_err(|error| error.to_string())?;
+                let new = async || self.access.client().await.map_err(|error| error.to_string());
+                let clients = Clients { pulse: new().await?, watches: new().await? };
                 self.generation += 1;
-                self.client.insert(client).clone()
+                self.clients.insert(clients).clone()
             }
         };
-        let answer = timeout(ANSWER, uid(&client)).await;
+        let answer = timeout(ANSWER, uid(&clients.pulse)).await;
         let (uid, unknown) = match answer {
             Err(_) => {
                 let text = format!("the API server gives no answer in {} s", ANSWER.as_secs());
@@ -135,7 +143,7 @@ impl Asker {
                 let refused = matches!(&error, kube::Error::Api(status) if status.code == 401);
                 if refused || text.contains("certificate") {
                     // Others may be there by now.
-                    self.client = None;
+                    self.clients = None;
                 }
                 return Err(Miss::from(if refused {
                     format!(
@@ -147,7 +155,7 @@ impl Asker {
             }
         };
         Ok(Pulse {
-            client: Some(client),
+            client: Some(clients.watches),
             generation: self.generation,
             contact: Some(Instant::now()),
             contact_at: Some(unix_now()),
@@ -159,7 +167,7 @@ impl Asker {
 
     /// Not knowing it does no harm.
     async fn version(&self) -> Option<String> {
-        let version = timeout(ANSWER, self.client.as_ref()?.apiserver_version()).await;
+        let version = timeout(ANSWER, self.clients.as_ref()?.pulse.apiserver_version()).await;
         Some(version.ok()?.ok()?.git_version)
     }
 }

@@ -256,7 +256,7 @@ fn a_controller_waits_for_its_cluster() {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut controller = launch(command).unwrap();
     let status = || call(&["status", "--admin", &admin]);
-    eventually("the controller says why it waits", || status().1.contains("can't be reached: "));
+    eventually("the controller says why it waits", || status().1.contains("the API server can't be reached"));
     let (code, text) = status();
     assert!(code == Some(1) && text.starts_with("portolan controller "), "{text}");
     assert!(text.contains("own") && text.contains("does not lead"), "{text}");

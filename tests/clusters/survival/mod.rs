@@ -7,14 +7,14 @@ mod peers;
 mod reading;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use portolan_tests::harness::kubernetes::{
-    Cluster, Clusterset, Member, Plan, export, headless_service, namespace, object, with,
+    Cluster, Clusterset, Member, Plan, SYSTEM, export, headless_service, namespace, object, with,
 };
-use portolan_tests::harness::{DNS, Server, ask_udp, becomes, query, rcode};
+use portolan_tests::harness::{DNS, Server, ask_udp, becomes, eventually, query, rcode};
 use serde_json::{Value, json};
 
 /// The service that most tests ask for.
@@ -95,21 +95,20 @@ fn watched<T>(look: impl Fn() + Sync, run: impl FnOnce() -> T) -> T {
             self.0.store(true, Ordering::Relaxed);
         }
     }
-    let (over, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let result = thread::scope(|scope| {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
         scope.spawn(|| {
+            // Once at least.
+            look();
             while !over.load(Ordering::Relaxed) {
-                look();
-                looks.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(5));
+                look();
             }
         });
         // Also when it panics, or the witness would never end.
         let _ends = Ends(&over);
         run()
-    });
-    assert!(looks.into_inner() > 0, "nobody looked");
-    result
+    })
 }
 
 /// What a process of ours says of a cluster that it follows, by name.
@@ -127,6 +126,13 @@ fn problems(server: &Server, name: &str) -> String {
 /// Whether a server says that its answer may be out of date.
 fn is_stale(server: &Server, name: &str) -> bool {
     server.dig(&format!("{name} A")).option(STALE_ANSWER)
+}
+
+/// Waits until a member tells its servers how fresh another one is: what is killed before that was never known.
+fn told_fresh_by_lease(member: &Member, peer: &str) {
+    let lease = format!("portolan-peer-{peer}");
+    eventually("there is a Lease", || member.get("Lease", SYSTEM, &lease).is_some());
+    assert!(!is_stale(&member.server, DB));
 }
 
 /// A metric of a process of ours about a cluster.

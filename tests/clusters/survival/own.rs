@@ -9,7 +9,8 @@ use portolan_tests::harness::{DNS, eventually, query, stays};
 use serde_json::{Value, json};
 
 use super::{
-    DB, addresses, answered, cluster, export_headless, is_stale, paris_and_tokyo, slice, steady, versions,
+    DB, addresses, answered, cluster, export_headless, is_stale, paris_and_tokyo, slice, steady,
+    told_fresh_by_lease, versions,
 };
 
 const BOTH: &[&str] = &["10.1.0.1", "10.2.0.1"];
@@ -24,7 +25,7 @@ fn own_api_server_killed() {
     export_headless(&set[1], "db", &["10.2.0.1"]);
     answered(&set[0].server, DB, BOTH);
     let before = versions(&set[0], "tokyo");
-    eventually("Tokyo is fresh", || !is_stale(&set[0].server, DB));
+    told_fresh_by_lease(&set[0], "tokyo");
 
     set[0].kill_api();
     set[1].kill_api();
@@ -70,7 +71,7 @@ fn cut_off_from_everybody() {
     export_headless(paris, "db", &["10.1.0.1"]);
     export_headless(&set[1], "db", &["10.2.0.1"]);
     answered(&paris.server, DB, BOTH);
-    eventually("Tokyo is fresh", || !is_stale(&paris.server, DB));
+    told_fresh_by_lease(paris, "tokyo");
     steady(&paris.server, DB, &[BOTH], || {
         set.proxy(0, 0).freeze();
         set.proxy(0, 1).freeze();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     DB, addresses, answered, cluster, export_headless, is_stale, metric, paris_and_tokyo, problems, slice,
-    steady, versions,
+    steady, told_fresh_by_lease, versions,
 };
 use crate::steps::mirrored;
 
@@ -24,7 +24,7 @@ fn with_db(set: &Clusterset) -> (&Member, &Member) {
     export_headless(paris, "db", &["10.1.0.1"]);
     export_headless(tokyo, "db", &["10.2.0.1"]);
     answered(&paris.server, DB, BOTH);
-    eventually("Tokyo is fresh", || !is_stale(&paris.server, DB));
+    told_fresh_by_lease(paris, "tokyo");
     (paris, tokyo)
 }
 

@@ -72,11 +72,6 @@ impl KubeDns {
             self.dnsmasq.start_again(&arguments, PROBE);
         }
     }
-
-    /// Whether kube-dns itself runs, or a stand-in.
-    pub fn is_real(&self) -> bool {
-        self.has_nanny
-    }
 }
 
 fn kube_dns(cluster: &Cluster) -> Forwarder {

@@ -1,8 +1,10 @@
 //! The real CoreDNS with kubeadm's Corefile, and the block of `deploy/stub-domains/Corefile.coredns`.
 
+use portolan_tests::harness::kubernetes::{export, headless_service};
 use portolan_tests::harness::{DNS, Forwarder, Server, coredns, eventually, shipped, world};
 
 use super::answers;
+use crate::steps::{fqdn, set_with};
 
 /// What kubeadm's Corefile has, without the plugins `kubernetes` (its names are others' here), `health`, `ready` and
 /// `prometheus` (they listen at addresses of their own).
@@ -76,4 +78,20 @@ fn a_cache_respects_the_times() {
         assert_eq!(reply.status, "NXDOMAIN", "{}", reply.text);
         assert!(!reply.option("EDE"), "the block may have a cache by default then: {}", reply.text);
     }
+}
+
+/// From a Pod in one cluster to CoreDNS in another one, by API servers, our controllers and servers.
+#[test]
+fn exports_of_other_clusters_arrive() {
+    let ns = "stub-domains";
+    let (set, world) = (set_with(ns), world());
+    let coredns = start(&block(&set[1].server), &world);
+    let question = format!("{} A", fqdn(ns, "db"));
+    assert_eq!(coredns.dig(&question).status, "NXDOMAIN");
+    set[0].put(&headless_service(ns, "db"));
+    set[0].run_pod(ns, "db", "db-0", &["10.1.0.1"]);
+    set[0].put(&export(ns, "db"));
+    eventually("it is exported", || coredns.dig(&question).data() == ["10.1.0.1"]);
+    assert!(set[0].delete("ServiceExport", ns, "db"));
+    eventually("it isn't any more", || coredns.dig(&question).status == "NXDOMAIN");
 }

@@ -394,7 +394,8 @@ fn a_pool_gives_no_address_that_an_import_has() {
 /// A cluster may only speak for the namespaces that its ClusterPeer lists: what it exports from others does not exist.
 #[test]
 fn exports_of_namespaces_that_are_not_allowed() {
-    let (ns, other) = ("bad-trust", "bad-trust-allowed");
+    // Ten are named at most: the first ones.
+    let (ns, other) = ("a-refused", "a-trusted");
     let shared = set_with(ns);
     shared.namespace(other);
     let set = home(Plan::new(1));
@@ -411,7 +412,9 @@ fn exports_of_namespaces_that_are_not_allowed() {
     answer_becomes(oslo, &refused, &["10.4.0.1"]);
     assert_eq!(verdict(oslo, ns, "db", "Conflict"), "False/NoConflicts");
     eventually("it is counted", || state(oslo, "east")["refusedExports"].as_u64().unwrap_or_default() >= 1);
-    told_becomes(oslo, "east", "Accepted", "True/Valid", &[&format!("{ns}/db")]);
+    told_becomes(oslo, "east", "Accepted", "True/Valid", &["spec.namespaces", &format!("{ns}/db")]);
+    let table = status(oslo);
+    assert!(table.contains("exports don't count") && table.contains(&format!("{ns}/db")), "{table}");
     eventually("and so it is where people look", || {
         let peer = oslo.get("ClusterPeer", "", "east").unwrap();
         peer["status"]["refusedExports"].as_u64().unwrap_or_default() >= 1

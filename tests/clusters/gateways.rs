@@ -1,18 +1,21 @@
 //! Two clusters on two networks: what is behind a service of the other one is reached by a gateway, or not at all.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use portolan_tests::harness::kubernetes::{
     CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, condition, export, headless_service, introduce,
     service, with,
 };
-use portolan_tests::harness::{DYING_WITH_US, Server, Setup, becomes, until};
+use portolan_tests::harness::{DYING_WITH_US, Server, Setup, becomes, until, until_within};
 use serde_json::{Value, json};
 
 use crate::peers::{answer_becomes, asked};
 use crate::steps::{endpoints, fqdn, imported, mirrored, texts};
 
 const NS: &str = "shop";
+/// Names are resolved again each half minute.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
 
 /// Two clusters, each of which takes the other for one of another network.
 fn apart() -> Clusterset {
@@ -22,7 +25,7 @@ fn apart() -> Clusterset {
 }
 
 /// A service with a pod, exported.
-fn export_web(cluster: &Cluster, name: &str, spec: Value, annotations: Value) {
+fn export_web(cluster: &Cluster, name: &str, spec: &Value, annotations: &Value) {
     cluster.put(&with(service(NS, name), json!({ "spec": spec })));
     cluster.run_pod(NS, name, &format!("{name}-1"), &["10.2.0.1"]);
     let metadata = json!({ "metadata": { "annotations": annotations } });
@@ -67,15 +70,15 @@ fn services_of_another_network_are_reached_by_gateways() {
     export_web(
         tokyo,
         "said",
-        json!({}),
-        json!({
+        &json!({}),
+        &json!({
             "portolan.dev/gateway": "192.0.2.7, 2001:db8::7",
             "portolan.dev/gateway-ports": "80=30080, 53/UDP=30053",
         }),
     );
     slices_become(&set, "said", &["gateway=true", "http=30080"], &["192.0.2.7", "2001:db8::7"]);
 
-    export_web(tokyo, "plain", json!({}), json!({}));
+    export_web(tokyo, "plain", &json!({}), &json!({}));
     // Nowhere to go there; its own cluster serves it.
     imported(tokyo, NS, "plain");
     becomes("the own pods", &["tokyo 10.2.0.1".to_owned()].into(), || {
@@ -100,8 +103,8 @@ fn balanced(set: &Clusterset) {
     export_web(
         tokyo,
         "balanced",
-        json!({ "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false }),
-        json!({}),
+        &json!({ "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false }),
+        &json!({}),
     );
     imported(paris, NS, "balanced");
     assert_eq!(slices(paris, "balanced", "tokyo"), (vec![], vec![]));
@@ -141,7 +144,7 @@ fn by_node_ports(set: &Clusterset) {
     };
     node("node-a", "True");
     node("node-b", "True");
-    export_web(tokyo, "ported", json!({ "type": "NodePort" }), json!({}));
+    export_web(tokyo, "ported", &json!({ "type": "NodePort" }), &json!({}));
     let spec = &tokyo.get("Service", NS, "ported").unwrap()["spec"];
     let port = format!("http={}", spec["ports"][0]["nodePort"]);
     let facts = ["gateway=true", &*port];
@@ -195,8 +198,8 @@ fn host_names_of_gateways_are_resolved() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     // Absolute, for the names of gateways are.
-    std::fs::write(&hosts, "127.0.0.1 localhost\n198.51.100.7 lb.example.\n2001:db8::7 lb.example.\n")
-        .unwrap();
+    let write = |lines: &str| std::fs::write(&hosts, format!("127.0.0.1 localhost\n{lines}\n")).unwrap();
+    write("198.51.100.7 lb.example.\n2001:db8::7 lb.example.\n198.51.100.9 old.example.");
     for cluster in &clusters {
         portolan_tests::harness::kubernetes::install(cluster);
         cluster.namespace(NS);
@@ -206,7 +209,7 @@ fn host_names_of_gateways_are_resolved() {
     introduce(paris, "tokyo", &kubeconfig, &json!({ "network": "far" }));
     let controller = with_hosts(paris, paris.at(), &hosts.display().to_string());
 
-    export_web(tokyo, "web", json!({ "type": "LoadBalancer" }), json!({}));
+    export_web(tokyo, "web", &json!({ "type": "LoadBalancer" }), &json!({}));
     tokyo.set_status(
         "Service",
         NS,
@@ -217,7 +220,7 @@ fn host_names_of_gateways_are_resolved() {
     let both = ["tokyo 198.51.100.7", "tokyo 2001:db8::7"].map(str::to_owned).to_vec();
     becomes("the name's addresses", &both, || addresses("web"));
 
-    export_web(tokyo, "api", json!({}), json!({ "portolan.dev/gateway": "nowhere.invalid, lb.example" }));
+    export_web(tokyo, "api", &json!({}), &json!({ "portolan.dev/gateway": "nowhere.invalid, lb.example" }));
     becomes("those of names that can be resolved", &both, || addresses("api"));
     let problem = "host name nowhere.invalid of a gateway can't be resolved";
     until("the other one is named", || controller.log().contains(problem).then_some(()));
@@ -226,6 +229,18 @@ fn host_names_of_gateways_are_resolved() {
         let message = condition(&peer, "Synced")?["message"].as_str()?.to_owned();
         message.contains(problem).then_some(())
     });
+
+    // One moves, another can't be found any more: what it was holds.
+    export_web(tokyo, "kept", &json!({}), &json!({ "portolan.dev/gateway": "old.example" }));
+    let old = vec!["tokyo 198.51.100.9".to_owned()];
+    becomes("the old name's address", &old, || addresses("kept"));
+    write("198.51.100.8 lb.example.");
+    let moved = vec!["tokyo 198.51.100.8".to_owned()];
+    until_within(NOW_AND_THEN, "the name is resolved again", || (addresses("web") == moved).then_some(()));
+    until("the old name's end is told", || {
+        controller.log().contains("host name old.example of a gateway can't be resolved").then_some(())
+    });
+    assert_eq!(addresses("kept"), old);
 }
 
 /// The controller of a cluster, with a hosts file of its own.

@@ -143,7 +143,7 @@ fn exported_annotations() {
     check(&Case::exports(
         "AnnotationsConflict",
         json!({ "exportedAnnotations": { "tier": "gold" } }),
-        json!({}),
+        json!({ "exportedAnnotations": { "tier": "lead" } }),
         "/metadata/annotations/tier",
         json!("gold"),
     ));

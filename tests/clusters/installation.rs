@@ -34,7 +34,7 @@ fn manifests_are_applied_in_order() {
         assert!(good, "{text}");
         assert!(again || text.lines().all(|line| line.ends_with(" created")), "{text}");
     }
-    cluster.put(&cluster_peer("west", json!({ "network": "n1" })));
+    cluster.put(&cluster_peer("west", &json!({ "network": "n1" })));
     let (_, table) = kubectl(&cluster, "get cpeer");
     let columns: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(columns, ["NAME", "CLUSTER", "NETWORK", "REACHABLE", "FRESH", "EXPORTS", "AGE"]);
@@ -177,7 +177,7 @@ fn each_part_may_do_what_it_does() {
     }
 }
 
-fn cluster_peer(name: &str, spec: Value) -> Value {
+fn cluster_peer(name: &str, spec: &Value) -> Value {
     let known = json!({ "spec": { "credentials": { "secret": { "name": "west" } } } });
     let peer = with(object("portolan.dev/v1alpha1", "ClusterPeer", "", name), known);
     with(peer, json!({ "spec": spec }))
@@ -224,18 +224,18 @@ fn cluster_peers_that_make_no_sense_are_refused() {
         (json!({ "credentials": { "secret": { "name": "" } } }), "spec.credentials.secret.name"),
     ];
     for (number, (spec, expected)) in cases.into_iter().enumerate() {
-        let told = cluster.try_put(&cluster_peer(&format!("case-{number}"), spec.clone()));
+        let told = cluster.try_put(&cluster_peer(&format!("case-{number}"), &spec));
         let told = told.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{spec}: {told}");
     }
     let nothing = object("portolan.dev/v1alpha1", "ClusterPeer", "", "nothing");
     let told = cluster.try_put(&with(nothing, json!({ "spec": {} }))).unwrap_err().to_string();
     assert!(told.contains("spec.credentials: Required value"), "{told}");
-    let told = cluster.try_put(&cluster_peer(&"n".repeat(64), json!({}))).unwrap_err().to_string();
+    let told = cluster.try_put(&cluster_peer(&"n".repeat(64), &json!({}))).unwrap_err().to_string();
     assert!(told.contains("a ClusterPeer's name has 63 characters at most"), "{told}");
 
     // What is left out is filled in, so that `kubectl get -o yaml` says what counts.
-    let spec = &cluster.put(&cluster_peer("defaults", json!({})))["spec"];
+    let spec = &cluster.put(&cluster_peer("defaults", &json!({})))["spec"];
     let filled = json!({
         "credentials": { "allowExec": false, "secret": { "key": "kubeconfig", "name": "west" } },
         "staleAfter": "30s",

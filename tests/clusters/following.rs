@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use portolan_tests::harness::kubernetes::{
-    Cluster, Options, Proxy, export, headless_service, pod,
-};
+use portolan_tests::harness::kubernetes::{Cluster, Options, Proxy, export, headless_service, pod};
 use portolan_tests::harness::{Server, Setup, becomes, eventually, stays};
 use serde_json::{Value, json};
 
@@ -42,8 +40,7 @@ fn problems(server: &Server, number: usize) -> String {
 fn an_api_servers_word_is_answered() {
     let cluster = Cluster::start(Options::new("paris"));
     export_db(&cluster, "10.1.0.1");
-    let server = serve(&[&cluster.kubeconfig("admin")])
-        .start();
+    let server = serve(&[&cluster.kubeconfig("admin")]).start();
     answer_becomes(&server, &["10.1.0.1"]);
     let state = state(&server, 0);
     assert_eq!((&state["cluster"], &state["stale"]), (&json!("paris"), &json!(false)), "{state}");
@@ -63,8 +60,7 @@ fn what_is_known_outlives_connections_and_api_servers() {
     let cluster = Cluster::start(Options::new("paris"));
     export_db(&cluster, "10.1.0.1");
     let proxy = Proxy::start(cluster.at());
-    let server = serve(&[&cluster.kubeconfig_at("admin", proxy.at())])
-        .start();
+    let server = serve(&[&cluster.kubeconfig_at("admin", proxy.at())]).start();
     answer_becomes(&server, &["10.1.0.1"]);
 
     proxy.cut();
@@ -105,8 +101,7 @@ fn a_cluster_is_followed_once() {
     std::fs::copy(clusters[0].kubeconfig("admin"), &copy).unwrap();
     let other = clusters[1].path("other.kubeconfig");
     std::fs::copy(clusters[1].kubeconfig("admin"), &other).unwrap();
-    let server = serve(&[&clusters[0].kubeconfig("admin"), &copy, &other])
-        .start();
+    let server = serve(&[&clusters[0].kubeconfig("admin"), &copy, &other]).start();
     eventually("two are told to be duplicates", || {
         (0..3).filter(|number| state(&server, *number)["duplicateOf"].is_string()).count() == 2
     });

@@ -113,6 +113,9 @@ fn one_list_is_denied() {
         ] {
             eventually(words, || problems(&server, "tokyo").contains(words));
         }
+        let log = server.log();
+        let told = log.lines().find(|line| line.contains("endpointslices.discovery.k8s.io can't be read"));
+        assert!(told.is_some_and(|line| line.contains("cluster=\"tokyo\"")), "{log}");
         eventually("what can't be read is stale", || is_stale(&server, DB));
         assert_eq!(metric(&server, "portolan_cluster_reachable", "tokyo"), Some(1.0));
         // All else of it is read, and the others are.
@@ -121,7 +124,7 @@ fn one_list_is_denied() {
         eventually("web has a virtual IP", || addresses(server.at(DNS), &fqdn("shop", "web")).is_ok());
         export_headless(&paris, "cache", &["10.1.0.5"]);
         answered(&server, &fqdn("shop", "cache"), &["10.1.0.5"]);
-        assert!(!is_stale(&server, &fqdn("shop", "cache")), "Paris is heard");
+        eventually("Paris is heard", || !is_stale(&server, &fqdn("shop", "cache")));
         assert_eq!(problems(&server, "paris"), "[]");
     });
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::status;
 use crate::peers::{answer_becomes, asked, export_db, home, kubeconfig_of, state, told, told_becomes};
-use crate::steps::{fqdn, imported, set_with, texts, verdict, verdict_becomes};
+use crate::steps::{fqdn, imported, set_with, texts, verdict_becomes};
 
 /// What is tried again now and then only.
 const NOW_AND_THEN: Duration = Duration::from_secs(60);
@@ -259,7 +259,7 @@ fn exports_of_namespaces_that_are_not_allowed() {
     // One that is not theirs to speak for can't take over what is there, either.
     export_db(oslo, ns, "10.4.0.1");
     answer_becomes(oslo, &refused, &["10.4.0.1"]);
-    assert_eq!(verdict(oslo, ns, "db", "Conflict"), "False/NoConflicts");
+    verdict_becomes(oslo, ns, "db", "Conflict", "False/NoConflicts");
     eventually("it is counted", || state(oslo, "east")["refusedExports"].as_u64().unwrap_or_default() >= 1);
     told_becomes(oslo, "east", "Accepted", "True/Valid", &["spec.namespaces", &format!("{ns}/db")]);
     let table = status(oslo);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
@@ -14,11 +15,14 @@ use kube::discovery::{Discovery, Scope};
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::harness::{until, wait};
 
 /// Our name in `managedFields`.
 const FIELD_MANAGER: &str = "tests";
+/// With API servers that may not be there, or not be heard.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one user may do at one API server. All waits for the reply; a name of a cluster-scoped object has namespace "".
 pub struct Objects {
@@ -105,10 +109,10 @@ impl Objects {
         json_of(block_on(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)))).unwrap()
     }
 
-    /// A GET of a path such as `/readyz`.
+    /// A GET of a path such as `/readyz`; `None`: refused, or no reply within seconds.
     pub fn try_text(&self, path: &str) -> Option<String> {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
-        block_on(self.client().request_text(request)).ok()
+        block_on(async { timeout(PATIENCE, self.client().request_text(request)).await.ok()?.ok() })
     }
 
     /// Creates a subresource, such as a service account's `token`, and returns what the server made of it.
@@ -163,9 +167,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let new = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let runtime = RUNTIME.get_or_init(new);
-    runtime.block_on(async {
-        tokio::time::timeout(wait::DEADLINE, future).await.expect("the API server replies")
-    })
+    runtime.block_on(async { timeout(wait::DEADLINE, future).await.expect("the API server replies") })
 }
 
 fn connect(kubeconfig: &Path) -> Client {

@@ -20,5 +20,5 @@ mod peers;
 mod readme;
 mod rights;
 mod steps;
-mod survival;
 mod stub_domains;
+mod survival;

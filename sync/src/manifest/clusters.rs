@@ -16,6 +16,7 @@ use crate::status::SourceStatus;
 pub(crate) struct Clusters {
     entries: Vec<Entry>,
     expected: Option<BTreeSet<ClusterId>>,
+    heard: BTreeSet<ClusterId>,
     /// Clusters that a source spoke for before it was taken out of the configuration.
     orphans: BTreeSet<ClusterId>,
     /// Clusters that were told to be stale.
@@ -28,6 +29,9 @@ struct Entry {
     speaks_for: Option<ClusterId>,
     /// Whether it has been read and its objects were told, or dropped: if so, the next changes are not the whole.
     told: bool,
+    /// Whether there was ever a ServiceExport: if so, the files say what the cluster exports, and otherwise they may be those
+    /// of a cluster where only imports were looked at.
+    exports: bool,
     /// What the last refresh found, until it is told.
     changes: Vec<Change>,
     changed_at: Option<jiff::Timestamp>,
@@ -40,6 +44,7 @@ impl Entry {
             source: Source::new(config),
             speaks_for: None,
             told: false,
+            exports: false,
             changes: Vec::new(),
             changed_at: None,
             checked_at: None,
@@ -50,7 +55,13 @@ impl Entry {
 impl Clusters {
     pub(crate) fn new(sources: Vec<ClusterSource>) -> Self {
         let entries = sources.into_iter().map(Entry::new).collect();
-        Self { entries, expected: None, orphans: BTreeSet::new(), stale: BTreeSet::new() }
+        Self {
+            entries,
+            expected: None,
+            heard: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            stale: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn sources(&self) -> impl Iterator<Item = &ClusterSource> {
@@ -146,10 +157,22 @@ impl Clusters {
         self.stale.retain(|id| taken.contains(id));
         if self.expected.as_ref() != Some(&taken) {
             events.push(Event::Expect(taken.clone()));
-            events.push(Event::Hear(Hearing::Only(taken.clone())));
             self.expected = Some(taken);
         }
+        events.extend(self.hearing());
         events
+    }
+
+    /// Whose exports the files tell, if that is news.
+    fn hearing(&mut self) -> Option<Event> {
+        for entry in &mut self.entries {
+            entry.exports |= entry.source.counts().get("ServiceExport").is_some_and(|count| *count > 0);
+        }
+        let telling = self.entries.iter().filter(|entry| entry.exports);
+        let heard: BTreeSet<_> = telling.filter_map(|entry| entry.speaks_for.clone()).collect();
+        let news = heard != self.heard;
+        self.heard.clone_from(&heard);
+        news.then(|| Event::Hear(Hearing::Only(heard)))
     }
 
     /// All that is wrong, in the order of the sources.

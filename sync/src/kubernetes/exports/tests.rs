@@ -110,7 +110,7 @@ fn service(kind: &str) -> (u16, Value) {
     (200, json!({ "kind": "Service", "apiVersion": "v1", "metadata": metadata, "spec": { "type": kind } }))
 }
 
-fn service_export(labels: Value) -> (u16, Value) {
+fn service_export(labels: &Value) -> (u16, Value) {
     let metadata = json!({ "name": "cart", "namespace": "shop", "labels": labels });
     (
         200,
@@ -128,13 +128,13 @@ const PATCH_ALPHA: &str = "PATCH /apis/multicluster.x-k8s.io/v1alpha1/namespaces
 async fn a_service_is_exported_in_the_best_version_that_is_served() {
     let found = [("GET /apis", groups(&["v1alpha1", "v1beta1"])), (SERVICE, service("ClusterIP"))];
     let server =
-        Fake::start(found.clone().into_iter().chain([(PATCH_BETA, service_export(json!({})))])).await;
+        Fake::start(found.clone().into_iter().chain([(PATCH_BETA, service_export(&json!({})))])).await;
     assert_eq!(server.export(&[]).await.unwrap(), Exported::Created);
     let asked = server.asked();
     assert!(asked.contains(&format!("PATCH {BETA}?&fieldManager=kubectl-portolan")), "{asked:?}");
 
     let old = [("GET /apis", groups(&["v1alpha1"])), (SERVICE, service("ClusterIP"))];
-    let server = Fake::start(old.into_iter().chain([(PATCH_ALPHA, service_export(json!({})))])).await;
+    let server = Fake::start(old.into_iter().chain([(PATCH_ALPHA, service_export(&json!({})))])).await;
     assert_eq!(server.export(&[]).await.unwrap(), Exported::Created);
 }
 
@@ -144,7 +144,7 @@ async fn what_an_export_changes_is_told() {
         let found = [("GET /apis", groups(&["v1beta1"])), (SERVICE, service("ClusterIP"))];
         found.into_iter().chain([(GET_BETA, service_export(labels))])
     };
-    let after = (PATCH_BETA, service_export(json!({"team": "a"})));
+    let after = (PATCH_BETA, service_export(&json!({"team": "a"})));
     let server = Fake::start(before(json!({"team": "a"})).chain([after.clone()])).await;
     assert_eq!(server.export(&[("team", "a")]).await.unwrap(), Exported::Unchanged);
     let server = Fake::start(before(json!({"team": "b"})).chain([after])).await;
@@ -178,7 +178,7 @@ async fn what_is_in_the_way_is_told() {
 async fn whoever_may_not_read_services_may_export_them() {
     let hidden = (403, failure(403, "forbidden"));
     let answers =
-        [("GET /apis", groups(&["v1beta1"])), (SERVICE, hidden), (PATCH_BETA, service_export(json!({})))];
+        [("GET /apis", groups(&["v1beta1"])), (SERVICE, hidden), (PATCH_BETA, service_export(&json!({})))];
     assert_eq!(Fake::start(answers).await.export(&[]).await.unwrap(), Exported::Created);
 }
 

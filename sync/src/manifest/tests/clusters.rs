@@ -80,7 +80,7 @@ fn the_id_is_the_propertys_else_the_configured_one_else_the_folders() {
     assert_eq!(world.refresh(), [""; 0], "the former name yields to the one of today");
     let named = ClusterSource { name: ClusterId::new("named").ok(), path: world.path("c1") };
     world.remove("c1/a-first.yaml").remove("c1/id.yaml");
-    assert_eq!(load(&[named]).0.len(), 3, "the objects, who is expected, who is heard");
+    assert_eq!(load(&[named]).0.len(), 2, "the objects, and who is expected");
 }
 
 /// Told under another id, a broken file's last good objects would be lost: the id waits for the file.

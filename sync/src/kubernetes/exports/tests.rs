@@ -142,7 +142,7 @@ async fn a_service_is_exported_in_the_best_version_that_is_served() {
 async fn what_an_export_changes_is_told() {
     let before = |labels| {
         let found = [("GET /apis", groups(&["v1beta1"])), (SERVICE, service("ClusterIP"))];
-        found.into_iter().chain([(GET_BETA, service_export(labels))])
+        found.into_iter().chain([(GET_BETA, service_export(&labels))])
     };
     let after = (PATCH_BETA, service_export(&json!({"team": "a"})));
     let server = Fake::start(before(json!({"team": "a"})).chain([after.clone()])).await;

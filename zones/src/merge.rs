@@ -144,8 +144,8 @@ fn member(voice: &Voice<'_>, clusters: &Clusters) -> Member {
     Member { cluster: voice.cluster.clone(), slices: own.cloned().collect(), reach }
 }
 
-/// Clusters that only the home cluster's import and mirrored slices tell of. Its own slices are nearer than the copies
-/// that a controller made of them.
+/// Clusters that only the home cluster's import and mirrored slices tell of. The copies that a controller made of its own
+/// slices are what is exported; only until there are any, while the import names it, its own slices stand for them.
 fn unheard(import: &Import, home: &Word, voices: &[Voice<'_>], clusters: &Clusters) -> Vec<Member> {
     let mirrored = home.slices.iter().filter_map(|slice| slice.source.as_ref());
     let mut ids: Vec<&ClusterId> = mirrored.chain(&*import.clusters).collect();
@@ -156,8 +156,8 @@ fn unheard(import: &Import, home: &Word, voices: &[Voice<'_>], clusters: &Cluste
         home.slices.iter().filter(|slice| slice.source.as_ref() == source).cloned().collect()
     };
     let member = |id: &ClusterId| {
-        let own = if *id == home.cluster { slices_of(None) } else { Box::default() };
-        let slices = if own.is_empty() { slices_of(Some(id)) } else { own };
+        let copies = slices_of(Some(id));
+        let slices = if copies.is_empty() && *id == home.cluster { slices_of(None) } else { copies };
         Member { cluster: id.clone(), slices, reach: Reach::Flat }
     };
     ids.into_iter().map(member).collect()

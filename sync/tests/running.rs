@@ -115,12 +115,26 @@ fn a_swapped_config_map_shows_at_once() {
 
 /// Waits until the first source is told to be gone.
 fn until_gone(running: &Running) {
+    let problem = until_told(running, "a vanished folder is told", |problems| problems.first().cloned());
+    assert!(problem.contains("can't be read"), "{problem}");
+}
+
+/// Waits until the first source tells of no problem, so that what is told next is news.
+fn until_well(running: &Running) {
+    until_told(running, "a folder that is back is well", |problems| problems.is_empty().then_some(()));
+}
+
+fn until_told<T>(running: &Running, what: &str, told: impl Fn(&[String]) -> Option<T>) -> T {
     let begun = Instant::now();
-    while running.status().sources[0].problems.is_empty() {
-        assert!(begun.elapsed() < BEFORE_POLL, "a vanished folder is told");
+    loop {
+        let status = running.status();
+        let problems: Vec<String> = status.sources[0].problems.iter().map(ToString::to_string).collect();
+        if let Some(told) = told(&problems) {
+            return told;
+        }
+        assert!(begun.elapsed() < BEFORE_POLL, "{what}: {problems:?}");
         std::thread::yield_now();
     }
-    assert!(running.status().sources[0].problems[0].to_string().contains("can't be read"));
 }
 
 /// A folder made anew is seen, and watched, at once.
@@ -143,6 +157,7 @@ fn a_folder_may_vanish_and_come_back() {
             let time = until(&running, "came back", |snapshot| endpoints(snapshot, "a") == Some(count));
             assert!(time < BEFORE_POLL, "round {round}: {time:?}");
         }
+        until_well(&running);
     }
 }
 
@@ -167,6 +182,7 @@ fn a_folder_may_be_renamed_away_and_back() {
             endpoints(snapshot, "a") == Some(count) && !is_stale(snapshot)
         });
         assert!(time < BEFORE_POLL, "{time:?}");
+        until_well(&running);
     }
 }
 

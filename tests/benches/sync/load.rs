@@ -13,14 +13,19 @@ use portolan_tests::harness::kubernetes::{Cluster, namespace};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::use_of::requests;
+use crate::use_of::lists;
 
 pub const ENDPOINTS: usize = 10;
 const NAMESPACES: usize = 50;
-/// One in so many is headless.
-const HEADLESS: usize = 10;
+/// Services are told apart by their last digit: those of this one are measured, and headless, so that a change of an
+/// endpoint shows in the answer.
+const MEASURED: usize = 5;
+/// Those of this one change beside them.
+const BUSY: usize = 3;
 /// Requests at once.
 const AT_ONCE: usize = 48;
+/// So many services are written between two lines of progress.
+const STEP: usize = 5_000;
 
 /// The namespaces that the services are in.
 pub fn namespaces(cluster: &Cluster) {
@@ -41,40 +46,48 @@ pub struct Load<'c> {
     cluster: &'c Cluster,
     client: Client,
     runtime: Arc<Runtime>,
+    /// One in so many services has a virtual IP.
+    vips: usize,
     services: usize,
     next: usize,
     round: u32,
 }
 
 impl<'c> Load<'c> {
-    pub fn new(cluster: &'c Cluster) -> Self {
+    /// `vips`: one in so many services has a virtual IP. kube-apiserver counts all that are allocated at each
+    /// allocation, so that 20,000 of them take it longer than all else here.
+    pub fn new(cluster: &'c Cluster, vips: usize) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self { cluster, client: cluster.client(), runtime: Arc::new(runtime), services: 0, next: 0, round: 0 }
+        let (client, runtime) = (cluster.client(), Arc::new(runtime));
+        Self { cluster, client, runtime, vips, services: 0, next: 0, round: 0 }
     }
 
     /// Writes services until there are so many: a Service, its EndpointSlice, its ServiceExport.
     pub fn grow_to(&mut self, services: usize) {
-        let new = self.services..services.max(self.services);
-        let client = self.client.clone();
-        let written = stream::iter(new).for_each_concurrent(AT_ONCE, |i| {
-            let client = client.clone();
-            async move {
-                for object in objects(i) {
-                    let api = api(&client, &object);
-                    let object: DynamicObject = serde_json::from_value(object).unwrap();
-                    api.create(&PostParams::default(), &object).await.unwrap();
+        while self.services < services {
+            let next = services.min(self.services + STEP);
+            let (client, vips) = (self.client.clone(), self.vips);
+            let written = stream::iter(self.services..next).for_each_concurrent(AT_ONCE, |i| {
+                let client = client.clone();
+                async move {
+                    for object in objects(i, vips) {
+                        let api = api(&client, &object);
+                        let object: DynamicObject = serde_json::from_value(object).unwrap();
+                        api.create(&PostParams::default(), &object).await.unwrap();
+                    }
                 }
-            }
-        });
-        self.runtime.block_on(written);
-        self.services = services.max(self.services);
+            });
+            self.runtime.block_on(written);
+            self.services = next;
+            println!("  {next} of {services} services written");
+        }
     }
 
-    /// Headless services one after the other, far from each other.
-    pub fn next_headless(&mut self) -> usize {
-        self.next = (self.next + 7 * HEADLESS) % (self.services / HEADLESS * HEADLESS);
-        self.next
+    /// Services that are measured, one after the other, far from each other.
+    pub fn next_measured(&mut self) -> usize {
+        self.next = (self.next + 70) % (self.services / 10 * 10);
+        self.next + MEASURED
     }
 
     /// Gives a service's first endpoint another address, and returns it.
@@ -87,7 +100,7 @@ impl<'c> Load<'c> {
 
     /// Lists that the API server had of all EndpointSlices, streamed or not.
     pub fn lists(&self) -> u64 {
-        requests(self.cluster, &["LIST", "WATCHLIST", "WATCH"], &["endpointslices"])
+        lists(self.cluster, "endpointslices")
     }
 
     /// Changes other services, so many each second, until it is told to end.
@@ -101,8 +114,7 @@ impl<'c> Load<'c> {
                 if end.load(Ordering::Relaxed) {
                     return;
                 }
-                // None of those that are measured: these are no multiples of ten.
-                let service = (n as usize * 13 % services) / HEADLESS * HEADLESS + 1;
+                let service = n as usize * 130 % (services / 10 * 10) + BUSY;
                 let address = Ipv4Addr::from(0x0c00_0000 + n);
                 let client = client.clone();
                 runtime.spawn(async move { change(&client, service, address).await });
@@ -142,10 +154,10 @@ fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), text("/metadata/namespace"), &resource)
 }
 
-fn objects(i: usize) -> [Value; 3] {
+fn objects(i: usize, vips: usize) -> [Value; 3] {
     let metadata = json!({ "namespace": namespace_of(i), "name": format!("service-{i}") });
     let mut spec = json!({ "ports": [{ "name": "http", "port": 80 }] });
-    if i.is_multiple_of(HEADLESS) {
+    if i % 10 == MEASURED || !i.is_multiple_of(vips) {
         spec["clusterIP"] = "None".into();
     }
     [

@@ -1,9 +1,10 @@
 //! How soon a change in one cluster's real API server is answered by DNS, and what following and writing cost.
-//! `make bench-sync`, or `cargo bench -p portolan-tests --bench sync [-- SERVICES=20000 MEMORY=50000 CHANGES=1000]`
+//! `make bench-sync`, or `cargo bench -p portolan-tests --bench sync [-- SERVICES=20000 MEMORY=50000 CHANGES=1000 VIPS=10]`
 //!
 //! Cluster `paris` has all services; they are asked for at a server that follows paris' API server directly, and at one of
 //! cluster `tokyo`, where a controller writes what paris exports, and through CoreDNS in front of that. A time counts
 //! from before the write is sent to paris until a client has the new answer, so the API server's own part is in it.
+//! One in `VIPS` services has a virtual IP, the others are headless.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use portolan_tests::harness::kubernetes::{
     CONTROLLER, Cluster, Options, PEER, Part, SERVER, binary, install, introduce, ours,
 };
-use portolan_tests::harness::{Server, Setup, loopback, until_within};
+use portolan_tests::harness::{Server, Setup, loopback, portolan, until_within};
 use serde_json::json;
 
 use ask::Asker;
@@ -46,6 +47,9 @@ fn main() {
     let services = given("SERVICES").unwrap_or(20_000);
     let memory = given("MEMORY").unwrap_or(50_000);
     let changes = given("CHANGES").unwrap_or(1_000);
+    let vips = given("VIPS").unwrap_or(10);
+    // Built before anything is timed.
+    portolan();
     println!("on {}, {} cores", cpu_model(), std::thread::available_parallelism().unwrap());
 
     // Room for the derived Services of all.
@@ -57,7 +61,7 @@ fn main() {
         install(cluster);
         load::namespaces(cluster);
     }
-    let mut load = Load::new(paris);
+    let mut load = Load::new(paris, vips);
     let begun = Instant::now();
     load.grow_to(services);
     println!(
@@ -161,7 +165,7 @@ fn changes_cached(server: &Server, load: &mut Load) {
     }
 }
 
-/// Changes one headless service after the other and waits for each to be answered.
+/// Changes one service after the other and waits for each to be answered.
 fn measure(
     what: &str,
     limit: Duration,
@@ -173,7 +177,7 @@ fn measure(
     let before: Vec<_> = pids.iter().map(|(_, pid)| cpu(*pid)).collect();
     let mut times: Vec<Duration> = (0..changes)
         .map(|_| {
-            let service = load.next_headless();
+            let service = load.next_measured();
             asker.warm(&host_of(service));
             let begun = Instant::now();
             let address = load.change(service);
@@ -214,23 +218,40 @@ fn memory_of(direct: &Server, copied: &Copied, load: &mut Load, services: usize)
             resident as usize / endpoints
         );
     }
-    // Other credentials, as rotation gives them: everything is listed again.
-    let before = resident(direct.pid());
-    reset_peak(direct.pid());
+    relist(direct, load);
+}
+
+/// Other credentials, as rotation gives them: everything is listed again.
+fn relist(server: &Server, load: &Load) {
+    let before = resident(server.pid());
+    reset_peak(server.pid());
     let lists = load.lists();
-    let file = direct.path("paris.yaml");
+    let file = server.path("paris.yaml");
     let same = std::fs::read_to_string(&file).unwrap().replace("\"test\"", "\"again\"");
     std::fs::write(&file, same).unwrap();
     until_within(PATIENCE, "paris is listed again", || {
         std::thread::sleep(Duration::from_millis(500));
         (load.lists() > lists).then_some(())
     });
-    std::thread::sleep(Duration::from_secs(20));
-    let peak = peak(direct.pid());
+    until_quiet(server);
+    let peak = peak(server.pid());
     println!(
         "a relist: {} MB before, {} MB at most (limit twice as much, ratio {:.2})",
         before >> 20,
         peak >> 20,
         peak as f64 / (2 * before) as f64
     );
+}
+
+/// Until a server has nothing to do: less than a tenth of a core for a while.
+fn until_quiet(server: &Server) {
+    let mut last = cpu(server.pid());
+    let mut quiet = 0;
+    until_within(PATIENCE, "the server is quiet", || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = cpu(server.pid());
+        quiet = if now - last < Duration::from_millis(100) { quiet + 1 } else { 0 };
+        last = now;
+        (quiet == 5).then_some(())
+    });
 }

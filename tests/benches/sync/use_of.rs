@@ -47,12 +47,24 @@ pub fn writes(cluster: &Cluster) -> u64 {
 }
 
 /// Requests of some verbs about some resources.
-pub fn requests(cluster: &Cluster, verbs: &[&str], resources: &[&str]) -> u64 {
+fn requests(cluster: &Cluster, verbs: &[&str], resources: &[&str]) -> u64 {
+    sum(cluster, "apiserver_request_total", &[("verb", verbs), ("resource", resources)])
+}
+
+/// Complete lists of a resource that an API server has given, streamed or not.
+pub fn lists(cluster: &Cluster, resource: &str) -> u64 {
+    let streamed = sum(cluster, "apiserver_watch_list_duration_seconds_count", &[("resource", &[resource])]);
+    streamed + requests(cluster, &["LIST"], &[resource])
+}
+
+/// All samples of a metric that have one of the values for each of the labels.
+fn sum(cluster: &Cluster, metric: &str, labels: &[(&str, &[&str])]) -> u64 {
     let text = cluster.try_text("/metrics").unwrap();
-    let counts = text.lines().filter(|line| line.starts_with("apiserver_request_total{"));
-    let label = |line: &str, name: &str, values: &[&str]| {
+    let samples =
+        text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+    let has = |line: &str, (name, values): &(&str, &[&str])| {
         values.iter().any(|value| line.contains(&format!("{name}=\"{value}\"")))
     };
-    let ours = counts.filter(|line| label(line, "verb", verbs) && label(line, "resource", resources));
+    let ours = samples.filter(|line| labels.iter().all(|label| has(line, label)));
     ours.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Endpoint, Port, Protocol, SlicePort};
+use crate::ports::Exposed;
 use crate::service::{Absence, Answers, Host, PortRecords, Reach, Service, SrvSet, SrvTarget, Warning};
 
 /// Octets that the records of one answer may take together, so that it fits in one message over TCP.
@@ -73,7 +75,7 @@ fn cluster_set_ip(service: &Service) -> (Answers, Vec<Warning>) {
 struct Ready<'s> {
     endpoint: &'s Endpoint,
     cluster: &'s ClusterId,
-    ports: &'s [SlicePort],
+    ports: Arc<[SlicePort]>,
     /// `<hostname>.<clusterid>` in wire form.
     labels: Box<[u8]>,
 }
@@ -101,11 +103,13 @@ fn headless(service: &Service, limits: Limits, room: usize) -> (Answers, Vec<War
 fn ready(service: &Service) -> impl Iterator<Item = Ready<'_>> {
     let reachable = service.members.iter().filter(|member| member.reach == Reach::Flat);
     reachable.flat_map(|member| {
+        let exposed = Exposed::of(member, &service.spec.ports);
         member.slices.iter().flat_map(move |slice| {
+            let ports = exposed.slice_ports(&slice.ports);
             slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready).map(move |endpoint| Ready {
                 endpoint,
                 cluster: &member.cluster,
-                ports: &slice.ports,
+                ports: ports.clone(),
                 labels: endpoint_labels(endpoint, &member.cluster),
             })
         })
@@ -146,7 +150,7 @@ fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
     let mut all = (BTreeSet::new(), 0);
     let mut seen = BTreeSet::new();
     for r in ready {
-        for port in r.ports {
+        for port in &*r.ports {
             // An endpoint may be in two slices for a moment; it counts once.
             let Some(number) =
                 port.number.filter(|_| seen.insert((r.endpoint.address, &*r.labels, port_key(port))))

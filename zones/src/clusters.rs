@@ -59,17 +59,16 @@ impl Clusters {
 
     /// Takes a node in.
     pub(crate) fn apply_node(&mut self, cluster: &ClusterId, node: Node) {
-        let entrances = node.entrances.clone();
+        let (entrances, ready) = (node.entrances.clone(), node.ready);
         let before = self.nodes.insert((cluster.clone(), node.name.clone()), node);
-        if before.map(|node| node.entrances).unwrap_or_default() != entrances {
+        if before.is_none_or(|node| (node.entrances, node.ready) != (entrances, ready)) {
             self.moved.insert(cluster.clone());
         }
     }
 
     /// A node is gone.
     pub(crate) fn delete_node(&mut self, cluster: &ClusterId, name: &Arc<str>) {
-        let before = self.nodes.remove(&(cluster.clone(), name.clone()));
-        if before.is_some_and(|node| !node.entrances.is_empty()) {
+        if self.nodes.remove(&(cluster.clone(), name.clone())).is_some() {
             self.moved.insert(cluster.clone());
         }
     }
@@ -89,12 +88,19 @@ impl Clusters {
     }
 
     /// Lists entrances anew where nodes came or went; returns the clusters where that made a difference.
+    ///
+    /// Nodes that are not ready take no traffic, but when none is ready it is the control plane that lost them: Kubernetes
+    /// doesn't evict then ("full disruption"), and node ports go on working.
     pub(crate) fn settle_entrances(&mut self) -> Vec<ClusterId> {
         let mut changed = Vec::new();
         for cluster in std::mem::take(&mut self.moved) {
             let from = (cluster.clone(), Arc::from(""));
             let own = self.nodes.range(from..).take_while(|((c, _), _)| *c == cluster);
-            let all: BTreeSet<IpAddr> = own.flat_map(|(_, node)| node.entrances.iter().copied()).collect();
+            let open = own.map(|(_, node)| node).filter(|node| !node.entrances.is_empty());
+            let (ready, lost): (Vec<_>, Vec<_>) = open.partition(|node| node.ready);
+            let nodes = if ready.is_empty() { lost } else { ready };
+            let all: BTreeSet<IpAddr> =
+                nodes.iter().flat_map(|node| node.entrances.iter().copied()).collect();
             let listed: Box<[IpAddr]> = all.into_iter().take(MAX_ENTRANCES).collect();
             if self.entrances.insert(cluster.clone(), listed.clone()) != Some(listed) {
                 changed.push(cluster);
@@ -111,23 +117,18 @@ impl Clusters {
             return Reach::Flat;
         }
         let Some(gateway) = gateway else { return Reach::Nowhere };
-        let addresses = match &gateway.at {
-            GatewayAt::Addresses(addresses) => addresses,
-            GatewayAt::Nodes => match self.entrances.get(cluster) {
-                Some(addresses) => addresses,
-                None => return Reach::Nowhere,
+        let found = match &gateway.at {
+            GatewayAt::Unresolved => return Reach::Unresolved,
+            GatewayAt::Addresses(_) => gateway.clone(),
+            GatewayAt::Nodes(_) => match self.entrances.get(cluster) {
+                Some(nodes) => {
+                    Arc::new(Gateway { at: GatewayAt::Nodes(nodes.clone()), ports: gateway.ports.clone() })
+                }
+                // Not a single node was ever told of.
+                None => return Reach::Unresolved,
             },
         };
-        if addresses.is_empty() {
-            return Reach::Nowhere;
-        }
-        match gateway.at {
-            GatewayAt::Addresses(_) => Reach::Gateway(gateway.clone()),
-            GatewayAt::Nodes => {
-                let at = GatewayAt::Addresses(addresses.clone());
-                Reach::Gateway(Arc::new(Gateway { at, ports: gateway.ports.clone() }))
-            }
-        }
+        if found.addresses().is_empty() { Reach::Nowhere } else { Reach::Gateway(found) }
     }
 
     fn network(&self, cluster: Option<&ClusterId>) -> &str {

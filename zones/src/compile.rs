@@ -74,6 +74,7 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         headless: merged.headless,
         spec: merged.spec,
         held: merged.held,
+        awaited: merged.awaited,
         exported: merged.exported,
         ips: ips.into_vec().into(),
         stale: merged.members.iter().any(|member| table.is_stale(&member.cluster)),
@@ -93,12 +94,17 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
 
 /// Clusters whose endpoints no client of the home cluster gets to. Behind a gateway endpoints have no names of their own.
 fn unreachable(service: &Service) -> impl Iterator<Item = Warning> {
-    let lost = |member: &&Member| match member.reach {
-        Reach::Flat => false,
-        Reach::Gateway(_) => service.headless,
-        Reach::Nowhere => true,
+    let lost = |member: &Member| match member.reach {
+        Reach::Flat => None,
+        Reach::Gateway(_) if !service.headless => None,
+        Reach::Unresolved if !service.headless => {
+            Some(Warning::Unresolved { cluster: member.cluster.clone() })
+        }
+        Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => {
+            Some(Warning::Unreachable { cluster: member.cluster.clone() })
+        }
     };
-    service.members.iter().filter(lost).map(|member| Warning::Unreachable { cluster: member.cluster.clone() })
+    service.members.iter().filter_map(lost)
 }
 
 /// The clock if it is ahead of `previous`, else one more (RFC 1982 §3.2: ahead by less than half the space).

@@ -3,14 +3,15 @@
 //! The oldest export wins (`creationTimestamp`, ties by cluster id); ports are united; every difference is
 //! recorded as a conflict. Pure: the same words in any order give the same service.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::clusters::Clusters;
+use crate::clusters::{Clusters, Hearing};
+use crate::conflicts::conflicts;
 use crate::name::ClusterId;
-use crate::object::{
-    Export, Exported, Gateway, GatewayAt, Import, Port, ServiceKind, ServiceSpec, SessionAffinity, Slice,
-};
-use crate::service::{Conflict, ConflictReason, Member, Reach};
+use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
+use crate::ports;
+use crate::service::{Conflict, Member, Reach};
 
 /// Everything that one cluster says about one service.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,17 +49,18 @@ pub(crate) struct Merged {
     pub(crate) headless: bool,
     pub(crate) spec: Arc<ServiceSpec>,
     pub(crate) held: bool,
+    pub(crate) awaited: bool,
     pub(crate) exported: Option<Arc<Exported>>,
     pub(crate) members: Box<[Member]>,
     pub(crate) conflicts: Box<[Conflict]>,
 }
 
 /// A valid export with its Service.
-struct Voice<'w> {
-    cluster: &'w ClusterId,
-    export: &'w Export,
-    headless: bool,
-    spec: &'w Arc<ServiceSpec>,
+pub(crate) struct Voice<'w> {
+    pub(crate) cluster: &'w ClusterId,
+    pub(crate) export: &'w Export,
+    pub(crate) headless: bool,
+    pub(crate) spec: &'w Arc<ServiceSpec>,
     gateway: Option<&'w Arc<Gateway>>,
     slices: &'w [Arc<Slice>],
 }
@@ -91,7 +93,7 @@ impl Word {
 
     /// Whether clients of another network come in by node ports.
     pub(crate) fn is_behind_nodes(&self) -> bool {
-        let by_nodes = |gateway: &Arc<Gateway>| gateway.at == GatewayAt::Nodes;
+        let by_nodes = |gateway: &Arc<Gateway>| matches!(gateway.at, GatewayAt::Nodes(_));
         self.service.as_ref().and_then(|service| service.gateway.as_ref()).is_some_and(by_nodes)
     }
 
@@ -110,22 +112,35 @@ impl Word {
 
 /// Merges what all clusters say; `None` when nobody offers the service.
 ///
-/// The home cluster's import stands in for clusters that are not heard directly: their mirrored slices count, and
-/// since only the import knows their exports, its spec holds then. Of clusters that are heard it tells nothing new.
+/// A cluster's own word replaces what the home cluster tells of it (by its import, and by slices that a controller mirrored)
+/// only when that cluster is heard: before that its word may be half a word. While somebody behind the import is not
+/// heard, its spec holds, for only it knows all exports.
 pub(crate) fn merge(words: &[Word], clusters: &Clusters) -> Option<Merged> {
-    let mut voices: Vec<Voice<'_>> = words.iter().filter_map(Word::voice).collect();
-    voices.sort_by_key(|voice| (voice.export.created, voice.cluster));
     let home = clusters.home.as_ref().and_then(|home| words.iter().find(|word| word.cluster == *home));
-    let import = home.and_then(|word| Some((word.import.as_deref()?, word)));
+    let tales = home.and_then(Tales::of);
+    let told = |cluster: &ClusterId| tales.as_ref().filter(|tales| tales.clusters.contains(cluster));
+    let counts = |voice: &Voice<'_>| clusters.hearing.hears(voice.cluster) || told(voice.cluster).is_none();
+    let mut voices: Vec<Voice<'_>> = words.iter().filter_map(Word::voice).filter(counts).collect();
+    voices.sort_by_key(|voice| (voice.export.created, voice.cluster));
 
-    let unheard = import.map_or_else(Vec::new, |(import, word)| unheard(import, word, &voices, clusters));
-    let (headless, spec, held) = match (voices.first(), import) {
+    let unheard: Vec<Member> = tales.iter().flat_map(|tales| tales.unheard(&clusters.hearing)).collect();
+    let awaited = words.iter().any(|word| word.invalid() == Some(InvalidExport::NoService));
+    let (headless, spec, held) = match (voices.first(), &tales) {
         (Some(oldest), _) if unheard.is_empty() => (oldest.headless, united(oldest, &voices), false),
-        (None, Some((import, _))) if unheard.is_empty() && !import.clusters.is_empty() => return None,
-        (_, Some((import, _))) => (import.headless, import.spec.clone(), true),
+        (None, Some(tales)) if unheard.is_empty() && !tales.import.clusters.is_empty() && !awaited => {
+            return None;
+        }
+        (_, Some(tales)) => (tales.import.headless, tales.import.spec.clone(), true),
         (_, None) => return None,
     };
-    let mut members: Vec<Member> = voices.iter().map(|voice| member(voice, clusters)).collect();
+    let mut members: Vec<Member> = voices
+        .iter()
+        .map(|voice| match (clusters.reach(voice.cluster, voice.gateway), told(voice.cluster)) {
+            // Where its gateway was is better than nothing.
+            (Reach::Unresolved, Some(tales)) => tales.member(voice.cluster),
+            (reach, _) => voice.member(reach),
+        })
+        .collect();
     members.extend(unheard);
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {
@@ -135,32 +150,55 @@ pub(crate) fn merge(words: &[Word], clusters: &Clusters) -> Option<Merged> {
         conflicts: conflicts(&voices),
         spec,
         held,
+        awaited,
     })
 }
 
-fn member(voice: &Voice<'_>, clusters: &Clusters) -> Member {
-    let own = voice.slices.iter().filter(|slice| slice.source.is_none());
-    let reach = clusters.reach(voice.cluster, voice.gateway);
-    Member { cluster: voice.cluster.clone(), slices: own.cloned().collect(), reach }
+impl Voice<'_> {
+    fn member(&self, reach: Reach) -> Member {
+        let own = self.slices.iter().filter(|slice| slice.source.is_none());
+        Member {
+            cluster: self.cluster.clone(),
+            slices: own.cloned().collect(),
+            reach,
+            ports: Some(self.spec.ports.clone()),
+        }
+    }
 }
 
-/// Clusters that only the home cluster's import and mirrored slices tell of. The copies that a controller made of its own
-/// slices are what is exported; only until there are any, while the import names it, its own slices stand for them.
-fn unheard(import: &Import, home: &Word, voices: &[Voice<'_>], clusters: &Clusters) -> Vec<Member> {
-    let mirrored = home.slices.iter().filter_map(|slice| slice.source.as_ref());
-    let mut ids: Vec<&ClusterId> = mirrored.chain(&*import.clusters).collect();
-    ids.sort();
-    ids.dedup();
-    ids.retain(|id| !clusters.hearing.hears(id) && voices.iter().all(|voice| *voice.cluster != **id));
-    let slices_of = |source: Option<&ClusterId>| -> Box<[Arc<Slice>]> {
-        home.slices.iter().filter(|slice| slice.source.as_ref() == source).cloned().collect()
-    };
-    let member = |id: &ClusterId| {
+/// What the home cluster tells of others.
+struct Tales<'w> {
+    import: &'w Import,
+    home: &'w Word,
+    /// Whom it tells of. Where the import says who exports it, nobody else is added by a label on a slice.
+    clusters: BTreeSet<&'w ClusterId>,
+}
+
+impl<'w> Tales<'w> {
+    fn of(home: &'w Word) -> Option<Self> {
+        let import = home.import.as_deref()?;
+        let mut clusters: BTreeSet<&ClusterId> = import.clusters.iter().collect();
+        if clusters.is_empty() {
+            clusters.extend(home.slices.iter().filter_map(|slice| slice.source.as_ref()));
+        }
+        Some(Self { import, home, clusters })
+    }
+
+    /// Those that don't speak for themselves.
+    fn unheard(&self, hearing: &Hearing) -> impl Iterator<Item = Member> {
+        self.clusters.iter().filter(|id| !hearing.hears(id)).map(|id| self.member(id))
+    }
+
+    /// What is told of a cluster. The copies that a controller made of the home cluster's own slices are what is exported;
+    /// only until there are any, its own slices stand for them.
+    fn member(&self, id: &ClusterId) -> Member {
+        let slices_of = |source: Option<&ClusterId>| -> Box<[Arc<Slice>]> {
+            self.home.slices.iter().filter(|slice| slice.source.as_ref() == source).cloned().collect()
+        };
         let copies = slices_of(Some(id));
-        let slices = if copies.is_empty() && *id == home.cluster { slices_of(None) } else { copies };
-        Member { cluster: id.clone(), slices, reach: Reach::Flat }
-    };
-    ids.into_iter().map(member).collect()
+        let slices = if copies.is_empty() && *id == self.home.cluster { slices_of(None) } else { copies };
+        Member { cluster: id.clone(), slices, reach: Reach::Flat, ports: None }
+    }
 }
 
 /// The oldest export's spec with the union of all ports.
@@ -168,127 +206,8 @@ fn united(oldest: &Voice<'_>, voices: &[Voice<'_>]) -> Arc<ServiceSpec> {
     if voices.iter().all(|voice| voice.spec.ports == oldest.spec.ports) {
         return oldest.spec.clone();
     }
-    Arc::new(ServiceSpec { ports: union(voices).into(), ..(**oldest.spec).clone() })
-}
-
-/// Ports by name first, then by (protocol, number): whoever is older keeps both.
-fn union(voices: &[Voice<'_>]) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::new();
-    for port in voices.iter().flat_map(|voice| &*voice.spec.ports) {
-        let clash = |p: &Port| p.name == port.name || (p.protocol, p.number) == (port.protocol, port.number);
-        if !ports.iter().any(clash) {
-            ports.push(port.clone());
-        }
-    }
-    ports
-}
-
-/// All differences, in the order of their reasons.
-fn conflicts(voices: &[Voice<'_>]) -> Box<[Conflict]> {
-    let Some((oldest, younger)) = voices.split_first() else {
-        return Box::default();
-    };
-    if younger.is_empty() {
-        return Box::default();
-    }
-    let mut found = Vec::new();
-    port_conflict(voices, &mut found);
-    let mut differ = |reason, what, of: &dyn Fn(&Voice<'_>) -> String| {
-        let held = of(oldest);
-        for voice in younger {
-            let said = of(voice);
-            if said != held {
-                found.push(Conflict { reason, message: differs(what, oldest, &held, voice, &said) });
-            }
-        }
-    };
-    use ConflictReason as R;
-    differ(R::Type, "type", &|v| if v.headless { "Headless" } else { "ClusterSetIP" }.to_owned());
-    differ(R::SessionAffinity, "sessionAffinity", &|v| affinity(v).0.to_owned());
-    differ(R::Labels, "exportedLabels", &|v| pairs(v, |exported| &exported.labels));
-    differ(R::Annotations, "exportedAnnotations", &|v| pairs(v, |exported| &exported.annotations));
-    differ(R::InternalTrafficPolicy, "internalTrafficPolicy", &|v| {
-        if v.spec.internal_traffic_local { "Local" } else { "Cluster" }.to_owned()
-    });
-    differ(R::TrafficDistribution, "trafficDistribution", &|v| {
-        v.spec.traffic_distribution.as_deref().unwrap_or("none").to_owned()
-    });
-    differ(R::IpFamily, "ipFamilies", &|v| families(v));
-    affinity_config_conflict(oldest, younger, &mut found);
-    found.sort_by(|a, b| (a.reason, &a.message).cmp(&(b.reason, &b.message)));
-    found.into()
-}
-
-fn differs(what: &str, oldest: &Voice<'_>, held: &str, voice: &Voice<'_>, said: &str) -> String {
-    let (older, younger) = (oldest.cluster, voice.cluster);
-    format!(
-        "{what}: cluster {younger} says {said}, which is ignored: the oldest export, of cluster {older}, says {held}"
-    )
-}
-
-/// Keys and values.
-type Pairs = [(Arc<str>, Arc<str>)];
-
-fn pairs(voice: &Voice<'_>, of: fn(&Exported) -> &Pairs) -> String {
-    let pairs = voice.export.exported.as_deref().map_or(&[][..], of);
-    let list: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("{{{}}}", list.join(", "))
-}
-
-/// Order is a preference, no conflict.
-fn families(voice: &Voice<'_>) -> String {
-    let mut families = voice.spec.ip_families.to_vec();
-    families.sort();
-    let list: Vec<_> =
-        families.iter().map(|family| format!("IP{}", &format!("{family:?}").to_lowercase())).collect();
-    list.join(", ")
-}
-
-fn affinity(voice: &Voice<'_>) -> (&'static str, Option<u32>) {
-    match voice.spec.session_affinity {
-        SessionAffinity::None => ("None", None),
-        SessionAffinity::ClientIp { timeout } => ("ClientIP", Some(timeout)),
-    }
-}
-
-/// Timeouts only differ where both sides have one.
-fn affinity_config_conflict(oldest: &Voice<'_>, younger: &[Voice<'_>], found: &mut Vec<Conflict>) {
-    let Some(held) = affinity(oldest).1 else { return };
-    for voice in younger {
-        if let Some(said) = affinity(voice).1.filter(|said| *said != held) {
-            let message =
-                differs("sessionAffinityConfig", oldest, &format!("{held} s"), voice, &format!("{said} s"));
-            found.push(Conflict { reason: ConflictReason::SessionAffinityConfig, message });
-        }
-    }
-}
-
-/// Any cluster whose ports are not all ports is in conflict (MCS conformance: union and Conflict on both exports).
-fn port_conflict(voices: &[Voice<'_>], found: &mut Vec<Conflict>) {
-    let mut union = union(voices);
-    union.sort_by(port_order);
-    for voice in voices {
-        let mut own = voice.spec.ports.to_vec();
-        own.sort_by(port_order);
-        if own != union {
-            let list = |ports: &[Port]| ports.iter().map(port_text).collect::<Vec<_>>().join(", ");
-            let message = format!(
-                "ports: cluster {} has {}; the service has {}",
-                voice.cluster,
-                list(&own),
-                list(&union)
-            );
-            found.push(Conflict { reason: ConflictReason::Port, message });
-        }
-    }
-}
-
-fn port_order(a: &Port, b: &Port) -> std::cmp::Ordering {
-    let key = |p: &Port| (p.protocol, p.number);
-    key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
-}
-
-fn port_text(port: &Port) -> String {
-    let app = port.app_protocol.as_ref().map(|app| format!(" ({app})")).unwrap_or_default();
-    format!("{} {:?}/{}{app}", port.name.as_deref().unwrap_or("unnamed"), port.protocol, port.number)
+    Arc::new(ServiceSpec {
+        ports: ports::union(voices.iter().map(|voice| &*voice.spec.ports)).into(),
+        ..(**oldest.spec).clone()
+    })
 }

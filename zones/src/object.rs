@@ -72,6 +72,18 @@ impl Object {
     }
 }
 
+impl ObjectKey {
+    /// The namespace that the object is in; a Namespace's own name.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Export(name) | Self::Service(name) | Self::Import(name) => Some(name.namespace()),
+            Self::Slice(SliceName(name)) => name.split_once('/').map(|(namespace, _)| namespace),
+            Self::Namespace(name) => Some(name),
+            Self::Node(_) => None,
+        }
+    }
+}
+
 /// `ServiceExport Namespace/name`, as error messages print it.
 impl std::fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,15 +138,28 @@ pub struct Export {
 pub struct Gateway {
     /// Where it listens.
     pub at: GatewayAt,
-    /// Service ports that have another number there; all others keep theirs.
+    /// Service ports that have another number there, sorted; all others keep theirs, or aren't there at all: nodes have none
+    /// but these.
     pub ports: Box<[GatewayPort]>,
 }
 
 impl Gateway {
-    /// The number that a port of the service has at the gateway.
-    pub fn port(&self, protocol: Protocol, number: u16) -> u16 {
-        let there = self.ports.iter().find(|port| (port.protocol, port.number) == (protocol, number));
-        there.map_or(number, |port| port.gateway)
+    /// The number that a port of the service has at the gateway, if it is there.
+    pub fn port(&self, protocol: Protocol, number: u16) -> Option<u16> {
+        let there = self.ports.binary_search_by_key(&(protocol, number), |port| (port.protocol, port.number));
+        match (there, &self.at) {
+            (Ok(at), _) => Some(self.ports[at].gateway),
+            (Err(_), GatewayAt::Nodes(_)) => None,
+            (Err(_), GatewayAt::Addresses(_) | GatewayAt::Unresolved) => Some(number),
+        }
+    }
+
+    /// Where it listens, as far as that is known.
+    pub fn addresses(&self) -> &[IpAddr] {
+        match &self.at {
+            GatewayAt::Addresses(addresses) | GatewayAt::Nodes(addresses) => addresses,
+            GatewayAt::Unresolved => &[],
+        }
     }
 }
 
@@ -143,8 +168,10 @@ impl Gateway {
 pub enum GatewayAt {
     /// At these addresses, sorted: a load balancer's, or what the export's author says.
     Addresses(Box<[IpAddr]>),
-    /// At every node of the cluster that takes traffic: a NodePort.
-    Nodes,
+    /// At a host name of which no address is known: not yet, or not any more. That is another thing than no gateway.
+    Unresolved,
+    /// At nodes of the cluster, by node ports. A Service doesn't say which; [`Reach`](crate::service::Reach) does.
+    Nodes(Box<[IpAddr]>),
 }
 
 /// A port of a service at its gateway.
@@ -367,7 +394,9 @@ pub struct Node {
     pub pod_cidrs: Box<[(IpAddr, u8)]>,
     /// `status.addresses` that are IP addresses.
     pub addresses: Box<[IpAddr]>,
-    /// Where its node ports are reached from elsewhere: external addresses, else internal ones; none while it is not ready
-    /// or kept from load balancers (`node.kubernetes.io/exclude-from-external-load-balancers`).
+    /// Condition `Ready`.
+    pub ready: bool,
+    /// Where its node ports are reached from elsewhere: external addresses, else internal ones; none while it is kept from
+    /// load balancers (`node.kubernetes.io/exclude-from-external-load-balancers`).
     pub entrances: Box<[IpAddr]>,
 }

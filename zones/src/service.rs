@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Exported, Gateway, ServiceSpec, Slice};
+use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,9 @@ pub struct Service {
     pub spec: Arc<ServiceSpec>,
     /// Whether type and properties are those of the home cluster's import, because not all clusters behind it are heard.
     pub held: bool,
+    /// Whether some cluster exports it and has no Service of its name. An import that nobody else stands behind is for the
+    /// controller to keep or to let go: the Service may be about to be made anew.
+    pub awaited: bool,
     /// Labels and annotations of the import: the oldest export's.
     pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
@@ -43,6 +46,7 @@ impl Service {
             headless: false,
             spec: Arc::default(),
             held: false,
+            awaited: false,
             exported: None,
             ips: Box::default(),
             stale: false,
@@ -68,6 +72,9 @@ pub struct Member {
     pub slices: Box<[Arc<Slice>]>,
     /// How clients of the home cluster get there.
     pub reach: Reach,
+    /// The ports of its own Service, by which the ports in its slices are those of the merged one, see
+    /// [`Exposed`](crate::ports::Exposed). `None` when the slices are the home cluster's copies, which say it themselves.
+    pub ports: Option<Arc<[Port]>>,
 }
 
 /// How clients of the home cluster get to what a cluster exports.
@@ -75,8 +82,10 @@ pub struct Member {
 pub enum Reach {
     /// To the addresses in its slices: one network, or a controller wrote there what can be reached.
     Flat,
-    /// Through these addresses (never [`GatewayAt::Nodes`](crate::object::GatewayAt)).
+    /// Through this gateway, whose addresses are known.
     Gateway(Arc<Gateway>),
+    /// Another network, and a gateway of which no address is known.
+    Unresolved,
     /// Another network, and no gateway.
     Nowhere,
 }
@@ -148,6 +157,14 @@ pub enum Warning {
         "cluster {cluster} is on another network and its endpoints can't be reached: give the Service there a load balancer or node ports, or its ServiceExport the annotation portolan.dev/gateway (headless services need one network)"
     )]
     Unreachable {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// A cluster behind the service has a gateway, but nobody knows where.
+    #[error(
+        "cluster {cluster} is on another network and the addresses of its gateway are not known: its host name can't be resolved, or the cluster's Nodes can't be read"
+    )]
+    Unresolved {
         /// The cluster.
         cluster: ClusterId,
     },

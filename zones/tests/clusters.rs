@@ -123,6 +123,10 @@ fn with_gateway([export, service]: [Object; 2], at: GatewayAt, ports: &[(u16, u1
 }
 
 fn node(name: &str, entrances: &[&str]) -> Object {
+    node_that_is(true, name, entrances)
+}
+
+fn node_that_is(ready: bool, name: &str, entrances: &[&str]) -> Object {
     let addresses: Box<[_]> = entrances.iter().map(|ip| ip.parse().unwrap()).collect();
     Object::Node(Node {
         name: name.into(),
@@ -130,6 +134,7 @@ fn node(name: &str, entrances: &[&str]) -> Object {
         region: None,
         pod_cidrs: Box::default(),
         addresses: addresses.clone(),
+        ready,
         entrances: addresses,
     })
 }
@@ -140,10 +145,10 @@ fn reach(world: &World, id: &str) -> String {
     match &service.members.iter().find(|member| member.cluster == cluster(id)).unwrap().reach {
         Reach::Flat => "flat".to_owned(),
         Reach::Nowhere => "nowhere".to_owned(),
+        Reach::Unresolved => "unresolved".to_owned(),
         Reach::Gateway(gateway) => {
-            let GatewayAt::Addresses(addresses) = &gateway.at else { panic!("not resolved") };
-            let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            format!("{} :{}", list.join(" "), gateway.port(Protocol::Tcp, 80))
+            let list: Vec<_> = gateway.addresses().iter().map(ToString::to_string).collect();
+            format!("{} :{}", list.join(" "), gateway.port(Protocol::Tcp, 80).unwrap())
         }
     }
 }
@@ -161,7 +166,8 @@ fn other_networks_are_reached_through_gateways() {
         (None, "nowhere"),
         (Some((balancer("203.0.113.7"), vec![])), "203.0.113.7 :80"),
         (Some((GatewayAt::Addresses([].into()), vec![])), "nowhere"),
-        (Some((GatewayAt::Nodes, vec![(80, 30_080)])), "192.0.2.1 192.0.2.2 :30080"),
+        (Some((GatewayAt::Unresolved, vec![])), "unresolved"),
+        (Some((GatewayAt::Nodes([].into()), vec![(80, 30_080)])), "192.0.2.1 192.0.2.2 :30080"),
     ] {
         let mut world = World::new(&["clusterset.local"], &["home", "a"]);
         let objects = exported(1);
@@ -184,7 +190,7 @@ fn other_networks_are_reached_through_gateways() {
             .iter()
             .filter(|w| w.to_string().contains("cluster a"))
             .count();
-        assert_eq!(warnings, usize::from(expected == "nowhere"));
+        assert_eq!(warnings, usize::from(["nowhere", "unresolved"].contains(&expected)));
         put_on(&mut world, "home", "east");
         assert_eq!(reach(&world, "a"), "flat");
     }
@@ -194,7 +200,7 @@ fn other_networks_are_reached_through_gateways() {
 #[test]
 fn node_ports_follow_the_nodes() {
     let mut world = World::new(&["clusterset.local"], &["home", "a"]);
-    let objects = with_gateway(exported(1), GatewayAt::Nodes, &[(80, 30_080)]);
+    let objects = with_gateway(exported(1), GatewayAt::Nodes([].into()), &[(80, 30_080)]);
     world
         .home("home")
         .reset("home", Vec::new())
@@ -212,6 +218,86 @@ fn node_ports_follow_the_nodes() {
     }
     world.compile();
     assert_eq!(reach(&world, "a").split(' ').count(), 8 + 1, "a bounded list");
+}
+
+/// Kubernetes doesn't evict when all nodes are lost at once ("full disruption"): it is the control plane that can't be
+/// reached, and node ports go on working.
+#[test]
+fn nodes_that_are_all_not_ready_are_entrances() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    let objects = with_gateway(exported(1), GatewayAt::Nodes([].into()), &[(80, 30_080)]);
+    world.home("home").reset("home", Vec::new()).reset("a", objects.into());
+    put_on(&mut world, "a", "east");
+    assert_eq!(reach(&world, "a"), "unresolved", "no node was told of yet");
+    for (ready, expected) in [
+        ([true, true], "192.0.2.1 192.0.2.2 :30080"),
+        ([false, true], "192.0.2.2 :30080"),
+        ([false, false], "192.0.2.1 192.0.2.2 :30080"),
+    ] {
+        let nodes = [("n1", "192.0.2.1", ready[0]), ("n2", "192.0.2.2", ready[1])];
+        for (name, address, ready) in nodes {
+            world.apply("a", node_that_is(ready, name, &[address]));
+        }
+        world.apply("a", node_that_is(true, "excluded", &[]));
+        world.compile();
+        assert_eq!(reach(&world, "a"), expected, "{ready:?}");
+    }
+}
+
+/// Kinds are listed one by one: until a cluster is heard whole, what home tells of it holds (a controller that starts anew
+/// must not take half a word for all).
+#[test]
+fn half_a_word_does_not_replace_what_home_tells() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    world
+        .home("home")
+        .reset("home", vec![imported(&["a", "b"]), pods(Some("a"), "10.1.0.1"), pods(Some("b"), "10.2.0.1")]);
+    hear(&mut world, Hearing::AllBut(ids(&["a", "b", "c"])));
+    let told = ["a: 10.1.0.1", "b: 10.2.0.1"];
+    for (id, object) in [("b", &exported(1)[0]), ("b", &exported(1)[1]), ("c", &exported(9)[0])] {
+        world.apply(id, object.clone()).compile();
+        assert_eq!(members(&world), told, "{id} has not said all");
+    }
+    world.apply("c", exported(9)[1].clone()).compile();
+    assert_eq!(members(&world), [told[0], told[1], "c: "], "of c nobody tells anything");
+    world.apply("b", pods(None, "10.2.0.2")).compile();
+    hear(&mut world, Hearing::AllBut(ids(&["a", "c"])));
+    assert_eq!(members(&world), ["a: 10.1.0.1", "b: 10.2.0.2", "c: "], "b has said all");
+}
+
+/// Whoever may make slices in a namespace must not add a cluster to its services.
+#[test]
+fn a_slice_adds_no_cluster_that_the_import_does_not_name() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    world
+        .home("home")
+        .reset("home", vec![imported(&["a"]), pods(Some("a"), "10.1.0.1"), pods(Some("x"), "10.6.6.6")])
+        .compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1"]);
+    world.apply("home", imported(&[])).compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1", "x: 10.6.6.6"], "an import that names nobody");
+}
+
+/// A host name that can't be resolved is not the end of a gateway: where it was, as the copies have it, holds.
+#[test]
+fn copies_hold_while_a_gateway_is_unresolved() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    let objects =
+        |at| with_gateway(exported(1), at, &[]).into_iter().chain([pods(None, "10.1.0.1")]).collect();
+    let home = |clusters: &[&str]| vec![imported(clusters), pods(Some("a"), "203.0.113.7")];
+    world.home("home").reset("home", home(&["a"])).reset("a", objects(GatewayAt::Unresolved));
+    put_on(&mut world, "a", "east");
+    hear(&mut world, Hearing::Only(ids(&["home", "a"])));
+    assert_eq!((members(&world), reach(&world, "a")), (vec!["a: 203.0.113.7".to_owned()], "flat".to_owned()));
+    let held = world.snapshot.services.get(b"\x01s\x01n").unwrap().held;
+    assert!(!held, "its properties are known");
+    world.reset("a", objects(GatewayAt::Addresses(["203.0.113.8".parse().unwrap()].into()))).compile();
+    assert_eq!(
+        (members(&world)[0].as_str(), reach(&world, "a")),
+        ("a: 10.1.0.1", "203.0.113.8 :80".to_owned())
+    );
+    world.reset("a", objects(GatewayAt::Unresolved)).reset("home", home(&["b"])).compile();
+    assert_eq!(reach(&world, "a"), "unresolved", "nothing is told of it");
 }
 
 /// An endpoint's name can't be reached through a gateway: never answer an address that the asker can't use.

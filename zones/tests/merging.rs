@@ -150,6 +150,7 @@ fn imports_speak_for_clusters_that_are_not_heard() {
             slice("n", "s", "own", &[("p", 80)], vec![endpoint("10.0.0.1", None, true)]),
         ],
     );
+    world.table.apply(Event::Hear(portolan_zones::Hearing::Only([cluster("home")].into())));
     world.compile();
     // Home's own export is heard directly, so its mirrored slice doesn't count twice.
     assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "10.0.0.1, 10.1.0.1");

@@ -6,5 +6,6 @@ mod answers;
 mod clusters;
 mod common;
 mod merging;
+mod ports;
 mod properties;
 mod vips;

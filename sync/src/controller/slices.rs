@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use portolan_zones::Service;
-use portolan_zones::object::{Conditions, Endpoint, Gateway, GatewayAt, IpFamily, Slice};
+use portolan_zones::object::{Conditions, Endpoint, Gateway, IpFamily, Slice};
+use portolan_zones::ports::Exposed;
 use portolan_zones::service::{Member, Reach};
 use smallvec::smallvec;
 
@@ -32,14 +33,17 @@ pub(super) fn push<'a>(
             desired.kept.insert(&member.cluster);
             continue;
         }
+        let exposed = Exposed::of(member, &service.spec.ports);
         match &member.reach {
             Reach::Flat => {
-                member.slices.iter().for_each(|slice| writer.copy(member, slice, &mut desired.slices));
+                for slice in &member.slices {
+                    writer.copy(member, slice, &exposed, &mut desired.slices);
+                }
             }
             Reach::Gateway(gateway) if !service.headless => {
-                writer.gateway(member, gateway, &mut desired.slices);
+                writer.gateway(member, gateway, &exposed, &mut desired.slices);
             }
-            Reach::Gateway(_) | Reach::Nowhere => {}
+            Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => {}
         }
     }
 }
@@ -54,9 +58,20 @@ struct Writer<'a, 'd> {
 }
 
 impl<'a> Writer<'a, '_> {
-    /// One cluster's slice as it is, in pieces that the API takes. One without endpoints has no copy.
-    fn copy(&self, member: &'a Member, slice: &'a Slice, into: &mut Slices<'a>) {
-        let mut ports: Vec<PortBody> = slice.ports.iter().map(PortBody::from).collect();
+    /// One cluster's slice in pieces that the API takes, with the ports that this cluster exposes. One without endpoints has
+    /// no copy; nor has one without such a port, unless it is endpoints' names that matter.
+    fn copy(
+        &self,
+        member: &'a Member,
+        slice: &'a Slice,
+        exposed: &Exposed<'_>,
+        into: &mut Slices<'a>,
+    ) {
+        let exposed = exposed.slice_ports(&slice.ports);
+        if exposed.is_empty() && !slice.ports.is_empty() && !self.service.headless {
+            return;
+        }
+        let mut ports: Vec<PortBody> = exposed.iter().map(PortBody::from).collect();
         for port in ports.iter_mut().filter(|port| port.name.is_none()) {
             port.name.clone_from(&self.unnamed);
         }
@@ -71,20 +86,28 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// The gateway's addresses stand for all endpoints behind it.
-    fn gateway(&self, member: &'a Member, gateway: &Gateway, into: &mut Slices<'a>) {
-        let GatewayAt::Addresses(addresses) = &gateway.at else { return };
+    fn gateway(
+        &self,
+        member: &'a Member,
+        gateway: &Gateway,
+        exposed: &Exposed<'_>,
+        into: &mut Slices<'a>,
+    ) {
         let ready = member.slices.iter().flat_map(|slice| &slice.endpoints).any(|e| e.conditions.ready);
         let conditions = Conditions { ready, serving: ready, terminating: false };
-        let ports = self.service.spec.ports.iter().map(|port| {
+        let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| {
             let mut body = PortBody::from(port);
-            body.port = Some(gateway.port(port.protocol, port.number));
+            body.port = Some(number);
             body.name = body.name.or_else(|| self.unnamed.clone());
             body
         });
         let ports: Vec<PortBody> = ports.collect();
+        if ports.is_empty() {
+            return;
+        }
         for family in [IpFamily::V4, IpFamily::V6] {
-            let own: Vec<IpAddr> =
-                addresses.iter().copied().filter(|address| IpFamily::from(*address) == family).collect();
+            let own = gateway.addresses().iter().copied();
+            let own: Vec<IpAddr> = own.filter(|address| IpFamily::from(*address) == family).collect();
             for (i, chunk) in own.chunks(MOST).enumerate() {
                 let endpoints = chunk.iter().map(|address| bare(*address, conditions)).collect();
                 let mut body = self.body(member, family, ports.clone(), endpoints);
@@ -102,7 +125,7 @@ impl<'a> Writer<'a, '_> {
         endpoints: Vec<EndpointBody<'a>>,
     ) -> SliceBody<'a> {
         let mut labels: BTreeMap<&'static str, Cow<'a, str>> = BTreeMap::from([
-            (words::MANAGED_BY, words::PORTOLAN.into()),
+            (words::MANAGED, words::TRUE.into()),
             (words::SLICE_MANAGED_BY, MANAGED_BY.into()),
             (words::IMPORTED, self.service.name.name().into()),
             (words::SOURCE, member.cluster.as_str().into()),

@@ -58,7 +58,7 @@ pub(super) fn of_service(
             gateway: port_number(|| field("nodePort"), node_port)?,
         });
     }
-    Ok((!ports.is_empty()).then(|| gateway(GatewayAt::Nodes, ports)))
+    Ok((!ports.is_empty()).then(|| gateway(GatewayAt::Nodes(Box::default()), ports)))
 }
 
 fn gateway(at: GatewayAt, mut ports: Vec<GatewayPort>) -> Arc<Gateway> {

@@ -101,9 +101,9 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
         addresses.iter().filter_map(|a| Some((a.kind.as_deref()?, a.address.as_deref()?.parse().ok()?)));
     let listed: Vec<(&str, IpAddr)> = listed.collect();
     let of = |kind: &str| listed.iter().filter(|(k, _)| *k == kind).map(|(_, ip)| *ip).collect::<Box<[_]>>();
-    let takes_traffic = is_ready(node) && labels.is_none_or(|labels| labels.excluded.is_none());
+    let excluded = labels.is_some_and(|labels| labels.excluded.is_some());
     let entrances = match of("ExternalIP") {
-        _ if !takes_traffic => Box::default(),
+        _ if excluded => Box::default(),
         none if none.is_empty() => of("InternalIP"),
         external => external,
     };
@@ -113,6 +113,7 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
         region: place(labels.and_then(|labels| labels.region.as_ref()), interner),
         pod_cidrs,
         addresses: listed.iter().map(|(_, ip)| *ip).collect(),
+        ready: is_ready(node),
         entrances,
     }))
 }

@@ -94,6 +94,7 @@ mod tests {
             region: None,
             pod_cidrs: Box::default(),
             addresses: Box::default(),
+            ready: true,
             entrances: Box::default(),
         })
     }

@@ -15,10 +15,11 @@ fn gateway_of_service(spec: Value, ingress: Value, names: &Names) -> Option<Stri
 /// `addresses :80` with the number that TCP port 80 has there.
 fn gateway_text(gateway: &Gateway) -> String {
     let at = match &gateway.at {
-        GatewayAt::Nodes => "nodes".to_owned(),
+        GatewayAt::Nodes(_) => "nodes".to_owned(),
+        GatewayAt::Unresolved => "unresolved".to_owned(),
         GatewayAt::Addresses(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
-    format!("{at} :{}", gateway.port(Protocol::Tcp, 80))
+    format!("{at} :{}", gateway.port(Protocol::Tcp, 80).unwrap())
 }
 
 /// A load balancer goes before node ports; until it has an address the node ports that it comes with count.
@@ -79,7 +80,8 @@ fn an_exports_gateway_is_what_its_author_says() {
     assert_eq!(names_of_export(&read(&value)), ["gw.example".into()]);
 }
 
-/// Node ports are reached at nodes that take traffic from outside: by external addresses where there are any.
+/// Node ports are reached at nodes that take traffic from outside: by external addresses where there are any. Those that are
+/// not ready are told apart, for the table to judge.
 #[test]
 fn nodes_are_entrances_while_they_take_traffic() {
     let internal = json!({"type": "InternalIP", "address": "10.0.0.1"});
@@ -89,14 +91,16 @@ fn nodes_are_entrances_while_they_take_traffic() {
     for (labels, conditions, addresses, expected) in [
         (json!(null), json!(null), json!([internal]), vec!["10.0.0.1"]),
         (json!({}), ready("True"), json!([internal, external]), vec!["203.0.113.1"]),
-        (json!({}), ready("False"), json!([internal, external]), vec![]),
-        (json!({}), ready("Unknown"), json!([internal]), vec![]),
+        (json!({}), ready("False"), json!([internal, external]), vec!["203.0.113.1"]),
+        (json!({}), ready("Unknown"), json!([internal]), vec!["10.0.0.1"]),
         (excluded, ready("True"), json!([internal]), vec![]),
     ] {
         let value = json!({"metadata": {"name": "n1", "labels": labels}, "status": {"conditions": conditions, "addresses": addresses}});
         let Object::Node(node) = node(&read(&value), &mut Interner::default()).unwrap() else { panic!() };
         let entrances: Vec<_> = node.entrances.iter().map(ToString::to_string).collect();
         assert_eq!(entrances, expected, "{value}");
+        let not_ready = ["False", "Unknown"].map(ready).contains(&value["status"]["conditions"]);
+        assert_eq!(node.ready, !not_ready, "{value}");
     }
 }
 

@@ -10,7 +10,7 @@ use kube::core::Request;
 
 use super::desired::VipTrouble;
 use super::plan::{Action, Target, Verb, What};
-use super::words::MANAGER;
+use super::words::{MCS, WRITER};
 use crate::convert::Kind;
 use crate::kubernetes::Access;
 use crate::kubernetes::discovery::{Topic, find};
@@ -162,10 +162,10 @@ fn request(action: &Action, mcs: &str) -> Result<http::Request<Vec<u8>>, kube::c
     let Target { what, namespace, name } = &action.target;
     let path = match what {
         What::Import | What::ImportStatus => {
-            format!("/apis/multicluster.x-k8s.io/{mcs}/namespaces/{namespace}/serviceimports")
+            format!("/apis/{MCS}/{mcs}/namespaces/{namespace}/serviceimports")
         }
         What::ExportStatus => {
-            format!("/apis/multicluster.x-k8s.io/{mcs}/namespaces/{namespace}/serviceexports")
+            format!("/apis/{MCS}/{mcs}/namespaces/{namespace}/serviceexports")
         }
         What::Service => format!("/api/v1/namespaces/{namespace}/services"),
         What::Slice => format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
@@ -177,7 +177,7 @@ fn request(action: &Action, mcs: &str) -> Result<http::Request<Vec<u8>>, kube::c
             request.delete(name, &DeleteParams::background().preconditions(preconditions))
         }
         Verb::Apply { body, force } => {
-            let mut params = PatchParams::apply(MANAGER);
+            let mut params = PatchParams::apply(WRITER);
             params.force = *force;
             match what {
                 What::ImportStatus | What::ExportStatus => {

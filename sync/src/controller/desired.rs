@@ -120,9 +120,7 @@ pub(super) fn desire<'a>(
         match &facts.import {
             Some(import) if !import.ours => {
                 desired.foreign = Some(format!(
-                    "ServiceImport {name} was not made by Portolan and is left alone: delete it, or label it {}={}",
-                    words::MANAGED_BY,
-                    words::PORTOLAN
+                    "ServiceImport {name} was not made by Portolan and is left alone: delete it to have it made anew"
                 ));
             }
             _ => offer(&mut desired, service, seen, world, trouble),

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::words::{MANAGED_BY, PORTOLAN};
+use super::words::{MANAGED, TRUE};
 
 /// The name of the Lease.
 const LEASE: &str = "portolan-controller";
@@ -172,7 +172,7 @@ impl Candidate {
         let transitions = old.lease_transitions.unwrap_or(0).saturating_add(i32::from(takeover));
         let now = MicroTime(clock);
         lease.metadata.name = Some(LEASE.to_owned());
-        lease.metadata.labels.get_or_insert_default().insert(MANAGED_BY.into(), PORTOLAN.into());
+        lease.metadata.labels.get_or_insert_default().insert(MANAGED.into(), TRUE.into());
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(self.times.duration.as_secs()).ok(),

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::bodies::{DerivedSpec, EndpointBody, ImportSpec, PortBody, SliceBody, nullable};
 use super::conditions::Condition;
 use super::words;
+use crate::convert::{Kind, MANAGED_BY};
 
 /// All that is kept about one service.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,7 +103,9 @@ pub(super) struct Meta {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Owner {
+    api_version: String,
     kind: String,
     uid: String,
 }
@@ -169,8 +172,16 @@ struct RawSlice<'a> {
 }
 
 impl Meta {
-    pub(super) fn is_ours(&self) -> bool {
-        self.labels.get(words::MANAGED_BY).is_some_and(|value| value == words::PORTOLAN)
+    /// Whether an object of a kind is ours to change and to delete. Labels are copied, by people and by other controllers
+    /// (a Service's onto its slices): a slice and a Service need more than one.
+    pub(super) fn is_ours(&self, kind: Kind) -> bool {
+        let has = |key, value| self.labels.get(key).is_some_and(|label| label == value);
+        has(words::MANAGED, words::TRUE)
+            && match kind {
+                Kind::Service => self.name.starts_with(words::DERIVED_PREFIX) && !self.owner().is_empty(),
+                Kind::EndpointSlice => has(words::SLICE_MANAGED_BY, MANAGED_BY),
+                _ => true,
+            }
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -179,18 +190,20 @@ impl Meta {
 
     /// The ServiceImport that owns it.
     fn owner(&self) -> &str {
-        let owner = self.owner_references.iter().find(|owner| owner.kind == "ServiceImport");
-        owner.map_or("", |owner| &owner.uid)
+        let is_import = |owner: &&Owner| {
+            owner.kind == "ServiceImport" && owner.api_version.split('/').next() == Some(words::MCS)
+        };
+        self.owner_references.iter().find(is_import).map_or("", |owner| &owner.uid)
     }
 }
 
 impl ImportFacts {
     pub(super) fn of(json: &str) -> serde_json::Result<Self> {
         let RawImport { mut metadata, spec, status } = serde_json::from_str(json)?;
-        let ours = metadata.is_ours();
+        let ours = metadata.is_ours(Kind::ServiceImport);
         let mut taken = |key: &str| metadata.annotations.remove(key).map(Box::from);
         let (applied, derived) = (taken(words::APPLIED), taken(words::DERIVED));
-        metadata.labels.remove(words::MANAGED_BY);
+        metadata.labels.remove(words::MANAGED);
         let clusters: Vec<String> = status.clusters.into_iter().map(|cluster| cluster.cluster).collect();
         Ok(Self {
             ours,
@@ -264,7 +277,7 @@ impl SliceFacts {
     pub(super) fn of(json: &str) -> serde_json::Result<Self> {
         let raw: RawSlice<'_> = serde_json::from_str(json)?;
         let labels = [
-            words::MANAGED_BY,
+            words::MANAGED,
             words::SLICE_MANAGED_BY,
             words::IMPORTED,
             words::SOURCE,

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::election::Leadership;
-use super::words::{MANAGED_BY, MANAGER, PORTOLAN, is_label, short};
+use super::words::{MANAGED, TRUE, WRITER, is_label, short};
 use crate::kubernetes::ClusterState;
 use crate::kubernetes::peers::PeerList;
 
@@ -151,12 +151,12 @@ impl Keeper {
 
     async fn renew(&self, name: &str, renewal: &Renewal) -> kube::Result<()> {
         let body = lease(name, renewal, Timestamp::now());
-        self.leases.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await.map(drop)
+        self.leases.patch(name, &PatchParams::apply(WRITER).force(), &Patch::Apply(body)).await.map(drop)
     }
 
     /// Deletes the Leases of clusters that are none any more.
     async fn sweep(&self, keep: BTreeSet<String>) -> kube::Result<()> {
-        let ours = ListParams::default().labels(&format!("{PEER},{MANAGED_BY}={PORTOLAN}"));
+        let ours = ListParams::default().labels(&format!("{PEER},{MANAGED}={TRUE}"));
         for lease in self.leases.list_metadata(&ours).await? {
             let name = lease.metadata.name.unwrap_or_default();
             if !keep.contains(&name) && self.leadership.is_leader() {
@@ -181,11 +181,11 @@ fn lease(name: &str, renewal: &Renewal, now: Timestamp) -> Value {
         "kind": "Lease",
         "metadata": {
             "name": name,
-            "labels": { MANAGED_BY: PORTOLAN, PEER: renewal.label },
+            "labels": { MANAGED: TRUE, PEER: renewal.label },
             "annotations": { CLUSTER: renewal.cluster.as_str() },
         },
         "spec": {
-            "holderIdentity": PORTOLAN,
+            "holderIdentity": WRITER,
             "leaseDurationSeconds": renewal.duration.as_secs(),
             "renewTime": format!("{now:.6}"),
         },

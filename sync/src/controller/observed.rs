@@ -163,7 +163,9 @@ impl State {
                 let name = name_of(&metadata)?;
                 self.change(name, |facts| newer(&mut facts.export, export, |facts| facts.version))
             }
-            Kind::Service if metadata.is_ours() => {
+            Kind::Service if metadata.is_ours(kind) => {
+                // It may have been somebody else's until now.
+                self.change(name_of(&metadata)?, |facts| facts.kind.take().is_some());
                 let derived = DerivedFacts::of(json).ok();
                 let owner =
                     self.own(Which::Service, &metadata, |name| words::derived_name(name) == metadata.name)?;
@@ -174,7 +176,7 @@ impl State {
                 let (name, kind) = (name_of(&metadata)?, service_kind(json).ok());
                 self.change(name, |facts| replace(&mut facts.kind, kind))
             }
-            Kind::EndpointSlice if metadata.is_ours() => {
+            Kind::EndpointSlice if metadata.is_ours(kind) => {
                 let slice = SliceFacts::of(json).ok()?;
                 let owner = self.own(Which::Slice, &metadata, |_| true)?;
                 let name: Arc<str> = metadata.name.as_str().into();

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::election::Leadership;
-use super::words::MANAGER;
+use super::words::WRITER;
 use crate::kubernetes::access::tell;
 use crate::kubernetes::peers::{ClusterPeers, PeerList};
 use crate::kubernetes::resources::{ClusterPeer, ClusterPeerStatus};
@@ -66,7 +66,7 @@ async fn write(api: &Api<ClusterPeer>, name: &str, status: &ClusterPeerStatus) {
         "metadata": { "name": name },
         "status": status,
     });
-    let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(body));
+    let (parameters, patch) = (PatchParams::apply(WRITER).force(), Patch::Apply(body));
     let request = api.patch_status(name, &parameters, &patch);
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(_)) => {}

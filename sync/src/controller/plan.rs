@@ -170,7 +170,7 @@ impl Planner<'_> {
 
     fn status(&mut self, what: What, status: &Value) {
         let json = json!({
-            "apiVersion": format!("multicluster.x-k8s.io/{}", self.world.mcs),
+            "apiVersion": format!("{}/{}", words::MCS, self.world.mcs),
             "kind": what.kind(),
             "metadata": { "namespace": self.name.namespace(), "name": self.name.name() },
             "status": status,
@@ -209,7 +209,7 @@ fn is_like(facts: &ImportFacts, body: &ImportBody) -> bool {
 
 fn import_json(name: &ServiceName, body: &ImportBody, uid: Option<&str>, mcs: &str) -> Value {
     let mut labels = body.labels.clone();
-    labels.insert(words::MANAGED_BY.to_owned(), words::PORTOLAN.to_owned());
+    labels.insert(words::MANAGED.to_owned(), words::TRUE.to_owned());
     let mut annotations = body.annotations.clone();
     annotations.insert(words::APPLIED.to_owned(), body.applied());
     annotations.extend(body.derived.clone().map(|derived| (words::DERIVED.to_owned(), derived)));
@@ -224,7 +224,7 @@ fn import_json(name: &ServiceName, body: &ImportBody, uid: Option<&str>, mcs: &s
         metadata["uid"] = uid.into();
     }
     json!({
-        "apiVersion": format!("multicluster.x-k8s.io/{mcs}"),
+        "apiVersion": format!("{}/{mcs}", words::MCS),
         "kind": "ServiceImport",
         "metadata": metadata,
         "spec": body.spec,
@@ -242,7 +242,7 @@ fn derived_json(name: &ServiceName, spec: &DerivedSpec, owner: &str, mcs: &str) 
         "metadata": {
             "namespace": name.namespace(),
             "name": words::derived_name(name),
-            "labels": { (words::MANAGED_BY): words::PORTOLAN, (words::IMPORTED): name.name() },
+            "labels": { (words::MANAGED): words::TRUE, (words::IMPORTED): name.name() },
             "ownerReferences": [owner_json(name, owner, mcs)],
         },
         "spec": spec_json,
@@ -271,7 +271,7 @@ fn slice_json(service: &ServiceName, name: &str, body: &SliceBody<'_>, mcs: &str
 
 fn owner_json(name: &ServiceName, uid: &str, mcs: &str) -> Value {
     json!({
-        "apiVersion": format!("multicluster.x-k8s.io/{mcs}"),
+        "apiVersion": format!("{}/{mcs}", words::MCS),
         "kind": "ServiceImport",
         "name": name.name(),
         "uid": uid,

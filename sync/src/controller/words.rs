@@ -6,11 +6,14 @@ use portolan_zones::ServiceName;
 use siphasher::sip::SipHasher13;
 
 /// Field manager of all our writes.
-pub(super) const MANAGER: &str = "portolan";
-/// Label on everything that we write: only what has it is ever changed or deleted.
-pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(super) const WRITER: &str = "portolan";
+/// Label on everything that we write, of our own prefix so that nobody has it by chance: only what has it, and what else
+/// tells our objects of its kind, is ever changed or deleted (see [`super::facts::Meta`]).
+pub(super) const MANAGED: &str = "portolan.dev/managed";
 /// Its value.
-pub(super) const PORTOLAN: &str = "portolan";
+pub(super) const TRUE: &str = "true";
+/// The API group of ServiceImports and ServiceExports.
+pub(super) const MCS: &str = "multicluster.x-k8s.io";
 /// Label on slices: who writes them, so that kube-controller-manager leaves them alone.
 pub(super) const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Label on slices and derived Services: the ServiceImport that they belong to.
@@ -50,9 +53,12 @@ pub(super) fn short(texts: &[&[u8]]) -> String {
     (0..13).map(|digit| char::from(BASE32[(hash >> (5 * digit)) as usize & 31])).collect()
 }
 
+/// What names of derived Services begin with.
+pub(super) const DERIVED_PREFIX: &str = "derived-";
+
 /// The name of the Service that gives a ServiceImport its virtual IP.
 pub(super) fn derived_name(service: &ServiceName) -> String {
-    format!("derived-{}", short(&[service.wire()]))
+    format!("{DERIVED_PREFIX}{}", short(&[service.wire()]))
 }
 
 /// Whether the API server takes this as a label: what it refuses would keep the whole object from being written.
@@ -76,11 +82,24 @@ fn is_label_text(text: &str) -> bool {
     text.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
 }
 
-/// Whether a key of labels or annotations means something to us, to Kubernetes' own controllers or to kubectl: what an
-/// export takes along may not set these.
+/// Whether a key of labels or annotations means something to us, to kubectl or to those who deploy objects and prune them:
+/// what an export takes along may not set these.
 pub(super) fn is_reserved(key: &str) -> bool {
-    let ours = ["portolan.dev/", "multicluster.kubernetes.io/", "kubectl.kubernetes.io/"];
-    key == MANAGED_BY || ours.iter().any(|prefix| key.starts_with(prefix))
+    let reserved = [
+        "portolan.dev/",
+        "multicluster.kubernetes.io/",
+        "kubectl.kubernetes.io/",
+        // Those who own objects by such labels would change or delete imports.
+        "app.kubernetes.io/managed-by",
+        "app.kubernetes.io/instance",
+        "argocd.argoproj.io/",
+        "meta.helm.sh/",
+        "helm.sh/",
+        "kustomize.toolkit.fluxcd.io/",
+        "helm.toolkit.fluxcd.io/",
+        "velero.io/",
+    ];
+    reserved.iter().any(|prefix| key.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn a_pool_gives_no_address_that_an_import_has() {
         oslo.put(&export(ns, name));
     }
     let given = || {
-        let imports = oslo.list("ServiceImport", ns, "app.kubernetes.io/managed-by=portolan");
+        let imports = oslo.list("ServiceImport", ns, "portolan.dev/managed=true");
         let ips = imports.iter().flat_map(|import| texts(&import["spec"]["ips"]));
         let mut ips: Vec<_> = ips.collect();
         ips.sort();
@@ -59,7 +59,7 @@ fn a_pool_gives_no_address_that_an_import_has() {
     };
     let usable = until("the pool is used up", || Some(given()).filter(|ips| ips.len() >= 5)).0.len();
     eventually("the others say so", || {
-        let imports = oslo.list("ServiceImport", ns, "app.kubernetes.io/managed-by=portolan");
+        let imports = oslo.list("ServiceImport", ns, "portolan.dev/managed=true");
         let waiting = imports.iter().filter_map(|import| condition(import, "Ready"));
         waiting.filter(|ready| ready["message"].as_str().unwrap().contains("the pool has none left")).count()
             + given().len()

@@ -40,7 +40,7 @@ fn an_exported_service_becomes_an_import_with_an_address_and_slices() {
             "metadata": {
                 "namespace": "shop",
                 "name": "web",
-                "labels": { "app.kubernetes.io/managed-by": "portolan" },
+                "labels": { "portolan.dev/managed": "true" },
                 "annotations": {
                     "multicluster.kubernetes.io/derived-service": name,
                     "portolan.dev/applied": applied,
@@ -81,7 +81,7 @@ fn an_exported_service_becomes_an_import_with_an_address_and_slices() {
                 "namespace": "shop",
                 "name": name,
                 "labels": {
-                    "app.kubernetes.io/managed-by": "portolan",
+                    "portolan.dev/managed": "true",
                     "multicluster.kubernetes.io/service-name": "web",
                 },
                 "ownerReferences": [owner],
@@ -108,7 +108,7 @@ fn an_exported_service_becomes_an_import_with_an_address_and_slices() {
                 "namespace": "shop",
                 "name": west["metadata"]["name"],
                 "labels": {
-                    "app.kubernetes.io/managed-by": "portolan",
+                    "portolan.dev/managed": "true",
                     "endpointslice.kubernetes.io/managed-by": "controller.portolan.dev",
                     "multicluster.kubernetes.io/service-name": "web",
                     "multicluster.kubernetes.io/source-cluster": "west",
@@ -170,13 +170,13 @@ fn exported_metadata_is_taken_along_and_taken_back() {
     let metadata = |home: &Home| home.get("ServiceImport", "web").unwrap()["metadata"].clone();
     assert_eq!(
         metadata(&home)["labels"],
-        json!({ "app.kubernetes.io/managed-by": "portolan", "team": "shop" })
+        json!({ "portolan.dev/managed": "true", "team": "shop" })
     );
     assert_eq!(metadata(&home)["annotations"]["note"], "any text, at all");
     assert_eq!(metadata(&home)["annotations"]["multicluster.kubernetes.io/derived-service"], json!(null));
     home.tell([export(&[], &[])]);
     assert_eq!(home.settle()[0], "apply ServiceImport shop/web");
-    assert_eq!(metadata(&home)["labels"], json!({ "app.kubernetes.io/managed-by": "portolan" }));
+    assert_eq!(metadata(&home)["labels"], json!({ "portolan.dev/managed": "true" }));
 }
 
 /// The addresses are in the order of the service's families, whichever the cluster prefers (conformance row 20).

@@ -57,29 +57,72 @@ fn told(kind: &str) -> Option<Kind> {
     })
 }
 
-/// A sweep deletes what has our label and belongs to no service, and nothing else.
+/// A sweep deletes what is ours by every sign of its kind and belongs to no service. Labels are copied: by people, by tools
+/// that label all that they deploy, and by Kubernetes from a Service onto its slices.
 #[test]
-fn strays_are_swept() {
+fn strays_are_swept_and_what_others_made_is_not() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
     home.settle();
     assert_eq!(sweep::strays(&home.observed), []);
-    let object = |name: &str, labels: serde_json::Value| json!({ "metadata": { "namespace": "shop", "name": name, "labels": labels }, "addressType": "IPv4" });
-    let ours = json!({ "app.kubernetes.io/managed-by": "portolan" });
-    home.put("EndpointSlice", object("stray", ours.clone()));
-    home.put("Service", object("no-derived-name", ours));
-    home.put("EndpointSlice", object("helms", json!({ "app.kubernetes.io/managed-by": "Helm" })));
+    let managed = "portolan.dev/managed";
+    let by = "endpointslice.kubernetes.io/managed-by";
+    let owner = |group: &str, kind: &str| json!([{ "apiVersion": format!("{group}/v1beta1"), "kind": kind, "name": "x", "uid": "u" }]);
+    let import = || owner("multicluster.x-k8s.io", "ServiceImport");
+    // Kind, name, labels, owners, whether it is ours.
+    let cases = [
+        ("EndpointSlice", "stray", json!({ managed: "true", by: "controller.portolan.dev" }), json!(null), true),
+        ("EndpointSlice", "copied", json!({ managed: "true", by: "endpointslice-controller.k8s.io" }), json!(null), false),
+        ("EndpointSlice", "copied-alone", json!({ managed: "true" }), import(), false),
+        ("EndpointSlice", "unlabelled", json!({ by: "controller.portolan.dev" }), json!(null), false),
+        ("EndpointSlice", "helms", json!({ "app.kubernetes.io/managed-by": "Helm" }), json!(null), false),
+        ("Service", "derived-stray", json!({ managed: "true" }), import(), true),
+        ("Service", "portolan-dns", json!({ "app.kubernetes.io/managed-by": "portolan" }), json!(null), false),
+        ("Service", "named", json!({ managed: "true" }), import(), false),
+        ("Service", "derived-alone", json!({ managed: "true" }), json!(null), false),
+        ("Service", "derived-others", json!({ managed: "true" }), owner("example.com", "ServiceImport"), false),
+        ("Service", "derived-sets", json!({ managed: "true" }), owner("multicluster.x-k8s.io", "Set"), false),
+    ];
+    for (kind, name, labels, owners, _) in &cases {
+        home.put(
+            kind,
+            json!({
+                "metadata": { "namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners },
+                "addressType": "IPv4",
+                "spec": { "type": "ClusterIP" },
+            }),
+        );
+    }
     let mut swept: Vec<_> =
         sweep::strays(&home.observed).iter().map(|action| action.target.to_string()).collect();
     swept.sort();
-    assert_eq!(swept, ["EndpointSlice shop/stray", "Service shop/no-derived-name"]);
+    let ours = cases.iter().filter(|case| case.4).map(|(kind, name, ..)| format!("{kind} shop/{name}"));
+    assert_eq!(swept, ours.collect::<Vec<_>>());
     // Another slice of ours that no cluster stands behind is too much for its service.
     let labels = json!({
-        "app.kubernetes.io/managed-by": "portolan",
+        managed: "true",
+        by: "controller.portolan.dev",
         "multicluster.kubernetes.io/service-name": "web",
         "multicluster.kubernetes.io/source-cluster": "gone",
     });
-    home.put("EndpointSlice", object("old", labels));
+    home.put("EndpointSlice", json!({ "metadata": { "namespace": "shop", "name": "old", "labels": labels }, "addressType": "IPv4" }));
     assert_eq!(home.settle(), ["delete EndpointSlice shop/old"]);
+}
+
+/// A Service of the derived one's name that only looks like ours is in the way, and stays.
+#[test]
+fn a_service_that_bears_our_label_alone_is_not_taken_over() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    home.settle();
+    let derived = home.names("Service").into_iter().find(|name| name.starts_with("derived-")).unwrap();
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    let labels = json!({ "portolan.dev/managed": "true", "multicluster.kubernetes.io/service-name": "web" });
+    let metadata = json!({ "namespace": "shop", "name": derived, "labels": labels });
+    let spec = json!({ "type": "ClusterIP", "clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"] });
+    home.put("Service", json!({ "metadata": metadata, "spec": spec }));
+    home.settle();
+    assert_eq!(home.get("Service", &derived).unwrap()["spec"], spec);
+    let (_, message) = home.condition("ServiceImport", "Ready").unwrap();
+    assert!(message.contains(&derived), "{message}");
 }
 
 /// Objects may lack anything, or hold anything: what can't be read is as if it were not there, and nothing panics.
@@ -94,7 +137,7 @@ fn any_json_is_taken() {
         r#"{"metadata":null}"#,
         r#"{"metadata":{"name":"web","namespace":"shop"},"spec":7}"#,
         r#"{"metadata":{"name":"web","namespace":"Shop!"}}"#,
-        r#"{"metadata":{"name":"web","namespace":"shop","labels":{"app.kubernetes.io/managed-by":"portolan"}},"spec":null,"endpoints":[null]}"#,
+        r#"{"metadata":{"name":"web","namespace":"shop","labels":{"portolan.dev/managed":"true"}},"spec":null,"endpoints":[null]}"#,
         r#"{"metadata":{"name":"web","namespace":"shop","resourceVersion":"x"},"status":{"conditions":null,"clusters":null}}"#,
     ];
     for kind in [

@@ -10,11 +10,14 @@ use kube::Client;
 use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::Access;
+use super::bounds::bounded;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A watch is silent for a minute at most.
-const READ: Duration = Duration::from_secs(70);
+/// A watch may be silent for longer than a minute, and is asked for anew before this.
+const READ: Duration = Duration::from_secs(170);
+/// Characters of a text that a server wrote.
+const LONGEST_TEXT: usize = 300;
 
 /// Why there is no client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +103,7 @@ impl Access {
         // Who asks knows when to ask again.
         config.default_retry = false;
         let unusable = |error: kube::Error| AccessError::Unusable { what: self.what(), error: tell(&error) };
-        Client::try_from(config).map_err(unusable)
+        Client::try_from(config).map(bounded).map_err(unusable)
     }
 
     /// Whether it can be read and is to be trusted, as far as that can be told without asking anybody.
@@ -227,16 +230,46 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
 }
 
 /// What went wrong with a request, for people: the server's own words if there are some.
+///
+/// Whoever names a server can have us ask anything that answers HTTP: of what is no Kubernetes answer only the code is
+/// told.
 pub(crate) fn tell(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if status.message.is_empty() => {
-            format!("the server answers {} {}", status.code, status.reason).trim_end().to_owned()
+        // kube puts the body of such an answer into the message; an answer in another JSON has no code.
+        kube::Error::Api(status) if status.code == 0 || status.reason == "Failed to parse error data" => {
+            let code = if status.code == 0 { String::new() } else { format!(" {}", status.code) };
+            format!("the answer{code} is none that Kubernetes gives: is this its API server?")
         }
-        kube::Error::Api(status) => status.message.trim_end().to_owned(),
-        kube::Error::Service(error) => chain(&**error),
-        kube::Error::SerdeError(error) => format!("the server's answer makes no sense: {error}"),
-        other => chain(other),
+        kube::Error::Api(status) if status.message.trim().is_empty() => {
+            plain(format!("the server answers {} {}", status.code, status.reason).trim_end())
+        }
+        kube::Error::Api(status) => plain(status.message.trim_end()),
+        // A body that failed is that of a client around another.
+        kube::Error::Service(error) => match error.downcast_ref::<kube::Error>() {
+            Some(inner) => tell(inner),
+            None => plain(&chain(&**error)),
+        },
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+            "the answer is none that Kubernetes gives: is this its API server?".to_owned()
+        }
+        other => plain(&chain(other)),
     }
+}
+
+/// A text of somebody else's: one line of bounded length, without control characters.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain: String = text.chars().take(LONGEST_TEXT).flat_map(printable).collect();
+    if text.chars().nth(LONGEST_TEXT).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
+fn printable(c: char) -> impl Iterator<Item = char> {
+    // Also what turns the direction of writing, so that a line reads other than it is.
+    let hidden = c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let escaped = hidden.then(|| c.escape_default());
+    escaped.into_iter().flatten().chain((!hidden).then_some(c))
 }
 
 /// An error with what caused it; libraries often tell only that something failed.

@@ -24,6 +24,11 @@ impl Backoff {
         jitter(wait, chance)
     }
 
+    /// Whether there was a failure since something last worked.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.next > self.first
+    }
+
     /// Something worked.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
@@ -52,8 +57,20 @@ mod tests {
         let waits: Vec<_> = (0..5).map(|_| backoff.next(1.0)).collect();
         assert_eq!(waits, [ms(200), ms(400), ms(800), ms(1000), ms(1000)]);
         backoff.reset();
+        assert!(!backoff.is_under_way());
         assert_eq!(backoff.next(0.0), ms(100));
-        assert!((0..1000).map(|_| chance()).all(|c| (0.0..=1.0).contains(&c)));
-        assert!(chance() != chance());
+        assert!(backoff.is_under_way());
+    }
+
+    /// Who failed together does not come back together.
+    #[test]
+    fn waits_differ_and_are_never_less_than_half() {
+        let waits: Vec<_> = (0..1000).map(|_| jitter(Duration::from_secs(1), chance())).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(
+            *least >= Duration::from_millis(500) && *most <= Duration::from_secs(1),
+            "{least:?} {most:?}"
+        );
+        assert!(*most - *least > Duration::from_millis(400), "{least:?} {most:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! What is read of a cluster, and in which version it serves that.
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, Status};
 use kube::{Api, Client};
 
 use crate::convert::Kind;
@@ -100,18 +100,18 @@ impl Topic {
     }
 }
 
-/// The resource of a topic in the best version that the cluster serves; `None`: in none.
+/// The resource of a topic in the best version that the cluster serves; `None`: in none, by its own word.
+///
+/// A 404 is no such word: whatever stands in for an API server says it, too. Only a server that tells what it does serve
+/// can be believed about what it does not.
 pub(crate) async fn find(client: &Client, topic: Topic) -> Result<Option<ApiResource>, kube::Error> {
     let Found { group, versions, kind, plural } = topic.found();
-    let resource = |version: &str| {
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        }
+    let resource = |version: &str| ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
     };
     let built_in = group.is_empty() || group.ends_with(".k8s.io");
     if let [version] = versions
@@ -119,15 +119,29 @@ pub(crate) async fn find(client: &Client, topic: Topic) -> Result<Option<ApiReso
     {
         return Ok(Some(resource(version)));
     }
+    // Versions of which the server says nothing.
+    let mut unknown = Vec::new();
     for version in versions {
-        match client.list_api_group_resources(&format!("{group}/{version}")).await {
+        let found = resource(version);
+        match client.list_api_group_resources(&found.api_version).await {
+            Ok(served) if served.group_version != found.api_version => unknown.push(*version),
             Ok(served) if served.resources.iter().any(|served| served.name == plural) => {
-                return Ok(Some(resource(version)));
+                return Ok(Some(found));
             }
             Ok(_) => {}
-            Err(error) if is_not_found(&error) => {}
+            Err(error) if is_not_found(&error) => unknown.push(*version),
             Err(error) => return Err(error),
         }
+    }
+    if unknown.is_empty() {
+        return Ok(None);
+    }
+    let groups = client.list_api_groups().await?.groups;
+    let mut versions =
+        groups.iter().filter(|served| served.name == group).flat_map(|served| &served.versions);
+    if groups.is_empty() || versions.any(|served| unknown.contains(&&*served.version)) {
+        let text = "the server does not say what it serves";
+        return Err(kube::Error::Api(Box::new(Status::failure(text, "NotFound").with_code(404))));
     }
     Ok(None)
 }

@@ -47,8 +47,6 @@ struct Heard {
     broken_at: Option<Instant>,
     /// Whether it can't for lack of rights.
     denied: bool,
-    /// How often in a row it was not served.
-    absences: u32,
     /// Broken objects that the list under way has not named yet.
     suspects: HashSet<(String, String)>,
     /// Exports of namespaces that are not accepted.
@@ -154,9 +152,6 @@ impl Intake {
     pub(crate) fn hear(&mut self, topic: Topic, word: Word, now: Instant) {
         let Some(heard) = self.topics.get_mut(&topic) else { return };
         let denied = matches!(word, Word::Denied(_));
-        if !matches!(word, Word::Absent | Word::Broken(_) | Word::Denied(_)) {
-            heard.absences = 0;
-        }
         match word {
             Word::Begin => self.begin(topic),
             Word::Listed(raw) | Word::Apply(raw) => self.apply(topic, &raw),
@@ -280,15 +275,10 @@ impl Intake {
         self.problems.clear(&About::Watch(topic));
     }
 
-    /// Not served: nothing is there. Where something was, it is believed at the second look: servers that start may not
-    /// serve everything yet.
+    /// Not served: nothing is there.
     fn absent(&mut self, topic: Topic) {
-        let Some(heard) = self.topics.get_mut(&topic) else { return };
-        heard.absences += 1;
-        if heard.absences > 1 || (heard.known.len() == 0 && heard.ids.now.is_empty()) {
-            self.begin(topic);
-            self.sweep(topic);
-        }
+        self.begin(topic);
+        self.sweep(topic);
         self.problems.clear(&About::Watch(topic));
         if topic == Topic::ClusterProperty {
             self.problems.clear(&About::Kind(topic));

@@ -11,10 +11,12 @@
 
 pub(crate) mod access;
 pub(crate) mod backoff;
+mod bounds;
 mod cluster;
 mod clusterset;
 mod config;
 pub(crate) mod discovery;
+mod ear;
 pub mod exports;
 mod followers;
 mod intake;
@@ -30,6 +32,7 @@ mod silence;
 mod spec;
 mod state;
 mod tap;
+mod teller;
 mod watch;
 
 pub use access::AccessError;

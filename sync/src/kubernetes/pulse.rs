@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Access;
-use super::access::tell;
+use super::access::{plain, tell};
 use super::backoff::{Backoff, chance};
 use super::discovery::{is_denied, is_not_found, uid};
 
@@ -18,8 +18,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(3);
 /// After the first question that had no answer.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// So many questions in a row that fail are an outage, and one is that nothing answers: connections from before it may
-/// be dead.
+/// So many questions in a row that fail are an outage: connections from before it may be dead. One may fail because the
+/// server is busy, which is no time to ask it for everything again.
 const OUTAGE: u32 = 2;
 
 /// What is known of an API server.
@@ -73,30 +73,16 @@ pub(crate) async fn feel(access: Access, stale_after: Duration, pulses: watch::S
                 backoff.reset();
                 every.mul_f64(0.9 + 0.1 * chance())
             }
-            Err(Miss { text, hung }) => {
+            Err(text) => {
                 if missed == 0 {
                     began = asked;
                 }
-                missed += if hung { OUTAGE } else { 1 };
+                missed += 1;
                 pulses.send_modify(|pulse| pulse.error = Some(text));
                 backoff.next(chance())
             }
         };
         sleep(wait).await;
-    }
-}
-
-/// A question that failed.
-struct Miss {
-    /// Why, for people.
-    text: String,
-    /// Whether nothing came back at all, as from a connection that is dead without a word.
-    hung: bool,
-}
-
-impl From<String> for Miss {
-    fn from(text: String) -> Self {
-        Self { text, hung: false }
     }
 }
 
@@ -115,8 +101,9 @@ struct Clients {
 }
 
 impl Asker {
-    /// Asks once. An answer that denies us is one, too: the server is there.
-    async fn ask(&mut self) -> Result<Pulse, Miss> {
+    /// Asks once, or says why there is no answer. One that denies us is one, too: the server is there. That there is no
+    /// kube-system is none: all API servers have it, and what stands in for one knows nothing.
+    async fn ask(&mut self) -> Result<Pulse, String> {
         let clients = match &self.clients {
             Some(clients) => clients.clone(),
             None => {
@@ -129,11 +116,16 @@ impl Asker {
         let answer = timeout(ANSWER, uid(&clients.pulse)).await;
         let (uid, unknown) = match answer {
             Err(_) => {
-                let text = format!("the API server gives no answer in {} s", ANSWER.as_secs());
-                return Err(Miss { text, hung: true });
+                return Err(format!("the API server gives no answer in {} s", ANSWER.as_secs()));
             }
             Ok(Ok(uid)) => (uid, None),
-            Ok(Err(error)) if is_denied(&error) || is_not_found(&error) => {
+            Ok(Err(error)) if is_not_found(&error) => {
+                return Err(format!(
+                    "what answers has no namespace kube-system, so it is no API server: look at the address ({})",
+                    tell(&error)
+                ));
+            }
+            Ok(Err(error)) if is_denied(&error) => {
                 let hint =
                     "namespace kube-system can't be read, so that this cluster can't be told from others";
                 (None, Some(format!("{hint}: grant the verb get on namespaces ({})", tell(&error))))
@@ -141,17 +133,19 @@ impl Asker {
             Ok(Err(error)) => {
                 let text = tell(&error);
                 let refused = matches!(&error, kube::Error::Api(status) if status.code == 401);
-                if refused || text.contains("certificate") {
+                // What the server says decides nothing, only what our TLS says of it.
+                let said = matches!(&error, kube::Error::Api(_));
+                if refused || (!said && text.contains("certificate")) {
                     // Others may be there by now.
                     self.clients = None;
                 }
-                return Err(Miss::from(if refused {
+                return Err(if refused {
                     format!(
                         "the API server refuses the credentials, which may have expired: give it new ones ({text})"
                     )
                 } else {
                     format!("the API server can't be reached: {text}")
-                }));
+                });
             }
         };
         Ok(Pulse {
@@ -168,7 +162,7 @@ impl Asker {
     /// Not knowing it does no harm.
     async fn version(&self) -> Option<String> {
         let version = timeout(ANSWER, self.clients.as_ref()?.pulse.apiserver_version()).await;
-        Some(version.ok()?.ok()?.git_version)
+        Some(plain(&version.ok()?.ok()?.git_version))
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The list comes as a stream where the server can do that (KEP-3157), else in pages. A connection that was lost is taken
 //! up where it broke off; only when the server no longer knows that place is everything listed again.
+//!
+//! Nothing is concluded from silence: that a kind works needs a sign of it ([`Ear`]), that it is not served needs a server
+//! that says what it does serve, twice ([`Teller::absent`]).
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,12 +13,13 @@ use futures_util::StreamExt;
 use kube::runtime::watcher::{self, Event, InitialListStrategy};
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use super::access::tell;
-use super::backoff::{Backoff, chance, jitter};
-use super::discovery::{Topic, find, is_denied};
+use super::backoff::chance;
+use super::discovery::{Topic, find};
+use super::ear::Ear;
 use super::raw::Raw;
+use super::teller::{Failure, Teller};
 
 /// What is listed and watched.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,18 +58,22 @@ pub(crate) enum Word {
 
 /// Words that may wait; then the server has to.
 pub(crate) const QUEUE: usize = 64;
-/// A connection that gave no word, not even a bookmark, for this long (seconds) and five seconds more is dead.
-const SILENT: u32 = 60;
+/// A watch that gave no sign of life for so long, not even the bookmark of each minute, is asked for anew.
+const SILENT: Duration = Duration::from_secs(150);
+/// How long a watch may last, in seconds: as client-go, between these by chance, so that not all end together.
+const LASTS: (u32, u32) = (240, 300);
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
-/// Waits after failures.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Objects of a kind, at most: more are no list, but a flood.
+const OBJECTS: usize = 500_000;
+/// How long a list may take.
+const LIST: Duration = Duration::from_secs(600);
 /// A streamed list that stops for so long is taken for one that the server can't finish.
 const STALLED: Duration = Duration::from_secs(30);
-/// A watch that was broken works again when nothing speaks against it for so long: quiet watches say nothing. A connection
-/// that does not come about says so sooner.
+/// A watch that was broken works again when it was accepted and did not fail for so long: quiet watches say nothing.
 const MENDED: Duration = Duration::from_secs(6);
+/// Watches that an outage may have killed are asked for anew within this time, not all at once.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// Runs until it is dropped, or nobody listens. `outages` tells when the last outage began, once it is over.
 pub(crate) async fn watch(
@@ -74,126 +82,166 @@ pub(crate) async fn watch(
     words: mpsc::Sender<(Topic, Word)>,
     outages: watch::Receiver<Instant>,
 ) {
-    let mut teller = Teller {
-        topic: wanted.topic,
-        words,
-        outages,
-        alive_at: Instant::now(),
-        broken: false,
-        backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
-    };
-    let mut strategy = InitialListStrategy::StreamingList;
-    loop {
-        let next = match find(&client, wanted.topic).await {
+    let (ear, client) = Ear::on(client);
+    let mut teller = Teller::new(wanted.topic, words, outages);
+    let mut way = Some(Way::Stream);
+    while let Some(now) = way {
+        way = match find(&client, wanted.topic).await {
             Ok(Some(resource)) => {
+                teller.found();
                 let api: Api<Raw> = match &wanted.namespace {
                     Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                     None => Api::all_with(client.clone(), &resource),
                 };
-                follow(api, &wanted, &mut strategy, &mut teller).await
+                follow(api, &wanted, now, &ear, &mut teller).await
             }
-            Ok(None) => teller.absent().await,
-            Err(error) => teller.failed((&error).into()).await,
+            Ok(None) => teller.absent().await.map(|()| now),
+            Err(error) => teller.failed((&error).into()).await.map(|()| now),
         };
-        if next.is_none() {
-            return;
-        }
     }
 }
 
-/// Whether to go on; `None` when nobody listens any more.
-type Next = Option<()>;
+/// How a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Stream,
+    /// In pages, for this once: a stream broke off.
+    PagesOnce,
+    /// In pages: the server does not understand streams.
+    Pages,
+}
 
-/// Lists and watches until it has to begin anew.
-async fn follow(
-    api: Api<Raw>,
-    wanted: &Wanted,
-    strategy: &mut InitialListStrategy,
-    teller: &mut Teller,
-) -> Next {
-    let config = watcher::Config {
-        label_selector: wanted.selector.map(str::to_owned),
-        field_selector: wanted.name.as_ref().map(|name| format!("metadata.name={name}")),
-        timeout: Some(SILENT),
-        page_size: Some(PAGE),
-        initial_list_strategy: strategy.clone(),
-        ..watcher::Config::default()
-    };
-    let streams = *strategy == InitialListStrategy::StreamingList;
-    let mut stream = pin!(watcher::watcher(api, config));
-    let mut listing = false;
-    teller.alive_at = Instant::now();
+impl Way {
+    fn next(self) -> Self {
+        if self == Self::Pages { Self::Pages } else { Self::Stream }
+    }
+}
+
+/// A list under way.
+struct List {
+    began: Instant,
+    /// Whether its beginning was told.
+    told: bool,
+    objects: usize,
+}
+
+/// Lists and watches until it has to begin anew, and how; `None` when nobody listens any more.
+async fn follow(api: Api<Raw>, wanted: &Wanted, way: Way, ear: &Ear, teller: &mut Teller) -> Option<Way> {
+    let streams = way == Way::Stream;
+    let mut stream = pin!(watcher::watcher(api, config(wanted, streams)));
+    let mut signs = ear.signs();
+    let mut accepted = signs.borrow_and_update().accepted;
+    // When a request was last begun by us, which deserves some time to be answered.
+    let mut asked_at = Instant::now();
+    let mut list = Some(List { began: asked_at, told: false, objects: 0 });
+    // When a request that an outage may have killed is given up.
+    let mut given_up_at: Option<Instant> = None;
     loop {
-        // When silence means something: that a list is stuck, or that what was broken works.
-        let patience = match (listing, teller.broken) {
-            (true, _) if streams => Some(STALLED),
-            (false, true) => Some(MENDED),
-            _ => None,
+        let alive_at = signs.borrow().alive_at.max(asked_at);
+        let due = match &list {
+            Some(list) if streams => (alive_at + STALLED).min(list.began + LIST),
+            Some(list) => list.began + LIST,
+            None => teller.mends_at(MENDED).unwrap_or(alive_at + SILENT),
         };
         let event = tokio::select! {
+            // What has come goes before what is said about the lack of it.
+            biased;
             event = stream.next() => event?,
-            () = sleep(patience.unwrap_or(MENDED)), if patience.is_some() => {
-                if listing {
-                    *strategy = InitialListStrategy::ListWatch;
-                    return Some(());
+            sign = signs.changed() => {
+                sign.ok()?;
+                given_up_at = None;
+                let now = signs.borrow_and_update().accepted;
+                if std::mem::replace(&mut accepted, now) != now && list.is_none() {
+                    teller.opened();
                 }
-                teller.works().await?;
                 continue;
             }
             outage = teller.outages.changed() => {
                 outage.ok()?;
-                // A connection that gave no sign of life since before the outage may be dead.
-                if teller.alive_at < *teller.outages.borrow_and_update() {
-                    return Some(());
+                if alive_at < *teller.outages.borrow_and_update() {
+                    given_up_at = Some(Instant::now() + SPREAD.mul_f64(chance()));
+                }
+                continue;
+            }
+            () = sleep_until(given_up_at.unwrap_or(due).min(due)) => {
+                let now = Instant::now();
+                let complete = list.as_ref().map_or(Instant::now() + LIST, |list| list.began + LIST);
+                if given_up_at.is_some_and(|at| at <= now) {
+                    (given_up_at, asked_at) = (None, now);
+                    ear.cut();
+                } else if complete <= now {
+                    let text = format!("the list is not complete after {} s", LIST.as_secs());
+                    return teller.failed(Failure::of(text)).await.map(|()| way.next());
+                } else if list.is_some() {
+                    let text = format!("the list stopped for {} s", STALLED.as_secs());
+                    return teller.failed(Failure::of(text)).await.map(|()| Way::PagesOnce);
+                } else if teller.mends_at(MENDED).is_some() {
+                    teller.works().await?;
+                } else {
+                    asked_at = now;
+                    ear.cut();
                 }
                 continue;
             }
         };
-        teller.alive_at = Instant::now();
         match event {
-            Ok(Event::Init) if listing && streams => {
-                // It broke off: pages go on where a stream has to begin anew.
-                *strategy = InitialListStrategy::ListWatch;
-                return Some(());
+            // It broke off: pages go on where a stream has to begin anew.
+            Ok(Event::Init) if streams && list.as_ref().is_some_and(|list| list.told) => {
+                return Some(Way::PagesOnce);
             }
             Ok(Event::Init) => {
-                // No evidence that anything works: for pages, nothing has been asked yet.
-                listing = true;
+                list = Some(List { began: Instant::now(), told: true, objects: 0 });
                 teller.say(Word::Begin).await?;
             }
-            Ok(event) => {
-                listing &= !matches!(event, Event::InitDone);
-                teller.works().await?;
-                teller.say(word(event)).await?;
-            }
-            Err(error) => match verdict(&error, streams) {
-                Verdict::Relisted => {}
-                Verdict::Pages => {
-                    *strategy = InitialListStrategy::ListWatch;
-                    return Some(());
+            Ok(Event::InitApply(raw)) => {
+                let objects = list.as_mut().map_or(0, |list| {
+                    list.objects += 1;
+                    list.objects
+                });
+                if objects > OBJECTS {
+                    let text = format!("there are more than {OBJECTS}: what was known holds");
+                    return teller.failed(Failure::of(text)).await.map(|()| way.next());
                 }
-                Verdict::Retry => teller.failed(cause(&error)).await?,
-                Verdict::Anew => return teller.failed(cause(&error)).await,
-            },
+                teller.say(Word::Listed(raw)).await?;
+            }
+            Ok(Event::InitDone) => {
+                list = None;
+                teller.listed(streams).await?;
+            }
+            Ok(Event::Apply(raw)) => teller.changed(Word::Apply(raw)).await?,
+            Ok(Event::Delete(raw)) => teller.changed(Word::Delete(raw)).await?,
+            Err(error) => {
+                match verdict(&error, streams) {
+                    Verdict::Expired => return teller.expired().await.map(|()| way.next()),
+                    Verdict::Pages => return Some(Way::Pages),
+                    Verdict::Retry => teller.failed(cause(&error)).await?,
+                    Verdict::Anew => return teller.failed(cause(&error)).await.map(|()| way.next()),
+                }
+                accepted = signs.borrow_and_update().accepted;
+                asked_at = Instant::now();
+            }
         }
     }
 }
 
-fn word(event: Event<Raw>) -> Word {
-    match event {
-        Event::Apply(raw) => Word::Apply(raw),
-        Event::Delete(raw) => Word::Delete(raw),
-        Event::Init => Word::Begin,
-        Event::InitApply(raw) => Word::Listed(raw),
-        Event::InitDone => Word::Done,
+fn config(wanted: &Wanted, streams: bool) -> watcher::Config {
+    let (least, most) = LASTS;
+    let strategy = if streams { InitialListStrategy::StreamingList } else { InitialListStrategy::ListWatch };
+    watcher::Config {
+        label_selector: wanted.selector.map(str::to_owned),
+        field_selector: wanted.name.as_ref().map(|name| format!("metadata.name={name}")),
+        timeout: Some(least + (f64::from(most - least) * chance()) as u32),
+        page_size: Some(PAGE),
+        initial_list_strategy: strategy,
+        ..watcher::Config::default()
     }
 }
 
 /// What to do about an error.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The watcher lists again by itself.
-    Relisted,
+    /// The server no longer knows where the watch was.
+    Expired,
     /// The server can't stream lists.
     Pages,
     /// Go on after a while.
@@ -204,26 +252,15 @@ enum Verdict {
 
 fn verdict(error: &watcher::Error, streams: bool) -> Verdict {
     match error {
-        watcher::Error::WatchError(status) if status.code == 410 => Verdict::Relisted,
+        watcher::Error::WatchError(status) if status.code == 410 => Verdict::Expired,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => match status.code {
-            404 | 410 => Verdict::Anew,
+            410 => Verdict::Expired,
+            404 => Verdict::Anew,
             400 | 405 | 406 | 415 | 422 if streams => Verdict::Pages,
             _ => Verdict::Retry,
         },
         _ => Verdict::Retry,
-    }
-}
-
-/// Why it does not work.
-struct Failure {
-    text: String,
-    denied: bool,
-}
-
-impl From<&kube::Error> for Failure {
-    fn from(error: &kube::Error) -> Self {
-        Self { text: tell(error), denied: is_denied(error) }
     }
 }
 
@@ -232,93 +269,10 @@ fn cause(error: &watcher::Error) -> Failure {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => error.into(),
-        other => Failure { text: other.to_string(), denied: false },
-    }
-}
-
-/// Tells what is heard, and waits after failures.
-struct Teller {
-    topic: Topic,
-    words: mpsc::Sender<(Topic, Word)>,
-    outages: watch::Receiver<Instant>,
-    /// When the connection last gave a sign of life.
-    alive_at: Instant,
-    /// Whether a problem was told that is not known to be over.
-    broken: bool,
-    backoff: Backoff,
-}
-
-impl Teller {
-    async fn say(&self, word: Word) -> Next {
-        self.words.send((self.topic, word)).await.ok()
-    }
-
-    /// There is evidence that it works.
-    async fn works(&mut self) -> Next {
-        self.backoff.reset();
-        if std::mem::take(&mut self.broken) {
-            self.say(Word::Mended).await?;
-        }
-        Some(())
-    }
-
-    async fn absent(&mut self) -> Next {
-        self.broken = false;
-        self.say(Word::Absent).await?;
-        self.wait(jitter(LONGEST_WAIT, chance())).await
-    }
-
-    /// Tells why it does not work and waits for a better time.
-    async fn failed(&mut self, Failure { text, denied }: Failure) -> Next {
-        let resource = self.topic.resource();
-        let (text, wait) = if denied {
-            let hint = format!("{resource} can't be read: grant the verbs list and watch ({text})");
-            (hint, jitter(LONGEST_WAIT, chance()))
-        } else {
-            (format!("{resource} can't be watched: {text}"), self.backoff.next(chance()))
-        };
-        self.broken = true;
-        self.say(if denied { Word::Denied(text) } else { Word::Broken(text) }).await?;
-        self.wait(wait).await
-    }
-
-    /// Waits, but not any longer than an outage.
-    async fn wait(&mut self, time: Duration) -> Next {
-        tokio::select! {
-            () = sleep(time) => Some(()),
-            outage = self.outages.changed() => outage.ok(),
-        }
+        watcher::Error::WatchError(status) => (&kube::Error::Api(status.clone())).into(),
+        watcher::Error::NoResourceVersion => Failure::of("an answer has no resourceVersion".to_owned()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::core::Status;
-
-    use super::*;
-
-    /// Of the server's answers to the first request, only those that speak against the way of asking make us ask in
-    /// another way; a server that is busy or refuses us is asked in the same way later.
-    #[test]
-    fn pages_only_where_streamed_lists_are_not_understood() {
-        let status = |code| Box::new(Status { code, ..Status::default() });
-        let start = |code| watcher::Error::WatchStartFailed(kube::Error::Api(status(code)));
-        let cases = [
-            (start(422), true, Verdict::Pages),
-            (start(400), true, Verdict::Pages),
-            (start(422), false, Verdict::Retry),
-            (start(401), true, Verdict::Retry),
-            (start(403), true, Verdict::Retry),
-            (start(404), true, Verdict::Anew),
-            (start(410), false, Verdict::Anew),
-            (start(429), true, Verdict::Retry),
-            (start(503), true, Verdict::Retry),
-            (watcher::Error::WatchError(status(410)), false, Verdict::Relisted),
-            (watcher::Error::WatchError(status(500)), false, Verdict::Retry),
-            (watcher::Error::NoResourceVersion, false, Verdict::Retry),
-        ];
-        for (error, streams, expected) in cases {
-            assert_eq!(verdict(&error, streams), expected, "{error}");
-        }
-    }
-}
+mod tests;

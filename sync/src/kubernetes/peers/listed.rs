@@ -55,8 +55,9 @@ impl<T: DeserializeOwned> Listed<T> {
                 self.objects.remove(&key(&raw));
                 self.broken.remove(&key(&raw));
             }
-            // What was known is kept: definitions are replaced by deleting them, too.
-            Word::Absent => (self.complete, self.problem) = (true, Some(absence())),
+            Word::Absent => {
+                *self = Self { complete: true, problem: Some(absence()), ..Self::default() };
+            }
             Word::Broken(text) | Word::Denied(text) => self.problem = Some(text),
             Word::Mended => self.problem = None,
         }

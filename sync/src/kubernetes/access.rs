@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderValue;
 use kube::Client;
-use kube::config::{AuthInfo, Cluster, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, Cluster, Config, ExecConfig, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tokio::sync::watch;
 
-use super::Access;
 use super::bounds::bounded;
+use super::{Access, program};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -65,6 +67,14 @@ pub enum AccessError {
         /// The entry of `users`.
         user: String,
     },
+    /// The program failed, or took too long.
+    #[error("the program for the credentials of {what} gives none: {error}")]
+    Program {
+        /// Where it comes from.
+        what: String,
+        /// What happened, without anything that the program printed for us.
+        error: String,
+    },
     /// A kubeconfig out of a Secret names files.
     #[error("{what} names a file ({field}), which would be ours: put its content into {field}-data or token")]
     NamesFile {
@@ -94,7 +104,7 @@ pub enum AccessError {
 }
 
 impl Access {
-    /// A client with limits of time that suit watches.
+    /// A client with limits of time that suit watches, and of what it takes in.
     pub(crate) async fn client(&self) -> Result<Client, AccessError> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
@@ -102,8 +112,27 @@ impl Access {
         config.reset_reader_on_write = true;
         // Who asks knows when to ask again.
         config.default_retry = false;
+        let bearer = match config.auth_info.exec.take() {
+            Some(exec) => self.run(exec, &mut config.auth_info).await?,
+            None => None,
+        };
         let unusable = |error: kube::Error| AccessError::Unusable { what: self.what(), error: tell(&error) };
-        Client::try_from(config).map(bounded).map_err(unusable)
+        Client::try_from(config).map(|client| bounded(client, bearer)).map_err(unusable)
+    }
+
+    /// Gets credentials from a program: a certificate goes into `auth`, a token into the header that is returned.
+    async fn run(
+        &self,
+        exec: ExecConfig,
+        auth: &mut AuthInfo,
+    ) -> Result<Option<watch::Receiver<HeaderValue>>, AccessError> {
+        let credential = program::run(&exec, program::DEADLINE).await;
+        let credential = credential.map_err(|error| AccessError::Program { what: self.what(), error })?;
+        if let (Some(certificate), Some(key)) = credential.certificate() {
+            auth.client_certificate_data = Some(certificate);
+            auth.client_key_data = Some(key.into());
+        }
+        Ok(credential.bearer(exec))
     }
 
     /// Whether it can be read and is to be trusted, as far as that can be told without asking anybody.
@@ -330,6 +359,26 @@ users:
             let text = access.client().await.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(text.contains(expected) && text.is_empty() == expected.is_empty(), "{access:?}: {text}");
         }
+    }
+
+    /// Whoever names a server can make us ask anything that speaks HTTP, and read here what it says.
+    #[test]
+    fn what_a_server_says_is_told_in_one_line_and_only_if_it_is_kubernetes() {
+        let api = |code, reason: &str, message: &str| {
+            let status = kube::core::Status::failure(message, reason).with_code(code);
+            tell(&kube::Error::Api(Box::new(status)))
+        };
+        let strange =
+            |code| format!("the answer{code} is none that Kubernetes gives: is this its API server?");
+        assert_eq!(api(403, "Forbidden", "pods is forbidden"), "pods is forbidden");
+        assert_eq!(api(503, "Unavailable", " "), "the server answers 503 Unavailable");
+        assert_eq!(api(404, "Failed to parse error data", "<html>s3cr3t"), strange(" 404"));
+        assert_eq!(api(0, "", "s3cr3t"), strange(""), "JSON of another kind");
+        let wrong = serde_json::from_str::<u8>("\"s3cr3t\"").unwrap_err();
+        assert_eq!(tell(&kube::Error::SerdeError(wrong)), strange(""));
+        assert_eq!(api(500, "", "a\nb\u{1b}[2J\u{202e}c"), "a\\nb\\u{1b}[2J\\u{202e}c");
+        let long = api(500, "", &"x".repeat(10_000));
+        assert!(long.ends_with('…') && long.chars().count() == LONGEST_TEXT + 1, "{long}");
     }
 
     #[tokio::test]

@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use kube::Client;
 use kube::client::Body;
+use tokio::sync::watch;
 use tower::{BoxError, service_fn};
 
 use super::ear::is_watch;
@@ -20,11 +22,14 @@ const BODY: usize = 64 * MIB;
 /// One event of a watch. Objects in etcd are up to 1.5 MiB.
 const LINE: usize = 4 * MIB;
 
-/// A client that takes no more than so much.
-pub(crate) fn bounded(client: Client) -> Client {
+/// A client that takes no more than so much. `bearer` is the header of each request, if it has one that changes.
+pub(crate) fn bounded(client: Client, bearer: Option<watch::Receiver<HeaderValue>>) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Body>| {
         let (client, is_watch) = (client.clone(), is_watch(&request));
+        if let Some(bearer) = &bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.borrow().clone());
+        }
         async move {
             let response: Response<Body> = client.send(request).await?;
             Ok::<_, BoxError>(response.map(|body| Bounded { body, is_watch, taken: 0 }))

@@ -25,6 +25,7 @@ mod leases;
 mod names;
 pub(crate) mod peers;
 mod problems;
+mod program;
 mod pulse;
 mod raw;
 pub mod resources;

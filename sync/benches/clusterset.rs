@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_sync::convert::{self, Names};
+use portolan_sync::convert::{self, Names, Refused};
 use portolan_sync::intern::Interner;
 use portolan_zones::object::{Change, ClusterEvent, Object};
 use portolan_zones::{ClusterId, Event, Hearing, Name, Snapshot, Table, ZoneConfig, Zones, compile};
@@ -97,15 +97,25 @@ impl World {
 
     fn exported(&mut self, cluster: usize, service: usize) -> [Object; 2] {
         let (interner, names) = (&mut self.interners[cluster], Names::new());
+        let refused = &mut Refused::default();
         let text = service_json(cluster, service);
-        let export = convert::export(&serde_json::from_str(&text).unwrap(), &names, interner).unwrap();
-        let service = convert::service(&serde_json::from_str(&text).unwrap(), &names, interner).unwrap();
+        let export =
+            convert::export(&serde_json::from_str(&text).unwrap(), &names, interner, refused).unwrap();
+        let service = convert::service(&serde_json::from_str(&text).unwrap(), &names, interner, refused)
+            .unwrap()
+            .unwrap();
         [export, service]
     }
 
     fn slice(&mut self, cluster: usize, service: usize, round: usize) -> Object {
         let text = slice_json(cluster, service, round);
-        convert::slice(&serde_json::from_str(&text).unwrap(), &mut self.interners[cluster]).unwrap().unwrap()
+        convert::slice(
+            &serde_json::from_str(&text).unwrap(),
+            &mut self.interners[cluster],
+            &mut Refused::default(),
+        )
+        .unwrap()
+        .unwrap()
     }
 
     /// From a changed object to the next snapshot, with the translation.
@@ -113,8 +123,12 @@ impl World {
         let (cluster, service) = (round * 31 % CLUSTERS, round * 97 % SERVICES);
         let text = slice_json(cluster, service, round);
         let begun = Instant::now();
-        let slice =
-            convert::slice(&serde_json::from_str(&text).unwrap(), &mut self.interners[cluster]).unwrap();
+        let slice = convert::slice(
+            &serde_json::from_str(&text).unwrap(),
+            &mut self.interners[cluster],
+            &mut Refused::default(),
+        )
+        .unwrap();
         self.say(cluster, Change::Apply(slice.unwrap()));
         self.compile();
         begun.elapsed()

@@ -60,13 +60,7 @@ struct Writer<'a, 'd> {
 impl<'a> Writer<'a, '_> {
     /// One cluster's slice in pieces that the API takes, with the ports that this cluster exposes. One without endpoints has
     /// no copy; nor has one without such a port, unless it is endpoints' names that matter.
-    fn copy(
-        &self,
-        member: &'a Member,
-        slice: &'a Slice,
-        exposed: &Exposed<'_>,
-        into: &mut Slices<'a>,
-    ) {
+    fn copy(&self, member: &'a Member, slice: &'a Slice, exposed: &Exposed<'_>, into: &mut Slices<'a>) {
         let exposed = exposed.slice_ports(&slice.ports);
         if exposed.is_empty() && !slice.ports.is_empty() && !self.service.headless {
             return;
@@ -86,13 +80,7 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// The gateway's addresses stand for all endpoints behind it.
-    fn gateway(
-        &self,
-        member: &'a Member,
-        gateway: &Gateway,
-        exposed: &Exposed<'_>,
-        into: &mut Slices<'a>,
-    ) {
+    fn gateway(&self, member: &'a Member, gateway: &Gateway, exposed: &Exposed<'_>, into: &mut Slices<'a>) {
         let ready = member.slices.iter().flat_map(|slice| &slice.endpoints).any(|e| e.conditions.ready);
         let conditions = Conditions { ready, serving: ready, terminating: false };
         let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| {

@@ -1,5 +1,7 @@
 //! Why an object is refused.
 
+use std::net::IpAddr;
+
 use portolan_zones::NameError;
 
 /// Why an object is refused; each names the field.
@@ -46,6 +48,46 @@ pub enum ConvertError {
         value: String,
         /// The slice's `addressType`.
         family: &'static str,
+    },
+    /// An address at which no endpoint of another machine can be, as the API server judges endpoints, too.
+    #[error(
+        "{field}: {value} can't be an endpoint's: it is unspecified, loopback, link-local, multicast or mapped"
+    )]
+    NoEndpoint {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: IpAddr,
+    },
+    /// Neither an address nor a name that is resolved.
+    #[error(
+        "{field}: `{value}` is neither an IP address nor a host name that is looked up: it needs two labels at least, and names of clusters' own DNS or of this machine don't count"
+    )]
+    Host {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
+    /// A list that is longer than is read.
+    #[error("{field} has {len} entries, allowed are {most}")]
+    TooMany {
+        /// Path of the field.
+        field: String,
+        /// What it has.
+        len: usize,
+        /// What it may have.
+        most: usize,
+    },
+    /// Metadata that would make an import too large to be written.
+    #[error("{field}: `{key}` and what follows would make them more than {most} octets")]
+    TooLarge {
+        /// Path of the field.
+        field: String,
+        /// The first key that is left out.
+        key: String,
+        /// What all may have.
+        most: usize,
     },
     /// No network in CIDR form.
     #[error("{field}: `{value}` is not a network such as 10.1.0.0/24")]
@@ -109,5 +151,29 @@ impl ConvertError {
 
     pub(super) fn unknown(field: impl Into<String>, value: &str, allowed: &'static [&'static str]) -> Self {
         Self::Unknown { field: field.into(), value: value.to_owned(), allowed }
+    }
+}
+
+/// Entries of an object that are left out while the rest of it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    first: Option<ConvertError>,
+    more: usize,
+}
+
+impl Refused {
+    pub(super) fn push(&mut self, error: ConvertError) {
+        if self.first.is_none() {
+            self.first = Some(error);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// For people; `None`: nothing was left out.
+    pub fn text(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        let more = if self.more > 0 { format!(", and {} more", self.more) } else { String::new() };
+        Some(format!("{first}{more}; this is left out, the rest counts"))
     }
 }

@@ -4,48 +4,62 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portolan_zones::name::check_label;
 use portolan_zones::object::{Gateway, GatewayAt, GatewayPort};
 
-use super::{ConvertError, port_number, protocol};
+use super::{ConvertError, Refused, bounded, port_number, protocol};
 use crate::kube_types as kube;
 
 /// Addresses of the names that load balancers and annotations give instead of addresses, as they were last resolved.
-/// A name that is not in it contributes nothing.
+/// In lower case, without a dot at the end. A name that is not in it contributes nothing.
 pub type Names = HashMap<Box<str>, Box<[IpAddr]>>;
 
 const PORTS: &str = "metadata.annotations[portolan.dev/gateway-ports]";
+const GATEWAY: &str = "metadata.annotations[portolan.dev/gateway]";
+const INGRESS: &str = "status.loadBalancer.ingress";
+/// Addresses and names of one gateway, and ports that have other numbers there.
+const MOST_ENTRANCES: usize = 100;
+/// Each name costs a look-up now and then.
+const MOST_NAMES: usize = 8;
 
 /// Names that must be resolved to know where a Service's load balancer is.
 pub fn names_of_service(service: &kube::Service<'_>) -> Vec<Box<str>> {
-    names(ingresses(service).filter_map(entrance))
+    entrances(INGRESS, ingresses(service), &mut Refused::default())
+        .map_or_else(|_| Vec::new(), |all| all.names)
 }
 
 /// Names that must be resolved to know where an export's author says that its gateway is.
 pub fn names_of_export(export: &kube::ServiceExport<'_>) -> Vec<Box<str>> {
-    names(annotations(export).and_then(|known| known.gateway.as_deref()).into_iter().flat_map(entries))
+    let text = annotations(export).and_then(|known| known.gateway.as_deref()).unwrap_or_default();
+    entrances(GATEWAY, entries(text), &mut Refused::default()).map_or_else(|_| Vec::new(), |all| all.names)
 }
 
 /// What the author of a ServiceExport says: addresses or names, and the ports that have other numbers there.
 pub(super) fn of_export(
     export: &kube::ServiceExport<'_>,
     names: &Names,
+    refused: &mut Refused,
 ) -> Result<Option<Arc<Gateway>>, ConvertError> {
     let Some(text) = annotations(export).and_then(|known| known.gateway.as_deref()) else {
         return Ok(None);
     };
     let ports = annotations(export).and_then(|known| known.gateway_ports.as_deref()).unwrap_or_default();
-    let ports = entries(ports).map(port).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(gateway(GatewayAt::Addresses(addresses(entries(text), names)), ports)))
+    let ports: Vec<&str> = entries(ports).collect();
+    let ports = bounded(PORTS, &ports, MOST_ENTRANCES)?.iter();
+    let ports = ports.map(|entry| port(entry)).collect::<Result<Vec<_>, _>>()?;
+    let at = entrances(GATEWAY, entries(text), refused)?.resolve(names);
+    Ok(Some(gateway(at.unwrap_or_else(|| GatewayAt::Addresses(Box::default())), ports)))
 }
 
-/// A Service's load balancer, else its node ports. A load balancer that has no address yet is none.
+/// A Service's load balancer, else its node ports. A load balancer that has no entrance yet is none; one whose name is not
+/// resolved yet is there all the same: its node ports may well be closed.
 pub(super) fn of_service(
     service: &kube::Service<'_>,
     names: &Names,
+    refused: &mut Refused,
 ) -> Result<Option<Arc<Gateway>>, ConvertError> {
-    let addresses = addresses(ingresses(service).filter_map(entrance), names);
-    if !addresses.is_empty() {
-        return Ok(Some(gateway(GatewayAt::Addresses(addresses), Vec::new())));
+    if let Some(at) = entrances(INGRESS, ingresses(service), refused)?.resolve(names) {
+        return Ok(Some(gateway(at, Vec::new())));
     }
     let mut ports = Vec::new();
     let listed = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
@@ -61,8 +75,89 @@ pub(super) fn of_service(
     Ok((!ports.is_empty()).then(|| gateway(GatewayAt::Nodes(Box::default()), ports)))
 }
 
+/// Where a gateway is said to be.
+#[derive(Default)]
+struct Entrances {
+    addresses: Vec<IpAddr>,
+    /// In lower case, without a dot at the end.
+    names: Vec<Box<str>>,
+}
+
+impl Entrances {
+    /// With the addresses of the names; `None`: nothing is said.
+    fn resolve(self, names: &Names) -> Option<GatewayAt> {
+        if self.addresses.is_empty() && self.names.is_empty() {
+            return None;
+        }
+        let mut addresses = self.addresses;
+        addresses.extend(self.names.iter().filter_map(|name| names.get(name)).flat_map(|known| known.iter()));
+        if addresses.is_empty() {
+            return Some(GatewayAt::Unresolved);
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        Some(GatewayAt::Addresses(addresses.into()))
+    }
+}
+
+/// Reads addresses and names; those that are no use are left out.
+fn entrances<'t>(
+    field: &str,
+    entries: impl Iterator<Item = &'t str>,
+    refused: &mut Refused,
+) -> Result<Entrances, ConvertError> {
+    let entries: Vec<&str> = entries.collect();
+    let mut found = Entrances::default();
+    for entry in bounded(field, &entries, MOST_ENTRANCES)? {
+        let field = || field.to_owned();
+        match entry.parse::<IpAddr>() {
+            Ok(address) if is_endpoint(&address) => found.addresses.push(address),
+            Ok(value) => refused.push(ConvertError::NoEndpoint { field: field(), value }),
+            Err(_) => match host_name(entry) {
+                Some(name) if found.names.contains(&name) => {}
+                Some(_) if found.names.len() == MOST_NAMES => {
+                    let len = MOST_NAMES + 1;
+                    refused.push(ConvertError::TooMany {
+                        field: field() + ": host names",
+                        len,
+                        most: MOST_NAMES,
+                    });
+                }
+                Some(name) => found.names.push(name),
+                None => refused.push(ConvertError::Host { field: field(), value: (*entry).to_owned() }),
+            },
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an endpoint may have this address: Kubernetes' ValidateEndpointIP, and no multicast.
+pub(crate) fn is_endpoint(address: &IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !(local || address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
+/// A name that may be looked up, in lower case: a public or private one of two labels at least, which says the same
+/// everywhere. Clusters' own names, ours among them, would be answered by our own DNS; and text whose last label begins with
+/// a digit may be taken for an address (RFC 1123 §2.1; `127.1`).
+fn host_name(text: &str) -> Option<Box<str>> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let labels: Vec<&str> = name.split('.').collect();
+    let last = labels.last().filter(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()))?;
+    let local = ["localhost", "localdomain"].contains(last)
+        || labels[1..].contains(&"svc")
+        || [".cluster.local", ".clusterset.local"].iter().any(|zone| name.ends_with(zone));
+    let valid =
+        labels.len() >= 2 && name.len() <= 253 && labels.iter().all(|label| check_label(label).is_ok());
+    (valid && !local).then(|| name.into())
+}
+
 fn gateway(at: GatewayAt, mut ports: Vec<GatewayPort>) -> Arc<Gateway> {
     ports.sort_unstable();
+    ports.dedup_by_key(|port| (port.protocol, port.number));
     Arc::new(Gateway { at, ports: ports.into() })
 }
 
@@ -70,9 +165,9 @@ fn annotations<'b, 'a>(export: &'b kube::ServiceExport<'a>) -> Option<&'b kube::
     export.metadata.as_ref()?.annotations.as_ref()
 }
 
-fn ingresses<'b, 'a>(service: &'b kube::Service<'a>) -> impl Iterator<Item = &'b kube::Ingress<'a>> {
+fn ingresses<'b>(service: &'b kube::Service<'_>) -> impl Iterator<Item = &'b str> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default().iter()
+    status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default().iter().filter_map(entrance)
 }
 
 /// Cloud providers give an address or a name; where both are given the address needs no resolving.
@@ -83,23 +178,6 @@ fn entrance<'b>(ingress: &'b kube::Ingress<'_>) -> Option<&'b str> {
 
 fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
-}
-
-fn names<'t>(entries: impl Iterator<Item = &'t str>) -> Vec<Box<str>> {
-    entries.filter(|entry| entry.parse::<IpAddr>().is_err()).map(Box::from).collect()
-}
-
-fn addresses<'t>(entries: impl Iterator<Item = &'t str>, names: &Names) -> Box<[IpAddr]> {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for entry in entries {
-        match entry.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => addresses.extend(names.get(entry).into_iter().flat_map(|known| known.iter())),
-        }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses.into()
 }
 
 /// `80=30080` or `53/UDP=30053`.

@@ -15,7 +15,8 @@ use portolan_zones::ClusterId;
 use portolan_zones::name::{ServiceName, check_label};
 use portolan_zones::object::{Node, Object, ObjectKey, Protocol, SliceName, UnixTime};
 
-pub use error::ConvertError;
+pub use error::{ConvertError, Refused};
+pub(crate) use gateway::is_endpoint;
 pub use gateway::{Names, names_of_export, names_of_service};
 pub use service::{export, import, service};
 pub use slice::{MANAGED_BY, slice};
@@ -25,6 +26,13 @@ use crate::kube_types as kube;
 
 /// The property that holds a cluster's id (KEP-2149), and what it was called before.
 const ID_PROPERTIES: [&str; 2] = ["cluster.clusterset.k8s.io", "id.k8s.io"];
+
+/// Addresses, or networks, of a Node.
+const MOST_PER_NODE: usize = 100;
+/// Ports of a Service, ServiceImport or EndpointSlice.
+const MOST_PORTS: usize = 1000;
+/// When Kubernetes was first published, 2014-06-07: nothing in it is older.
+const FIRST_COMMIT: UnixTime = 1_402_099_200;
 
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +98,7 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
     let spec = node.spec.as_ref();
     let single = spec.and_then(|spec| spec.pod_cidr.as_ref()).filter(|cidr| !cidr.is_empty());
     let cidrs = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
+    let cidrs = bounded("spec.podCIDRs", cidrs, MOST_PER_NODE)?;
     let pod_cidrs = if cidrs.is_empty() {
         single.map(|text| cidr("spec.podCIDR".to_owned(), text)).into_iter().collect::<Result<_, _>>()?
     } else {
@@ -97,6 +106,7 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
         cidrs.map(|(i, text)| cidr(format!("spec.podCIDRs[{i}]"), text)).collect::<Result<_, _>>()?
     };
     let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    let addresses = bounded("status.addresses", addresses, MOST_PER_NODE)?;
     let listed =
         addresses.iter().filter_map(|a| Some((a.kind.as_deref()?, a.address.as_deref()?.parse().ok()?)));
     let listed: Vec<(&str, IpAddr)> = listed.collect();
@@ -107,6 +117,7 @@ pub fn node(node: &kube::Node<'_>, interner: &mut Interner) -> Result<Object, Co
         none if none.is_empty() => of("InternalIP"),
         external => external,
     };
+    let entrances = entrances.into_iter().filter(is_endpoint).collect();
     Ok(Object::Node(Node {
         name: interner.text(subdomain("metadata.name", metadata.name.as_deref())?),
         az: place(labels.and_then(|labels| labels.az.as_ref()), interner),
@@ -130,12 +141,17 @@ pub fn namespace(namespace: &kube::Namespace<'_>, interner: &mut Interner) -> Re
     Ok(Object::Namespace(interner.text(name(metadata(&namespace.metadata)?)?)))
 }
 
+/// The rank of a ClusterProperty of this name among those that give an id.
+pub(crate) fn id_rank(name: &str) -> Option<usize> {
+    ID_PROPERTIES.iter().position(|known| *known == name)
+}
+
 /// The id that a ClusterProperty gives its cluster; `None` when it is about something else.
 ///
 /// The number is its rank: the property of today (0) goes before its former name (1).
 pub fn cluster_id(property: &kube::ClusterProperty<'_>) -> Result<Option<(usize, ClusterId)>, ConvertError> {
     let name = metadata(&property.metadata)?.name.as_deref().unwrap_or_default();
-    let Some(rank) = ID_PROPERTIES.iter().position(|known| *known == name) else {
+    let Some(rank) = id_rank(name) else {
         return Ok(None);
     };
     let value = property.spec.as_ref().and_then(|spec| spec.value.as_ref());
@@ -188,16 +204,24 @@ fn slice_name(metadata: &kube::Metadata<'_>) -> Result<SliceName, ConvertError> 
     Ok(SliceName::new(namespace_of(metadata)?, name))
 }
 
-/// Seconds since the epoch. An object without a time counts as the youngest: it never wins over one that has one.
+/// Seconds since the epoch. An object without a time counts as the youngest, so that it never wins over one that has one; so
+/// does one that claims to be older than Kubernetes. One from the future is younger than all others anyway.
 fn created(metadata: &kube::Metadata<'_>) -> Result<UnixTime, ConvertError> {
     let Some(text) = metadata.creation_timestamp.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(UnixTime::MAX);
     };
-    let time: Result<jiff::Timestamp, _> = text.parse();
-    time.map(jiff::Timestamp::as_second).map_err(|_| ConvertError::Time {
+    let time: jiff::Timestamp = text.parse().map_err(|_| ConvertError::Time {
         field: "metadata.creationTimestamp".to_owned(),
         value: text.into(),
-    })
+    })?;
+    Ok(Some(time.as_second()).filter(|time| *time >= FIRST_COMMIT).unwrap_or(UnixTime::MAX))
+}
+
+/// A list that is no longer than the API allows, or than anybody needs.
+fn bounded<'b, T>(field: &str, list: &'b [T], most: usize) -> Result<&'b [T], ConvertError> {
+    let len = list.len();
+    let fits = len <= most;
+    fits.then_some(list).ok_or_else(|| ConvertError::TooMany { field: field.to_owned(), len, most })
 }
 
 fn address(field: impl FnOnce() -> String, text: &str) -> Result<IpAddr, ConvertError> {

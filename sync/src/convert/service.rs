@@ -10,20 +10,36 @@ use portolan_zones::object::{
 use smallvec::SmallVec;
 
 use super::gateway::{self, Names};
-use super::{ConvertError, address, created, metadata, port_name, port_number, protocol, service_name};
+use super::{
+    ConvertError, MOST_PORTS, Refused, address, bounded, created, metadata, port_name, port_number, protocol,
+    service_name,
+};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` when it is left out.
 const DEFAULT_AFFINITY: u32 = 10_800;
+/// What derived Services' names begin with, ours and others'.
+const DERIVED: &str = "derived-";
+/// Octets of an export's labels, and of its annotations: the API allows an object 256 KiB of annotations, and one that has
+/// more could not be written in any cluster.
+const MOST_METADATA: usize = 64 * 1024;
+/// Clusters behind an import, and its addresses.
+const MOST_CLUSTERS: usize = 10_000;
 
-/// Translates a Service.
+/// Translates a Service; `None` for one that was derived from a ServiceImport: exported again, it would be a loop.
 pub fn service(
     service: &kube::Service<'_>,
     names: &Names,
     interner: &mut Interner,
-) -> Result<Object, ConvertError> {
-    let name = service_name(metadata(&service.metadata)?, interner)?;
+    refused: &mut Refused,
+) -> Result<Option<Object>, ConvertError> {
+    let metadata = metadata(&service.metadata)?;
+    let name = service_name(metadata, interner)?;
+    let imported = metadata.labels.as_ref().is_some_and(|labels| labels.imported_service.is_some());
+    if imported && name.name().starts_with(DERIVED) {
+        return Ok(None);
+    }
     let empty = kube::ServiceSpec::default();
     let from = service.spec.as_ref().unwrap_or(&empty);
     let ips = from.cluster_ips.as_deref().filter(|ips| !ips.is_empty());
@@ -43,8 +59,9 @@ pub fn service(
         .enumerate()
         .map(|(i, ip)| address(|| format!("spec.clusterIPs[{i}]"), ip))
         .collect::<Result<_, _>>()?;
-    let gateway = gateway::of_service(service, names)?;
-    Ok(Object::Service(Service { name, kind, spec: spec(from, &addresses, interner)?, gateway }))
+    let gateway = gateway::of_service(service, names, refused)?;
+    let spec = spec(from, &addresses, interner)?;
+    Ok(Some(Object::Service(Service { name, kind, spec, gateway })))
 }
 
 /// Translates a ServiceImport.
@@ -73,8 +90,8 @@ pub fn import(import: &kube::ServiceImport<'_>, interner: &mut Interner) -> Resu
 /// `status.clusters`: who exports it.
 fn clusters(import: &kube::ServiceImport<'_>) -> Result<Arc<[ClusterId]>, ConvertError> {
     let listed = import.status.as_ref().and_then(|status| status.clusters.as_deref()).unwrap_or_default();
-    let mut clusters = Vec::with_capacity(listed.len());
-    for (i, cluster) in listed.iter().enumerate() {
+    let mut clusters = Vec::with_capacity(listed.len().min(MOST_CLUSTERS));
+    for (i, cluster) in bounded("status.clusters", listed, MOST_CLUSTERS)?.iter().enumerate() {
         let field = || format!("status.clusters[{i}].cluster");
         let id = cluster.cluster.as_deref().ok_or_else(|| ConvertError::Missing { field: field() })?;
         clusters.push(ClusterId::new(id).map_err(|error| ConvertError::name(&field(), error))?);
@@ -89,24 +106,40 @@ pub fn export(
     export: &kube::ServiceExport<'_>,
     names: &Names,
     interner: &mut Interner,
+    refused: &mut Refused,
 ) -> Result<Object, ConvertError> {
     let metadata = metadata(&export.metadata)?;
     let spec = export.spec.as_ref();
     let name = service_name(metadata, interner)?;
+    let (labels, annotations) =
+        spec.map_or((None, None), |spec| (spec.exported_labels.as_ref(), spec.exported_annotations.as_ref()));
     let exported = Exported {
-        labels: pairs(spec.and_then(|spec| spec.exported_labels.as_ref()), interner),
-        annotations: pairs(spec.and_then(|spec| spec.exported_annotations.as_ref()), interner),
+        labels: pairs("spec.exportedLabels", labels, interner, refused),
+        annotations: pairs("spec.exportedAnnotations", annotations, interner, refused),
     };
     let exported = (exported != Exported::default()).then(|| Arc::new(exported));
-    let gateway = gateway::of_export(export, names)?;
+    let gateway = gateway::of_export(export, names, refused)?;
     Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway }))
 }
 
+/// The first of them by key, as many as fit.
 fn pairs(
+    field: &str,
     from: Option<&BTreeMap<kube::Text<'_>, kube::Text<'_>>>,
     interner: &mut Interner,
+    refused: &mut Refused,
 ) -> Box<[(Arc<str>, Arc<str>)]> {
-    from.into_iter().flatten().map(|(key, value)| (interner.text(key), interner.text(value))).collect()
+    let (mut pairs, mut octets) = (Vec::new(), 0);
+    for (key, value) in from.into_iter().flatten() {
+        octets += key.len() + value.len();
+        if octets > MOST_METADATA {
+            let (field, key) = (field.to_owned(), key.chars().take(63).collect());
+            refused.push(ConvertError::TooLarge { field, key, most: MOST_METADATA });
+            break;
+        }
+        pairs.push((interner.text(key), interner.text(value)));
+    }
+    pairs.into()
 }
 
 /// The properties that Services and ServiceImports share; families left out are those of the addresses, else IPv4.
@@ -157,6 +190,7 @@ fn push_once(families: &mut SmallVec<[IpFamily; 2]>, family: IpFamily) {
 }
 
 fn ports(from: &[kube::Port<'_>], interner: &mut Interner) -> Result<Arc<[Port]>, ConvertError> {
+    let from = bounded("spec.ports", from, MOST_PORTS)?;
     let mut ports = Vec::with_capacity(from.len());
     for (i, port) in from.iter().enumerate() {
         let field = |name: &str| format!("spec.ports[{i}].{name}");

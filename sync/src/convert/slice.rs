@@ -9,7 +9,8 @@ use portolan_zones::object::{Conditions, Endpoint, Object, Slice, SliceName, Sli
 use siphasher::sip::SipHasher24;
 
 use super::{
-    ConvertError, address, label, metadata, namespace_of, port_name, port_number, protocol, slice_name,
+    ConvertError, MOST_PORTS, Refused, address, bounded, is_endpoint, label, metadata, namespace_of,
+    port_name, port_number, protocol, slice_name,
 };
 use crate::intern::Interner;
 use crate::kube_types as kube;
@@ -28,11 +29,19 @@ const MIRRORS: [&str; 8] = [
     "clusternet-agent",
 ];
 
+/// Kubernetes' own controllers, which copy a Service's labels to its slices: what these say of another cluster is anybody's
+/// word who may make a Service. (KEP-1645: a mirrored slice must not be managed by them.)
+const KUBERNETES: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+/// The API's limits.
+const MOST_ENDPOINTS: usize = 1000;
+const MOST_ADDRESSES: usize = 100;
+
 /// Translates an EndpointSlice; `None` for one that belongs to no service, or that a multi-cluster controller
 /// mirrored from a cluster which it does not name.
 pub fn slice(
     slice: &kube::EndpointSlice<'_>,
     interner: &mut Interner,
+    refused: &mut Refused,
 ) -> Result<Option<Object>, ConvertError> {
     let metadata = metadata(&slice.metadata)?;
     let name = slice_name(metadata)?;
@@ -48,10 +57,10 @@ pub fn slice(
         "" => return Err(ConvertError::Missing { field: "addressType".to_owned() }),
         other => return Err(ConvertError::unknown("addressType", other, &["IPv4", "IPv6", "FQDN"])),
     };
-    let from = slice.endpoints.as_deref().unwrap_or_default();
+    let from = bounded("endpoints", slice.endpoints.as_deref().unwrap_or_default(), MOST_ENDPOINTS)?;
     let mut endpoints = Vec::with_capacity(from.len());
     for (i, endpoint) in from.iter().enumerate() {
-        push_endpoint(&mut endpoints, i, endpoint, family, interner)?;
+        push_endpoint(&mut endpoints, i, endpoint, family, interner, refused)?;
     }
     if source.is_some() {
         take_identities(metadata, &mut endpoints);
@@ -77,7 +86,8 @@ fn owner(
         tracing::debug!(slice = %name, "ignored: it has no service-name label");
         return Ok(None);
     };
-    let source = labels.source_cluster.as_deref().filter(|text| !text.is_empty());
+    let copied = labels.managed_by.as_deref().is_some_and(|writer| KUBERNETES.contains(&writer));
+    let source = labels.source_cluster.as_deref().filter(|text| !text.is_empty() && !copied);
     let (field, service) = match (source, &labels.imported_service) {
         (Some(_), Some(service)) => {
             ("metadata.labels[multicluster.kubernetes.io/service-name]", Some(service))
@@ -124,6 +134,7 @@ fn push_endpoint(
     from: &kube::Endpoint<'_>,
     family: &'static str,
     interner: &mut Interner,
+    refused: &mut Refused,
 ) -> Result<(), ConvertError> {
     let conditions = conditions(from.conditions.unwrap_or_default());
     let hostname = from.hostname.as_deref().filter(|text| !text.is_empty());
@@ -133,11 +144,17 @@ fn push_endpoint(
     }
     let node = from.node_name.as_deref().filter(|text| !text.is_empty());
     let place = interner.place(node, from.az.as_deref().filter(|text| !text.is_empty()));
-    for (i, text) in from.addresses.as_deref().unwrap_or_default().iter().enumerate() {
+    let addresses = from.addresses.as_deref().unwrap_or_default();
+    let addresses = bounded("endpoints[].addresses", addresses, MOST_ADDRESSES)?;
+    for (i, text) in addresses.iter().enumerate() {
         let field = || format!("endpoints[{at}].addresses[{i}]");
         let address = address(field, text)?;
         if address.is_ipv4() != (family == "IPv4") {
             return Err(ConvertError::Family { field: field(), value: text.to_string(), family });
+        }
+        if !is_endpoint(&address) {
+            refused.push(ConvertError::NoEndpoint { field: field(), value: address });
+            continue;
         }
         endpoints.push(Endpoint {
             address,
@@ -186,6 +203,7 @@ fn ports(
     from: &[kube::Port<'_>],
     interner: &mut Interner,
 ) -> Result<std::sync::Arc<[SlicePort]>, ConvertError> {
+    let from = bounded("ports", from, MOST_PORTS)?;
     let mut ports = Vec::with_capacity(from.len());
     for (i, port) in from.iter().enumerate() {
         let field = |name: &str| format!("ports[{i}].{name}");

@@ -17,8 +17,8 @@ fn read<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> T {
 
 fn service_of(spec: Value) -> Result<Service, String> {
     let value = json!({"metadata": {"namespace": "shop", "name": "cart"}, "spec": spec});
-    match service(&read(&value), &Names::new(), &mut Interner::default()) {
-        Ok(Object::Service(service)) => Ok(service),
+    match service(&read(&value), &Names::new(), &mut Interner::default(), &mut Refused::default()) {
+        Ok(Some(Object::Service(service))) => Ok(service),
         Ok(other) => Err(format!("{other:?}")),
         Err(error) => Err(error.to_string()),
     }
@@ -33,7 +33,7 @@ fn slice_of(
     let metadata = json!({"namespace": "shop", "name": "cart-x1.y", "labels": labels});
     let value =
         json!({"metadata": metadata, "addressType": address_type, "endpoints": endpoints, "ports": ports});
-    match slice(&read(&value), &mut Interner::default()) {
+    match slice(&read(&value), &mut Interner::default(), &mut Refused::default()) {
         Ok(Some(Object::Slice(slice))) => Ok(Some(slice)),
         Ok(None) => Ok(None),
         Ok(other) => Err(format!("{other:?}")),
@@ -122,9 +122,15 @@ fn imports_hold_addresses_and_age() {
         }
     };
     let import =
-        import_of(json!({"type": "ClusterSetIP", "ips": ["fd00::9"]}), json!("1970-01-01T00:01:00Z"))
+        import_of(json!({"type": "ClusterSetIP", "ips": ["fd00::9"]}), json!("2015-07-21T00:01:00Z"))
             .unwrap();
-    assert_eq!((import.created, import.headless, import.ips.len()), (60, false, 1));
+    assert_eq!((import.created, import.headless, import.ips.len()), (1_437_436_860, false, 1));
+    let ancient = import_of(json!({}), json!("1970-01-01T00:01:00Z")).unwrap();
+    assert_eq!(
+        ancient.created,
+        UnixTime::MAX,
+        "nobody is older than Kubernetes: who says so wins nothing by it"
+    );
     assert_eq!(&*import.spec.ip_families, [IpFamily::V6]);
     assert!(import_of(json!({"type": "Headless"}), json!(null)).unwrap().headless);
     assert_eq!(import_of(json!({}), json!(null)).unwrap().created, UnixTime::MAX, "no age is the youngest");
@@ -145,10 +151,8 @@ fn imports_hold_addresses_and_age() {
 fn exported_labels_are_sorted() {
     let spec = json!({"exportedLabels": {"b": "2", "a": "1"}, "exportedAnnotations": null});
     let value = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": spec});
-    let Object::Export(export) = export(&read(&value), &Names::new(), &mut Interner::default()).unwrap()
-    else {
-        panic!()
-    };
+    let object = export(&read(&value), &Names::new(), &mut Interner::default(), &mut Refused::default());
+    let Ok(Object::Export(export)) = object else { panic!() };
     let labels: Vec<_> = export
         .exported
         .as_ref()
@@ -273,6 +277,78 @@ fn labels_say_whose_endpoints_these_are() {
     assert!(
         owner(bad).unwrap_err().starts_with("metadata.labels[multicluster.kubernetes.io/source-cluster]")
     );
+}
+
+/// Kubernetes copies a Service's labels to its slices: who may make Services must not speak for other clusters by them.
+#[test]
+fn labels_that_kubernetes_copied_name_no_other_cluster() {
+    for writer in ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"] {
+        let labels = json!({
+            "kubernetes.io/service-name": "cart",
+            "multicluster.kubernetes.io/service-name": "bank",
+            "multicluster.kubernetes.io/source-cluster": "b",
+            "endpointslice.kubernetes.io/managed-by": writer,
+        });
+        let slice = slice_of(labels, "IPv4", json!([]), json!([])).unwrap().unwrap();
+        assert_eq!((slice.service.to_string().as_str(), slice.source), ("shop/cart", None));
+    }
+}
+
+/// Loop guard: what was derived from an import is no Service of its cluster.
+#[test]
+fn derived_services_are_not_exported_again() {
+    let of = |name: &str, labels: Value| {
+        let value = json!({"metadata": {"namespace": "n", "name": name, "labels": labels}});
+        let object = service(&read(&value), &Names::new(), &mut Interner::default(), &mut Refused::default());
+        object.unwrap().is_some()
+    };
+    let imported = || json!({"multicluster.kubernetes.io/service-name": "web"});
+    assert!(!of("derived-puj7omyweltia", imported()));
+    assert!(of("derived-puj7omyweltia", json!({})), "a name is anybody's");
+    assert!(of("web", imported()));
+}
+
+/// An object that is larger than any real one is refused before it costs anything; what was known of it holds.
+#[test]
+fn lists_have_bounds() {
+    let port = |number: usize| json!({"name": format!("p{number}"), "port": number});
+    let ports = |count: usize| json!((1..=count).map(port).collect::<Vec<_>>());
+    assert_eq!(service_of(json!({"ports": ports(1000)})).unwrap().spec.ports.len(), 1000);
+    assert_eq!(
+        service_of(json!({"ports": ports(1001)})).unwrap_err(),
+        "spec.ports has 1001 entries, allowed are 1000"
+    );
+    let endpoints = |count: usize, addresses: usize| {
+        let address = |i: usize| format!("10.0.{}.{}", i / 250, i % 250);
+        let endpoint = json!({"addresses": (0..addresses).map(address).collect::<Vec<_>>()});
+        json!(vec![endpoint; count])
+    };
+    for (endpoints, ports, expected) in [
+        (endpoints(1000, 1), ports(1), Ok(1000)),
+        (endpoints(1, 100), ports(1000), Ok(100)),
+        (endpoints(1001, 1), ports(1), Err("endpoints has 1001 entries, allowed are 1000")),
+        (endpoints(1, 101), ports(1), Err("endpoints[].addresses has 101 entries, allowed are 100")),
+        (endpoints(1, 1), ports(1001), Err("ports has 1001 entries, allowed are 1000")),
+    ] {
+        let got = slice_of(own(), "IPv4", endpoints, ports).map(|slice| slice.unwrap().endpoints.len());
+        assert_eq!(got, expected.map_err(str::to_owned));
+    }
+}
+
+/// An import with more metadata than an object may have could not be written in any cluster.
+#[test]
+fn exported_metadata_has_a_bound() {
+    let half = "x".repeat(40_000);
+    let value = json!({
+        "metadata": {"namespace": "n", "name": "s"},
+        "spec": {"exportedAnnotations": {"a": half, "b": half}, "exportedLabels": {"team": "shop"}},
+    });
+    let mut refused = Refused::default();
+    let object = export(&read(&value), &Names::new(), &mut Interner::default(), &mut refused);
+    let Ok(Object::Export(export)) = object else { panic!() };
+    let exported = export.exported.unwrap();
+    assert_eq!((exported.annotations.len(), exported.labels.len()), (1, 1));
+    assert!(refused.text().unwrap().starts_with("spec.exportedAnnotations: `b` and what follows"));
 }
 
 const MIRRORS_OF_THE_REFERENCE: [&str; 7] = [

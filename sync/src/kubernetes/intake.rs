@@ -2,20 +2,20 @@
 //!
 //! No I/O and no clock: a table of words in, changes and problems out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use portolan_zones::ClusterId;
 use portolan_zones::object::{Change, Object, ObjectKey};
 
 use super::discovery::Topic;
+use super::hosts::{Hosts, Named};
 use super::known::Known;
 use super::problems::{About, Problems};
 use super::raw::Raw;
 use super::watch::Word;
-use crate::convert::{self, Kind, Names};
+use crate::convert::{self, Kind, Refused};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
@@ -29,11 +29,7 @@ pub(crate) struct Intake {
     /// Namespaces whose exports count; `None`: all.
     accepted: Option<BTreeSet<String>>,
     interner: Interner,
-    names: Names,
-    /// Objects whose gateways have host names: they are read again when an address changes.
-    named: HashMap<ObjectKey, Named, RandomState>,
-    /// Whether `named` changed.
-    renamed: bool,
+    hosts: Hosts,
     changes: Vec<Change>,
 }
 
@@ -55,6 +51,16 @@ struct Heard {
     ids: Listed<BTreeMap<usize, ClusterId>>,
 }
 
+impl Heard {
+    /// An id that can't be read now goes on to hold after the list under way.
+    fn keep_id(&mut self, rank: Option<usize>) {
+        let held = rank.and_then(|rank| self.ids.now.get_key_value(&rank));
+        if let (Some((rank, id)), Some(next)) = (held, &mut self.ids.next) {
+            next.insert(*rank, id.clone());
+        }
+    }
+}
+
 /// A small set that holds until the next list is complete.
 #[derive(Default)]
 struct Listed<T> {
@@ -73,33 +79,16 @@ impl<T: Default> Listed<T> {
         }
     }
 
-    /// What holds goes on to hold after the list under way.
-    fn keep(&mut self)
-    where
-        T: Clone,
-    {
-        if let Some(next) = &mut self.next {
-            *next = self.now.clone();
-        }
-    }
-
     /// What the list under way fills, else what holds.
     fn current(&mut self) -> &mut T {
         self.next.as_mut().unwrap_or(&mut self.now)
     }
 }
 
-struct Named {
-    topic: Topic,
-    kind: Kind,
-    json: Box<str>,
-    names: Vec<Box<str>>,
-}
-
 /// What an object turned out to be.
 enum Read {
-    /// `None`: of no importance here.
-    Object(Option<Object>),
+    /// `None`: of no importance here. And what of it is left out.
+    Object(Option<Object>, Refused),
     /// An id of the cluster, with its rank.
     Id(usize, ClusterId),
 }
@@ -111,22 +100,20 @@ impl Intake {
             problems: Problems::new(cluster),
             accepted: None,
             interner: Interner::default(),
-            names: Names::new(),
-            named: HashMap::default(),
-            renamed: false,
+            hosts: Hosts::default(),
             changes: Vec::new(),
         }
     }
 
-    /// Listens to these from now on. What is known of others is taken back; of these it stays, and the lists that
-    /// follow tell what still holds.
+    /// Listens to these from now on. What is known of others is taken back, and what is in namespaces that are not accepted,
+    /// whether their cluster says a word or not; all else stays, and the lists that follow tell what still holds.
     pub(crate) fn listen(&mut self, topics: &[Topic], accepted: Option<&BTreeSet<String>>) {
         let dropped: Vec<Topic> =
             self.topics.keys().filter(|topic| !topics.contains(topic)).copied().collect();
         for topic in dropped {
             let Some(mut heard) = self.topics.remove(&topic) else { continue };
-            heard.known.begin();
-            self.changes.extend(heard.known.sweep());
+            let gone = heard.known.take_back(|_| true);
+            self.gone(gone);
             self.problems.clear(&About::Kind(topic));
             self.problems.clear(&About::Watch(topic));
             self.problems.keep_objects(topic, |_, _| false);
@@ -134,7 +121,41 @@ impl Intake {
         for topic in topics {
             self.topics.entry(*topic).or_default();
         }
-        self.accepted = accepted.cloned();
+        if self.accepted.as_ref() != accepted {
+            self.accepted = accepted.cloned();
+            self.take_back_refused();
+        }
+    }
+
+    fn take_back_refused(&mut self) {
+        let Some(accepted) = &self.accepted else { return };
+        let mut gone = Vec::new();
+        for (topic, heard) in self.topics.iter_mut().filter(|(topic, _)| is_accepted_by_namespace(**topic)) {
+            let refused =
+                |key: &ObjectKey| key.namespace().is_some_and(|namespace| !accepted.contains(namespace));
+            let taken = heard.known.take_back(refused);
+            if *topic == Topic::ServiceExport {
+                let names = taken.iter().filter_map(|change| match change {
+                    Change::Delete(ObjectKey::Export(name)) => {
+                        Some((name.namespace().to_owned(), name.name().to_owned()))
+                    }
+                    _ => None,
+                });
+                heard.refused.now.extend(names);
+            }
+            gone.extend(taken);
+        }
+        self.gone(gone);
+    }
+
+    /// Objects are gone, for the table and for whoever looks names up.
+    fn gone(&mut self, changes: Vec<Change>) {
+        for change in &changes {
+            if let Change::Delete(key) = change {
+                self.hosts.forget(key);
+            }
+        }
+        self.changes.extend(changes);
     }
 
     /// Everything is to be told anew.
@@ -143,8 +164,7 @@ impl Intake {
             let broken_at = heard.broken_at;
             *heard = Heard { broken_at, ids: std::mem::take(&mut heard.ids), ..Heard::default() };
         }
-        self.named.clear();
-        self.renamed = true;
+        self.hosts.clear();
         self.changes.clear();
     }
 
@@ -177,15 +197,24 @@ impl Intake {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether all that is needed has been listed.
+    /// Whether all that is needed has been listed. Nodes are needed, too, where they may be read: without them Services with
+    /// node ports have no gateway. And every host name must have been looked up once: a gateway that is not known yet is not a
+    /// gateway that is gone.
     pub(crate) fn is_complete(&self) -> bool {
         let mut needed = self.topics.iter().filter(|(topic, _)| topic.is_needed());
-        !self.topics.is_empty() && needed.all(|(_, heard)| heard.listed)
+        let nodes = self.topics.get(&Topic::Node);
+        !self.topics.is_empty()
+            && needed.all(|(_, heard)| heard.listed)
+            && nodes.is_none_or(|heard| heard.listed || heard.denied)
+            && self.hosts.are_tried()
     }
 
-    /// Whether it is known which id the cluster gives itself, if any: who may not read it has to do without.
-    pub(crate) fn knows_id(&self) -> bool {
-        self.topics.get(&Topic::ClusterProperty).is_some_and(|heard| heard.listed || heard.denied)
+    /// Whether it is known which id the cluster gives itself, if any: who may not read it has to do without, and who can't
+    /// for as long as `patience`, too.
+    pub(crate) fn knows_id(&self, now: Instant, patience: Duration) -> bool {
+        let long = |at| now.saturating_duration_since(at) >= patience;
+        let heard = self.topics.get(&Topic::ClusterProperty);
+        heard.is_some_and(|heard| heard.listed || heard.denied || heard.broken_at.is_some_and(long))
     }
 
     /// Since when something that is needed can't be watched.
@@ -221,35 +250,34 @@ impl Intake {
 
     /// Host names that must be resolved, if others than at the last call. What is known of others is forgotten.
     pub(crate) fn take_wanted_names(&mut self) -> Option<BTreeSet<Box<str>>> {
-        if !std::mem::take(&mut self.renamed) {
-            return None;
-        }
-        let wanted: BTreeSet<Box<str>> =
-            self.named.values().flat_map(|named| named.names.iter().cloned()).collect();
-        self.names.retain(|name, _| wanted.contains(name));
+        let wanted = self.hosts.take()?;
         self.problems.keep_hosts(&wanted);
+        match self.hosts.left_out() {
+            0 => self.problems.clear(&About::Hosts),
+            more => self.problems.set(
+                About::Hosts,
+                format!("{more} host names of gateways are not looked up: there are too many"),
+            ),
+        }
         Some(wanted)
     }
 
     /// A host name has these addresses now, or can't be resolved: then it keeps those that it had.
     pub(crate) fn resolved(&mut self, name: &str, result: Result<Box<[IpAddr]>, String>) {
         let about = About::Host(name.into());
-        let addresses = match result {
-            Ok(addresses) => addresses,
+        match &result {
+            Ok(_) => self.problems.clear(&about),
             Err(error) => {
-                let text =
-                    format!("host name {name} of a gateway can't be resolved: {error}; what it was holds");
-                return self.problems.set(about, text);
+                let whose = self.hosts.whose(name);
+                let text = format!(
+                    "host name {name} of a gateway can't be resolved ({whose}): {error}; what it was holds"
+                );
+                self.problems.set(about, text);
             }
-        };
-        self.problems.clear(&about);
-        self.names.insert(name.into(), addresses);
-        let again = self.named.values().filter(|named| named.names.iter().any(|n| **n == *name));
-        let again: Vec<(Topic, Kind, Box<str>)> =
-            again.map(|named| (named.topic, named.kind, named.json.clone())).collect();
-        for (topic, kind, json) in again {
-            if let Ok(Read::Object(Some(object))) = self.read(topic, kind, &json)
-                && let Some(heard) = self.topics.get_mut(&topic)
+        }
+        for again in self.hosts.resolved(name, result.ok()) {
+            if let Ok(Read::Object(Some(object), _)) = self.read(again.topic, again.kind, &again.json)
+                && let Some(heard) = self.topics.get_mut(&again.topic)
             {
                 self.changes.extend(heard.known.retell(object));
             }
@@ -262,6 +290,7 @@ impl Intake {
         heard.refused.begin();
         heard.ids.begin();
         heard.suspects = self.problems.objects(topic).collect();
+        self.problems.begin(topic);
     }
 
     /// The list is complete.
@@ -298,12 +327,7 @@ impl Intake {
         self.problems.keep_objects(topic, |namespace, name| {
             !suspects.contains(&(namespace.to_owned(), name.to_owned()))
         });
-        for change in &gone {
-            if let Change::Delete(key) = change {
-                self.renamed |= self.named.remove(key).is_some();
-            }
-        }
-        self.changes.extend(gone);
+        self.gone(gone);
     }
 
     fn apply(&mut self, topic: Topic, raw: &Raw) {
@@ -315,24 +339,38 @@ impl Intake {
         let read = self.read(topic, kind, raw.json());
         let Some(heard) = self.topics.get_mut(&topic) else { return };
         match read {
-            Ok(read) => {
-                self.problems.clear(&about());
-                match read {
-                    Read::Object(Some(object)) => self.changes.extend(heard.known.apply(object)),
-                    Read::Object(None) => self.drop_object(topic, kind, raw),
-                    Read::Id(rank, id) => _ = heard.ids.current().insert(rank, id),
+            Ok(Read::Object(object, refused)) => {
+                match object {
+                    Some(object) => self.changes.extend(heard.known.apply(object)),
+                    None => self.drop_object(topic, kind, raw),
+                }
+                match refused.text() {
+                    Some(text) => self.complain(topic, raw, &text),
+                    None => self.problems.clear(&about()),
                 }
             }
+            Ok(Read::Id(rank, id)) => {
+                heard.ids.current().insert(rank, id);
+                self.problems.clear(&about());
+            }
             Err(error) => {
-                heard.suspects.remove(&(raw.namespace().to_owned(), raw.name().to_owned()));
-                heard.ids.keep();
+                heard.keep_id(convert::id_rank(raw.name()));
                 let kept = key_of(kind, raw).is_some_and(|key| heard.known.keep(&key));
                 let holds = if kept { "what was known of it holds" } else { "it is left out" };
-                let name = if raw.namespace().is_empty() { "" } else { "/" };
-                let name = format!("{}{name}{}", raw.namespace(), raw.name());
-                self.problems.set(about(), format!("{} {name}: {error}; {holds}", topic.found().kind));
+                self.complain(topic, raw, &format!("{error}; {holds}"));
             }
         }
+    }
+
+    /// Something is wrong with an object.
+    fn complain(&mut self, topic: Topic, raw: &Raw, text: &str) {
+        let (namespace, name) = (raw.namespace().to_owned(), raw.name().to_owned());
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let text = format!("{} {namespace}{slash}{name}: {text}", topic.found().kind);
+        if let Some(heard) = self.topics.get_mut(&topic) {
+            heard.suspects.remove(&(namespace.clone(), name.clone()));
+        }
+        self.problems.set(About::Object(topic, namespace, name), text);
     }
 
     fn delete(&mut self, topic: Topic, raw: &Raw) {
@@ -355,19 +393,16 @@ impl Intake {
     /// The object is gone, or does not matter (any more).
     fn drop_object(&mut self, topic: Topic, kind: Kind, raw: &Raw) {
         let Some(key) = key_of(kind, raw) else { return };
-        self.renamed |= self.named.remove(&key).is_some();
+        self.hosts.forget(&key);
         if let Some(heard) = self.topics.get_mut(&topic) {
             self.changes.extend(heard.known.delete(key));
         }
     }
 
     fn accepts(&self, topic: Topic, raw: &Raw) -> bool {
-        let namespace = match topic {
-            Topic::Namespace => raw.name(),
-            Topic::Service | Topic::EndpointSlice | Topic::ServiceExport => raw.namespace(),
-            _ => return true,
-        };
-        self.accepted.as_ref().is_none_or(|accepted| accepted.contains(namespace))
+        let namespace = if topic == Topic::Namespace { raw.name() } else { raw.namespace() };
+        let accepted = self.accepted.as_ref().filter(|_| is_accepted_by_namespace(topic));
+        accepted.is_none_or(|accepted| accepted.contains(namespace))
     }
 
     fn refuse(&mut self, topic: Topic, raw: &Raw) {
@@ -382,20 +417,21 @@ impl Intake {
 
     /// Translates an object; remembers those that have host names.
     fn read(&mut self, topic: Topic, kind: Kind, json: &str) -> Result<Read, String> {
-        let Self { interner, names, .. } = self;
+        let Self { interner, hosts, .. } = self;
+        let (names, mut left_out) = (hosts.addresses(), Refused::default());
         let malformed = |error: serde_json::Error| format!("can't be parsed: {error}");
         let refused = |error: convert::ConvertError| error.to_string();
-        let mut hosts = Vec::new();
+        let mut wanted = Vec::new();
         let object = match kind {
             Kind::Service => {
                 let service: kube::Service<'_> = serde_json::from_str(json).map_err(malformed)?;
-                hosts = convert::names_of_service(&service);
-                Some(convert::service(&service, names, interner).map_err(refused)?)
+                wanted = convert::names_of_service(&service);
+                convert::service(&service, names, interner, &mut left_out).map_err(refused)?
             }
             Kind::ServiceExport => {
                 let export: kube::ServiceExport<'_> = serde_json::from_str(json).map_err(malformed)?;
-                hosts = convert::names_of_export(&export);
-                Some(convert::export(&export, names, interner).map_err(refused)?)
+                wanted = convert::names_of_export(&export);
+                Some(convert::export(&export, names, interner, &mut left_out).map_err(refused)?)
             }
             Kind::ServiceImport => {
                 let import = serde_json::from_str(json).map_err(malformed)?;
@@ -403,7 +439,7 @@ impl Intake {
             }
             Kind::EndpointSlice => {
                 let slice = serde_json::from_str(json).map_err(malformed)?;
-                convert::slice(&slice, interner).map_err(refused)?
+                convert::slice(&slice, interner, &mut left_out).map_err(refused)?
             }
             Kind::Node => {
                 let node = serde_json::from_str(json).map_err(malformed)?;
@@ -416,21 +452,19 @@ impl Intake {
             Kind::ClusterProperty => {
                 let property = serde_json::from_str(json).map_err(malformed)?;
                 let id = convert::cluster_id(&property).map_err(refused)?;
-                return Ok(id.map_or(Read::Object(None), |(rank, id)| Read::Id(rank, id)));
+                return Ok(id.map_or(Read::Object(None, left_out), |(rank, id)| Read::Id(rank, id)));
             }
         };
-        if let Some(object) = &object {
-            if hosts.is_empty() {
-                if !self.named.is_empty() {
-                    self.renamed |= self.named.remove(&object.key()).is_some();
-                }
-            } else {
-                self.renamed = true;
-                self.named.insert(object.key(), Named { topic, kind, json: json.into(), names: hosts });
-            }
+        if let (Some(object), Kind::Service | Kind::ServiceExport) = (&object, kind) {
+            self.hosts.set(object.key(), Named { topic, kind, json: json.into(), names: wanted });
         }
-        Ok(Read::Object(object))
+        Ok(Read::Object(object, left_out))
     }
+}
+
+/// Whether a cluster may be allowed to speak for some namespaces only.
+fn is_accepted_by_namespace(topic: Topic) -> bool {
+    matches!(topic, Topic::Namespace | Topic::Service | Topic::EndpointSlice | Topic::ServiceExport)
 }
 
 fn key_of(kind: Kind, raw: &Raw) -> Option<ObjectKey> {

@@ -9,7 +9,7 @@ use portolan_zones::object::{Change, Object, ObjectKey};
 
 use crate::manifest::claims::Claims;
 
-/// See the module.
+/// All objects of one kind that were told.
 #[derive(Default)]
 pub(crate) struct Known {
     objects: Claims<Seen>,
@@ -69,7 +69,17 @@ impl Known {
 
     /// The list is complete: what it did not name is gone.
     pub(crate) fn sweep(&mut self) -> Vec<Change> {
-        let gone = self.objects.iter().filter(|(_, seen)| seen.round != self.round);
+        let round = self.round;
+        self.take(|_, seen| seen.round != round)
+    }
+
+    /// Such objects no longer matter, whatever their cluster says.
+    pub(crate) fn take_back(&mut self, such: impl Fn(&ObjectKey) -> bool) -> Vec<Change> {
+        self.take(|key, _| such(key))
+    }
+
+    fn take(&mut self, such: impl Fn(&ObjectKey, &Seen) -> bool) -> Vec<Change> {
+        let gone = self.objects.iter().filter(|(key, seen)| such(key, seen));
         let gone: Vec<ObjectKey> = gone.map(|(key, _)| key.clone()).collect();
         gone.into_iter().filter_map(|key| self.delete(key)).collect()
     }

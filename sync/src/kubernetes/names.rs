@@ -1,65 +1,208 @@
-//! Host names of load balancers: resolved when they come up, and again now and then.
+//! Looks host names up: each at once when it comes up, and again now and then.
+//!
+//! The system's resolver has no asynchronous form, and a look-up can't be cancelled. So each cluster has a few threads of its
+//! own for it: names that hang keep nobody waiting but names of the same cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::{chance, jitter};
+use crate::convert::is_endpoint;
 
 /// A name, and its addresses or why there are none.
 pub(crate) type Resolved = (Box<str>, Result<Box<[IpAddr]>, String>);
 
 /// Between two looks at a name.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same while its addresses change.
+const SOON: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
-/// Names that are resolved at once.
-const AT_ONCE: usize = 8;
+/// Threads of one cluster.
+const AT_ONCE: usize = 4;
 /// More addresses of one name are left out.
 const MAX_ADDRESSES: usize = 16;
+/// Looks at a name that an address may be missing in: some names answer with a part of their addresses each time.
+const MISSES: usize = 3;
 
 /// Tells news of the names that are wanted, until nobody wants any.
 pub(crate) async fn resolve(mut wanted: watch::Receiver<BTreeSet<Box<str>>>, tell: mpsc::Sender<Resolved>) {
-    let mut told: BTreeMap<Box<str>, Result<Box<[IpAddr]>, String>> = BTreeMap::new();
+    let threads = Arc::new(Semaphore::new(AT_ONCE));
+    let mut names: BTreeMap<Box<str>, Name> = BTreeMap::new();
+    let mut looks = FuturesUnordered::new();
     loop {
-        let names = wanted.borrow_and_update().clone();
-        told.retain(|name, _| names.contains(name));
-        // New names first: nothing is known of them.
-        let (old, new): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| told.contains_key(name));
-        let mut answers = stream::iter(new.into_iter().chain(old)).map(look_up).buffer_unordered(AT_ONCE);
-        while let Some((name, answer)) = answers.next().await {
-            if told.get(&name) != Some(&answer) {
-                told.insert(name.clone(), answer.clone());
-                if tell.send((name, answer)).await.is_err() {
+        let (now, waiting) = (Instant::now(), names.values().filter_map(|name| name.due).min());
+        // A thread that hangs on after its time is up still counts.
+        let room = if waiting.is_some_and(|due| due <= now) {
+            threads.clone().try_acquire_owned().ok()
+        } else {
+            None
+        };
+        if let Some(thread) = room {
+            // New names are due first, and then whichever waits longest.
+            if let Some((name, state)) =
+                names.iter_mut().min_by_key(|(_, state)| (state.due.is_none(), state.due))
+            {
+                state.due = None;
+                looks.push(look_up(name.clone(), thread));
+            }
+            continue;
+        }
+        let next = waiting.map(|due| due.max(now + Duration::from_millis(100)));
+        tokio::select! {
+            Some((name, answer)) = looks.next() => {
+                let Some(state) = names.get_mut(&name) else { continue };
+                let (news, pause) = state.seen(answer);
+                state.due = Some(Instant::now() + jitter(pause, chance()));
+                if let Some(news) = news
+                    && tell.send((name, news)).await.is_err()
+                {
                     return;
                 }
             }
-        }
-        tokio::select! {
-            () = sleep(jitter(AGAIN, chance())), if !told.is_empty() => {}
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             changed = wanted.changed() => {
                 if changed.is_err() {
                     return;
+                }
+                let wanted = wanted.borrow_and_update();
+                names.retain(|name, _| wanted.contains(name));
+                for name in wanted.iter().filter(|name| !names.contains_key(*name)).cloned().collect::<Vec<_>>() {
+                    names.insert(name, Name { due: Some(now), ..Name::default() });
                 }
             }
         }
     }
 }
 
-async fn look_up(name: Box<str>) -> Resolved {
-    // A name of a load balancer is absolute: the search list of this pod's resolver is not for it.
-    let absolute =
-        if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_string() };
-    let answer = match timeout(ANSWER, tokio::net::lookup_host((absolute, 0))).await {
-        Err(_) => Err(format!("no answer in {} s", ANSWER.as_secs())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(found)) => {
-            let addresses: BTreeSet<IpAddr> = found.map(|address| address.ip()).collect();
-            Ok(addresses.into_iter().take(MAX_ADDRESSES).collect())
+/// What is known of one name.
+#[derive(Default)]
+struct Name {
+    /// When it is looked up next; `None`: just now.
+    due: Option<Instant>,
+    /// Its last answers.
+    answers: VecDeque<BTreeSet<IpAddr>>,
+    /// What was told last.
+    told: Option<Result<Box<[IpAddr]>, String>>,
+}
+
+impl Name {
+    /// Takes an answer in; what is to be told, and when to look again.
+    ///
+    /// What is told are the addresses of the last few answers together, so that a name whose answers rotate has the same all
+    /// the time; one that moved is rid of its former addresses soon.
+    fn seen(
+        &mut self,
+        answer: Result<BTreeSet<IpAddr>, String>,
+    ) -> (Option<Result<Box<[IpAddr]>, String>>, Duration) {
+        let failed = answer.is_err();
+        let union = answer.map(|answer| {
+            self.answers.push_back(answer);
+            if self.answers.len() > MISSES {
+                self.answers.pop_front();
+            }
+            let all: BTreeSet<IpAddr> = self.answers.iter().flatten().copied().collect();
+            all.into_iter().take(MAX_ADDRESSES).collect()
+        });
+        let news = self.told.as_ref() != Some(&union);
+        // All answers being one, nothing will change before the next.
+        let settled = self.answers.iter().all(|answer| Some(answer) == self.answers.back());
+        let moving = !failed && !settled && news;
+        let pause = if moving || (!failed && !settled && self.answers.len() < MISSES) { SOON } else { AGAIN };
+        if news {
+            self.told = Some(union.clone());
         }
+        (news.then_some(union), pause)
+    }
+}
+
+/// Looks a name up in a thread of its own, which may take longer than anybody waits for it.
+async fn look_up(
+    name: Box<str>,
+    thread: OwnedSemaphorePermit,
+) -> (Box<str>, Result<BTreeSet<IpAddr>, String>) {
+    let (sender, answer) = oneshot::channel();
+    // The search list of this pod's resolver is not for it.
+    let absolute = format!("{name}.");
+    let spawned = std::thread::Builder::new().name("names".to_owned()).spawn(move || {
+        let found = (absolute.as_str(), 0).to_socket_addrs().map_err(|error| error.to_string());
+        drop(thread);
+        // Nobody may wait for it any more.
+        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect::<BTreeSet<_>>()));
+    });
+    let answer = match spawned {
+        Err(error) => Err(error.to_string()),
+        Ok(_) => match timeout(ANSWER, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the look-up broke off".to_owned()),
+            Err(_) => Err(format!("no answer in {} s", ANSWER.as_secs())),
+        },
     };
-    (name, answer)
+    let endpoints = answer.and_then(|found| {
+        let endpoints: BTreeSet<IpAddr> = found.into_iter().filter(is_endpoint).collect();
+        if endpoints.is_empty() {
+            return Err("it has no address that an endpoint may have".to_owned());
+        }
+        Ok(endpoints)
+    });
+    (name, endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(last: &[u8]) -> Result<BTreeSet<IpAddr>, String> {
+        Ok(last.iter().map(|last| IpAddr::from([192, 0, 2, *last])).collect())
+    }
+
+    /// What is told of a name after each answer, as last octets; `=`: nothing new.
+    fn told(name: &mut Name, answers: &[&[u8]]) -> Vec<String> {
+        let mut texts = Vec::new();
+        for octets in answers {
+            let given = if octets.is_empty() { Err("away".to_owned()) } else { answer(octets) };
+            let (news, pause) = name.seen(given);
+            let soon = if pause == SOON { "!" } else { "" };
+            let text = match news {
+                None => "=".to_owned(),
+                Some(Err(error)) => error,
+                Some(Ok(all)) => {
+                    all.iter().map(|ip| ip.to_string().rsplit('.').next().unwrap().to_owned()).collect()
+                }
+            };
+            texts.push(text + soon);
+        }
+        texts
+    }
+
+    #[test]
+    fn a_name_is_the_union_of_its_last_answers() {
+        // Steady.
+        assert_eq!(told(&mut Name::default(), &[&[1], &[1], &[1]]), ["1", "=", "="]);
+        // Rotating: nothing is written again and again, and looks are as rare as for others.
+        let rotating = told(&mut Name::default(), &[&[1, 2], &[2, 3], &[3, 1], &[1, 2], &[2, 3], &[3, 1]]);
+        assert_eq!(rotating, ["12", "123!", "=", "=", "=", "="]);
+        // Moved.
+        let moved = told(&mut Name::default(), &[&[1], &[1], &[1], &[2], &[2], &[2], &[2]]);
+        assert_eq!(moved, ["1", "=", "=", "12!", "=", "2", "="]);
+        // Away: what it was is not forgotten.
+        assert_eq!(told(&mut Name::default(), &[&[1], &[], &[], &[1]]), ["1", "away", "=", "1"]);
+    }
+
+    /// A bounded number of threads, each name in its turn, and no look without need.
+    #[tokio::test(start_paused = true)]
+    async fn names_that_nobody_wants_are_not_looked_up() {
+        let (names, wanted) = watch::channel(BTreeSet::new());
+        let (tell, mut told) = mpsc::channel(8);
+        let task = tokio::spawn(resolve(wanted, tell));
+        drop(names);
+        assert!(told.recv().await.is_none());
+        task.await.unwrap();
+    }
 }

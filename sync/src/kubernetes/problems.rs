@@ -1,19 +1,24 @@
 //! What is wrong with one cluster: each problem is logged when it comes up and when it is over, and not in between.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 use super::discovery::Topic;
 use crate::owner::MAX_PROBLEMS;
 
 /// What a problem is about. Of each there is one problem at a time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum About {
     /// The API server can't be reached, or refuses us.
     Server,
     /// Who it is can't be known.
     Uid,
-    /// It has no id.
+    /// New credentials can't be used, while the former ones can.
+    Credentials,
+    /// It has no id, or is another cluster than before.
     Identity,
     /// Another entry is the same cluster.
     Duplicate,
@@ -21,6 +26,8 @@ pub(crate) enum About {
     Kind(Topic),
     /// A kind can't be watched for now.
     Watch(Topic),
+    /// There are too many host names.
+    Hosts,
     /// A host name of a gateway can't be resolved.
     Host(Box<str>),
     /// An object can't be read: kind, namespace, name.
@@ -33,6 +40,9 @@ pub(crate) struct Problems {
     /// What people call it.
     cluster: String,
     texts: BTreeMap<About, Problem>,
+    /// Objects and names whose problems are not among them, for there are too many: hashes, by kind.
+    untold: BTreeMap<Option<Topic>, HashSet<u64, RandomState>>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -48,11 +58,21 @@ impl About {
     fn patience(&self) -> u32 {
         if matches!(self, Self::Watch(_)) { 7 } else { 1 }
     }
+
+    /// Whether there may be very many of its sort; the kind of object.
+    fn bulk(&self) -> Option<Option<Topic>> {
+        match self {
+            Self::Object(topic, ..) => Some(Some(*topic)),
+            Self::Host(_) => Some(None),
+            _ => None,
+        }
+    }
 }
 
 impl Problems {
     pub(crate) fn new(cluster: &str) -> Self {
-        Self { cluster: cluster.to_owned(), texts: BTreeMap::new() }
+        let (texts, untold) = Default::default();
+        Self { cluster: cluster.to_owned(), texts, untold, hasher: RandomState::default() }
     }
 
     /// There is a problem. Its text may change while it lasts: that is shown, not logged.
@@ -61,7 +81,11 @@ impl Problems {
         let patience = about.patience();
         let overshadowed = matches!(about, About::Watch(_)) && self.texts.contains_key(&About::Server);
         let problem = match self.texts.entry(about) {
-            Entry::Vacant(entry) if full && matches!(entry.key(), About::Object(..)) => return,
+            Entry::Vacant(entry) if full && let Some(sort) = entry.key().bulk() => {
+                let hash = self.hasher.hash_one(entry.key());
+                self.untold.entry(sort).or_default().insert(hash);
+                return;
+            }
             Entry::Vacant(entry) => entry.insert(Problem { text: String::new(), tellings: 0 }),
             Entry::Occupied(entry) => entry.into_mut(),
         };
@@ -74,8 +98,21 @@ impl Problems {
         }
     }
 
+    /// There is this problem, or none.
+    pub(crate) fn found(&mut self, about: About, problem: Option<String>) {
+        match problem {
+            Some(text) => self.set(about, text),
+            None => self.clear(&about),
+        }
+    }
+
     /// There is none, or no longer.
     pub(crate) fn clear(&mut self, about: &About) {
+        if !self.untold.is_empty()
+            && let Some(untold) = about.bulk().and_then(|sort| self.untold.get_mut(&sort))
+        {
+            untold.remove(&self.hasher.hash_one(about));
+        }
         if let Some(problem) = self.texts.remove(about)
             && problem.tellings >= about.patience()
         {
@@ -91,6 +128,11 @@ impl Problems {
         })
     }
 
+    /// A list of a kind begins: it tells of all its objects again.
+    pub(crate) fn begin(&mut self, topic: Topic) {
+        self.untold.remove(&Some(topic));
+    }
+
     /// A list of a kind is complete: problems of objects that are not there are over.
     pub(crate) fn keep_objects(&mut self, topic: Topic, there: impl Fn(&str, &str) -> bool) {
         let gone: Vec<_> = self.objects(topic).filter(|(namespace, name)| !there(namespace, name)).collect();
@@ -104,12 +146,13 @@ impl Problems {
         let over = |about: &About| matches!(about, About::Host(name) if !wanted.contains(name));
         let gone: Vec<About> = self.texts.keys().filter(|about| over(about)).cloned().collect();
         gone.iter().for_each(|about| self.clear(about));
+        self.untold.remove(&None);
     }
 
     /// For people.
     pub(crate) fn texts(&self) -> Vec<String> {
-        let full = self.texts.len() >= MAX_PROBLEMS;
-        let more = full.then(|| "there may be more objects that can't be read".to_owned());
+        let untold: usize = self.untold.values().map(HashSet::len).sum();
+        let more = (untold > 0).then(|| format!("{untold} more objects and host names have problems"));
         // That nothing can be watched goes without saying when the server is not there.
         let away = self.texts.contains_key(&About::Server);
         let told = self.texts.iter().filter(|(about, _)| !(away && matches!(about, About::Watch(_))));
@@ -139,8 +182,15 @@ mod tests {
             problems.set(About::Object(Topic::Node, String::new(), number.to_string()), "broken".to_owned());
         }
         assert_eq!(problems.texts().len(), MAX_PROBLEMS + 1);
+        let more = |problems: &Problems| problems.texts().last().unwrap().clone();
+        assert_eq!(more(&problems), format!("{MAX_PROBLEMS} more objects and host names have problems"));
+        problems.set(About::Host("lb.example".into()), "no such name".to_owned());
+        assert!(more(&problems).starts_with(&format!("{} more", MAX_PROBLEMS + 1)), "names are bounded, too");
+        problems.clear(&About::Host("lb.example".into()));
+        assert!(more(&problems).starts_with(&format!("{MAX_PROBLEMS} more")));
         problems.set(About::Server, "away".to_owned());
         assert_eq!(problems.texts()[0], "away", "there is always room for what matters more");
+        problems.begin(Topic::Node);
         problems.keep_objects(Topic::Node, |_, _| false);
         assert_eq!(problems.texts(), ["away"]);
     }

@@ -5,7 +5,7 @@ use portolan_zones::object::{Object, ObjectKey};
 use serde_json::Value;
 
 use super::document::{Body, JsonDocument, Malformed, split_yaml, without_position, yaml};
-use crate::convert::{self, ConvertError, Kind, Names};
+use crate::convert::{self, ConvertError, Kind, Names, Refused};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
@@ -169,7 +169,10 @@ impl Reader<'_> {
         match Kind::of(version, kind_text) {
             Ok(Some(kind)) => {
                 self.slices_run = kind == Kind::EndpointSlice;
-                if let Err(refusal) = self.typed(kind, body, line) {
+                let mut refused = Refused::default();
+                let read = self.typed(kind, body, line, &mut refused);
+                self.left_out(line, || title(kind_text, &metadata), &refused);
+                if let Err(refusal) = read {
                     self.refuse(kind.key(&metadata), line + refusal.line, object(), refusal.message);
                 }
             }
@@ -192,22 +195,35 @@ impl Reader<'_> {
         if kind != "EndpointSlice" || version != "discovery.k8s.io/v1" {
             return false;
         }
-        match convert::slice(&slice, self.interner) {
-            Ok(object) => self.reading.objects.extend(object.map(|object| (line, object))),
-            Err(_) => return false,
-        }
+        let mut refused = Refused::default();
+        let Ok(object) = convert::slice(&slice, self.interner, &mut refused) else { return false };
+        self.reading.objects.extend(object.map(|object| (line, object)));
+        self.left_out(line, || title(kind, &slice.metadata.clone().unwrap_or_default()), &refused);
         true
     }
 
-    fn typed(&mut self, kind: Kind, body: Body<'_>, line: u32) -> Result<(), Malformed> {
+    /// Entries of an object that don't count, though the rest does.
+    fn left_out(&mut self, line: u32, object: impl FnOnce() -> String, refused: &Refused) {
+        if let Some(text) = refused.text() {
+            self.reading.flaw(Some(line), Some(object()), text);
+        }
+    }
+
+    fn typed(
+        &mut self,
+        kind: Kind,
+        body: Body<'_>,
+        line: u32,
+        refused: &mut Refused,
+    ) -> Result<(), Malformed> {
         let interner = &mut *self.interner;
         let object = match kind {
-            Kind::Service => Some(convert::service(&body.read()?, &Names::new(), interner)?),
-            Kind::ServiceExport => Some(convert::export(&body.read()?, &Names::new(), interner)?),
+            Kind::Service => convert::service(&body.read()?, &Names::new(), interner, refused)?,
+            Kind::ServiceExport => Some(convert::export(&body.read()?, &Names::new(), interner, refused)?),
             Kind::ServiceImport => Some(convert::import(&body.read()?, interner)?),
             Kind::Node => Some(convert::node(&body.read()?, interner)?),
             Kind::Namespace => Some(convert::namespace(&body.read()?, interner)?),
-            Kind::EndpointSlice => convert::slice(&body.read()?, interner)?,
+            Kind::EndpointSlice => convert::slice(&body.read()?, interner, refused)?,
             Kind::ClusterProperty => return self.identity(&body.read()?, line),
         };
         self.reading.objects.extend(object.map(|object| (line, object)));

@@ -6,9 +6,8 @@ use super::*;
 
 fn gateway_of_service(spec: Value, ingress: Value, names: &Names) -> Option<String> {
     let value = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}});
-    let Object::Service(service) = service(&read(&value), names, &mut Interner::default()).unwrap() else {
-        panic!()
-    };
+    let service = service(&read(&value), names, &mut Interner::default(), &mut Refused::default());
+    let Ok(Some(Object::Service(service))) = service else { panic!() };
     service.gateway.map(|gateway| gateway_text(&gateway))
 }
 
@@ -19,10 +18,11 @@ fn gateway_text(gateway: &Gateway) -> String {
         GatewayAt::Unresolved => "unresolved".to_owned(),
         GatewayAt::Addresses(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
-    format!("{at} :{}", gateway.port(Protocol::Tcp, 80).unwrap())
+    format!("{at} :{}", gateway.port(Protocol::Tcp, 80).unwrap_or(0))
 }
 
-/// A load balancer goes before node ports; until it has an address the node ports that it comes with count.
+/// A load balancer goes before node ports, which count until it has an entrance: not while its name is unresolved, for cloud
+/// providers close them.
 #[test]
 fn a_services_gateway_is_its_balancer_or_its_node_ports() {
     let names: Names = [("lb.example".into(), ["203.0.113.9".parse().unwrap()].into())].into();
@@ -39,7 +39,13 @@ fn a_services_gateway_is_its_balancer_or_its_node_ports() {
             Some("203.0.113.7 2001:db8::7 :80"),
         ),
         (ports(json!(null)), json!([{"hostname": "lb.example"}]), Some("203.0.113.9 :80")),
-        (ports(json!(30_080)), json!([{"hostname": "not-yet.example"}]), Some("nodes :30080")),
+        (ports(json!(30_080)), json!([{"hostname": "not-yet.example"}]), Some("unresolved :80")),
+        (
+            ports(json!(30_080)),
+            json!([{"hostname": "not-yet.example"}, {"ip": "203.0.113.7"}]),
+            Some("203.0.113.7 :80"),
+        ),
+        (ports(json!(30_080)), json!([{"hostname": "LB.example."}]), Some("203.0.113.9 :80")),
     ] {
         assert_eq!(
             gateway_of_service(spec.clone(), ingress.clone(), &names).as_deref(),
@@ -57,7 +63,7 @@ fn a_services_gateway_is_its_balancer_or_its_node_ports() {
 fn an_exports_gateway_is_what_its_author_says() {
     let of = |annotations: Value| {
         let value = json!({"metadata": {"namespace": "n", "name": "s", "annotations": annotations}});
-        match export(&read(&value), &Names::new(), &mut Interner::default()) {
+        match export(&read(&value), &Names::new(), &mut Interner::default(), &mut Refused::default()) {
             Ok(Object::Export(export)) => Ok(export.gateway.map(|gateway| gateway_text(&gateway))),
             other => Err(other.unwrap_err().to_string()),
         }
@@ -104,6 +110,100 @@ fn nodes_are_entrances_while_they_take_traffic() {
     }
 }
 
+/// What a peer's objects say is looked up by us: only names that mean the same to everybody, and few of them.
+#[test]
+fn few_and_good_names_are_looked_up() {
+    let of = |list: &str| {
+        let value = json!({"metadata": {"namespace": "n", "name": "s", "annotations": {"portolan.dev/gateway": list}}});
+        let mut refused = Refused::default();
+        let gateway = match export(&read(&value), &Names::new(), &mut Interner::default(), &mut refused) {
+            Ok(Object::Export(export)) => gateway_text(&export.gateway.unwrap()),
+            other => panic!("{other:?}"),
+        };
+        (names_of_export(&read(&value)), gateway, refused.text().unwrap_or_default())
+    };
+    let (names, _, refused) = of("LB.Example., lb.example, a-1.b.xn--p1ai");
+    assert_eq!((names, refused.as_str()), (vec!["lb.example".into(), "a-1.b.xn--p1ai".into()], ""));
+    for bad in [
+        "localhost",
+        "web",
+        "a.localhost",
+        "host.localdomain",
+        "web.shop.svc.clusterset.local",
+        "web.shop.svc.global.example.com",
+        "web.shop.svc",
+        "kubernetes.default.svc.cluster.local",
+        "x.cluster.local",
+        "127.1",
+        "0x7f.1",
+        "1.0x7f",
+        "a..b",
+        "-a.example",
+        "a b.example",
+        "a_b.example",
+        &format!("{}.example", "x".repeat(64)),
+        &format!("{}example", "a.".repeat(130)),
+    ] {
+        let (names, gateway, refused) = of(&format!("{bad}, 203.0.113.7"));
+        assert_eq!((names.len(), gateway.as_str()), (0, "203.0.113.7 :80"), "{bad}");
+        assert!(refused.contains(bad) && refused.ends_with("this is left out, the rest counts"), "{refused}");
+    }
+    let many: Vec<String> = (0..10).map(|i| format!("lb-{i}.example")).collect();
+    let (names, _, refused) = of(&many.join(","));
+    assert_eq!(names.len(), 8);
+    assert!(refused.contains("host names has 9 entries, allowed are 8, and 1 more"), "{refused}");
+    let far_too_many = vec!["203.0.113.7"; 101].join(",");
+    let value = json!({"metadata": {"namespace": "n", "name": "s", "annotations": {"portolan.dev/gateway": far_too_many}}});
+    let error =
+        export(&read(&value), &Names::new(), &mut Interner::default(), &mut Refused::default()).unwrap_err();
+    assert!(error.to_string().contains("has 101 entries, allowed are 100"), "{error}");
+}
+
+/// Kubernetes refuses endpoints at such addresses (ValidateEndpointIP), and one of them would keep a whole copy from being
+/// written: they are left out, one by one.
+#[test]
+fn addresses_that_no_endpoint_has_are_left_out() {
+    let gateway = |address: &str| {
+        let value = json!({"metadata": {"namespace": "n", "name": "s", "annotations": {"portolan.dev/gateway": address}}});
+        let mut refused = Refused::default();
+        let object = export(&read(&value), &Names::new(), &mut Interner::default(), &mut refused);
+        let Ok(Object::Export(export)) = object else { panic!() };
+        (export.gateway.unwrap().addresses().len(), refused.text().unwrap_or_default())
+    };
+    for bad in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "224.0.0.251",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+    ] {
+        let family = if bad.contains(':') { "IPv6" } else { "IPv4" };
+        let good = if bad.contains(':') { "2001:db8::1" } else { "10.0.0.1" };
+        let value = json!({
+            "metadata": {"namespace": "shop", "name": "x", "labels": own()},
+            "addressType": family,
+            "endpoints": [{"addresses": [bad]}, {"addresses": [good]}, {"addresses": [bad]}],
+        });
+        let mut refused = Refused::default();
+        let object = slice(&read(&value), &mut Interner::default(), &mut refused).unwrap();
+        let Some(Object::Slice(slice)) = object else { panic!() };
+        let kept: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!(kept, [good]);
+        let text = refused.text().unwrap();
+        assert!(text.starts_with("endpoints[0].addresses[0]: ") && text.contains("and 1 more"), "{text}");
+        let (addresses, text) = gateway(bad);
+        assert!(addresses == 0 && text.contains("can't be an endpoint's"), "{bad}: {text}");
+    }
+    for good in ["10.0.0.1", "203.0.113.7", "fd00::1", "2001:db8::1"] {
+        assert_eq!(gateway(good), (1, String::new()));
+    }
+}
+
 /// Who exports it, as its writer last knew: what a controller starts from while other clusters can't be reached.
 #[test]
 fn imports_hold_the_clusters_behind_them() {
@@ -133,7 +233,9 @@ fn copies_tell_pods_apart_as_their_originals() {
             "addressType": "IPv4",
             "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}],
         });
-        let Some(Object::Slice(slice)) = slice(&read(&value), &mut Interner::default()).unwrap() else {
+        let Some(Object::Slice(slice)) =
+            slice(&read(&value), &mut Interner::default(), &mut Refused::default()).unwrap()
+        else {
             panic!()
         };
         slice.endpoints.iter().map(|endpoint| endpoint.identity).collect::<Vec<_>>()

@@ -168,8 +168,11 @@ fn a_load_balancers_name_is_resolved_and_told_again_when_it_moves() {
     case.intake.resolved("lb.example", Ok(address(1)));
     assert_eq!(case.changes(), [""; 0], "the same again");
     assert_eq!(case.list(Topic::Service, [balanced("lb.example")]), [""; 0], "what was resolved holds");
+    assert_eq!(case.intake.take_wanted_names(), None, "nothing to look up that was not before");
     case.intake.resolved("lb.example", Err("no such name".to_owned()));
-    assert_eq!((case.changes(), case.problems().len()), (vec![], 1), "last good addresses hold");
+    assert_eq!(case.changes(), [""; 0], "last good addresses hold");
+    let problem = "host name lb.example of a gateway can't be resolved (Service shop/web): no such name; what it was holds";
+    assert_eq!(case.problems(), [problem]);
     case.intake.hear(Topic::Service, Word::Begin, case.now);
     case.intake.resolved("lb.example", Ok(address(2)));
     let gone = case.hear(Topic::Service, [Word::Done]);
@@ -177,22 +180,96 @@ fn a_load_balancers_name_is_resolved_and_told_again_when_it_moves() {
     assert_eq!((case.intake.take_wanted_names(), case.problems()), (Some(BTreeSet::new()), vec![]));
 }
 
+/// A gateway that is not known yet is not a gateway that is gone: what was written of it before must not be taken back for it.
+#[test]
+fn a_cluster_is_complete_when_every_name_was_looked_up_once() {
+    for answer in [Ok(Box::from([IpAddr::from([192, 0, 2, 1])])), Err("no answer in 5 s".to_owned())] {
+        let mut case = Case::of(&[Topic::Service]);
+        case.list(Topic::Service, [balanced("lb.example")]);
+        assert!(!case.intake.is_complete());
+        case.intake.take_wanted_names();
+        assert!(!case.intake.is_complete());
+        case.intake.resolved("lb.example", answer);
+        assert!(case.intake.is_complete(), "with an answer or without");
+    }
+    let mut case = Case::of(&[Topic::Service]);
+    case.list(Topic::Service, [balanced("localhost")]);
+    assert!(case.intake.is_complete(), "a name that is never looked up is not waited for");
+    assert!(
+        case.problems()[0]
+            .starts_with("Service shop/web: status.loadBalancer.ingress: `localhost` is neither")
+    );
+    case.hear(Topic::Service, [Word::Apply(balanced("lb.example"))]);
+    assert_eq!(case.problems(), [""; 0]);
+}
+
+/// An operator who takes a namespace from a cluster must not depend on that cluster's next word.
+#[test]
+fn namespaces_that_are_no_longer_accepted_go_at_once() {
+    let mut case = Case::of(&[Topic::ServiceExport, Topic::Namespace, Topic::Node]);
+    case.list(Topic::ServiceExport, [export("shop", "web"), export("bank", "vault")]);
+    case.list(Topic::Namespace, ["shop", "bank"].map(namespace));
+    case.list(Topic::Node, [namespace("node-1")]);
+    let topics = [Topic::ServiceExport, Topic::Namespace, Topic::Node];
+    case.intake.listen(&topics, Some(&BTreeSet::from(["shop".to_owned()])));
+    let mut gone = case.changes();
+    gone.sort();
+    assert_eq!(gone, ["-Namespace bank", "-ServiceExport bank/vault"], "nodes are in no namespace");
+    assert_eq!(case.intake.refused_exports(), (1, vec!["bank/vault".to_owned()]));
+    case.intake.listen(&topics, None);
+    assert_eq!(
+        case.list(Topic::ServiceExport, [export("shop", "web"), export("bank", "vault")]),
+        ["+ServiceExport bank/vault"]
+    );
+    assert_eq!(case.intake.refused_exports().0, 0);
+}
+
+/// One bad entry does not take the rest of its object away, and is said.
+#[test]
+fn entries_that_are_left_out_are_told() {
+    let mut case = Case::of(&[Topic::EndpointSlice]);
+    let slice = |bad: &str| {
+        raw(&format!(
+            r#"{{"metadata": {{"namespace": "shop", "name": "web-1", "labels": {{"kubernetes.io/service-name": "web"}}}},
+                "addressType": "IPv4", "endpoints": [{{"addresses": ["10.0.0.1"]}}, {{"addresses": ["{bad}"]}}]}}"#
+        ))
+    };
+    assert_eq!(case.list(Topic::EndpointSlice, [slice("127.0.0.1")]), ["+EndpointSlice shop/web-1"]);
+    let problem = || case.problems();
+    assert!(
+        problem()[0].starts_with("EndpointSlice shop/web-1: endpoints[1].addresses[0]: 127.0.0.1 can't be")
+    );
+    case.list(Topic::EndpointSlice, [slice("127.0.0.1")]);
+    assert_eq!(case.problems().len(), 1, "still so");
+    case.list(Topic::EndpointSlice, [slice("10.0.0.2")]);
+    assert_eq!(case.problems(), [""; 0]);
+}
+
 /// KEP-2149: the property `cluster.clusterset.k8s.io` is the cluster's id.
 #[test]
 fn a_cluster_says_its_id() {
     let mut case = Case::of(&[Topic::ClusterProperty]);
     let id = |case: &Case| case.intake.id().map(ToString::to_string);
-    assert!(!case.intake.knows_id());
+    assert!(!case.intake.knows_id(case.now, Duration::from_secs(60)));
     case.hear(Topic::ClusterProperty, [broken("refused")]);
-    assert!(!case.intake.knows_id());
+    assert!(!case.intake.knows_id(case.now, Duration::from_secs(60)));
     case.hear(Topic::ClusterProperty, [broken("denied")]);
-    assert!(case.intake.knows_id() && id(&case).is_none(), "who may not read it has to do without");
+    assert!(
+        case.intake.knows_id(case.now, Duration::from_secs(60)) && id(&case).is_none(),
+        "who may not read it has to do without"
+    );
     case.list(Topic::ClusterProperty, [namespace("other"), property("west")]);
     assert_eq!(id(&case).as_deref(), Some("west"));
     case.hear(Topic::ClusterProperty, [Word::Apply(property("west-2"))]);
     assert_eq!(id(&case).as_deref(), Some("west-2"));
     case.list(Topic::ClusterProperty, [property("no id")]);
     assert_eq!(id(&case).as_deref(), Some("west-2"), "broken, so the last good one holds");
+    let former = |value: &str| {
+        raw(&format!(r#"{{"metadata": {{"name": "id.k8s.io"}}, "spec": {{"value": "{value}"}}}}"#))
+    };
+    case.list(Topic::ClusterProperty, [property("west"), former("Not valid")]);
+    assert_eq!(id(&case).as_deref(), Some("west"), "one that is broken takes no other away");
+    case.list(Topic::ClusterProperty, [former("Not valid"), property("west-2")]);
     case.hear(Topic::ClusterProperty, [Word::Apply(property("west")), Word::Delete(property("west"))]);
     assert_eq!(id(&case), None);
 }

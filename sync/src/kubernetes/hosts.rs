@@ -1,0 +1,200 @@
+//! Host names of gateways, as one cluster's objects have them: who wants which, and what is known of each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use portolan_zones::object::ObjectKey;
+
+use super::discovery::Topic;
+use crate::convert::{Kind, Names};
+
+/// Names that are looked up for one cluster; of more than these what was known holds.
+const MOST: usize = 1000;
+
+/// The names of one cluster.
+#[derive(Default)]
+pub(crate) struct Hosts {
+    /// Objects that have names: they are read again when an address changes.
+    objects: HashMap<ObjectKey, Named, RandomState>,
+    /// Who wants a name.
+    wanted: BTreeMap<Box<str>, BTreeSet<ObjectKey>>,
+    /// Whether other names are wanted than when they were last taken.
+    moved: bool,
+    /// Names that are looked up, and whether they were once, with an answer or without.
+    tried: BTreeMap<Box<str>, bool>,
+    addresses: Names,
+}
+
+/// An object that has names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Named {
+    pub(crate) topic: Topic,
+    pub(crate) kind: Kind,
+    pub(crate) json: Box<str>,
+    pub(crate) names: Vec<Box<str>>,
+}
+
+impl Hosts {
+    /// What is known of all names.
+    pub(crate) fn addresses(&self) -> &Names {
+        &self.addresses
+    }
+
+    /// An object has these names now, perhaps none.
+    pub(crate) fn set(&mut self, key: ObjectKey, named: Named) {
+        if self.objects.get(&key).is_some_and(|before| before.names == named.names) {
+            self.objects.insert(key, named);
+            return;
+        }
+        self.forget(&key);
+        if named.names.is_empty() {
+            return;
+        }
+        for name in &named.names {
+            let first = !self.wanted.contains_key(name);
+            self.moved |= first;
+            self.wanted.entry(name.clone()).or_default().insert(key.clone());
+        }
+        self.objects.insert(key, named);
+    }
+
+    /// An object is gone, or does not matter.
+    pub(crate) fn forget(&mut self, key: &ObjectKey) {
+        for name in self.objects.remove(key).map(|named| named.names).unwrap_or_default() {
+            let Some(objects) = self.wanted.get_mut(&name) else { continue };
+            objects.remove(key);
+            if objects.is_empty() {
+                self.wanted.remove(&name);
+                self.moved = true;
+            }
+        }
+    }
+
+    /// All objects are gone.
+    pub(crate) fn clear(&mut self) {
+        self.moved |= !self.wanted.is_empty();
+        self.objects.clear();
+        self.wanted.clear();
+    }
+
+    /// The names to look up, if others than at the last call: those that were, and others while there is room.
+    pub(crate) fn take(&mut self) -> Option<BTreeSet<Box<str>>> {
+        if !std::mem::take(&mut self.moved) {
+            return None;
+        }
+        self.tried.retain(|name, _| self.wanted.contains_key(name));
+        self.addresses.retain(|name, _| self.wanted.contains_key(name));
+        let new = self.wanted.keys().filter(|name| !self.tried.contains_key(*name));
+        let new: Vec<Box<str>> = new.take(MOST.saturating_sub(self.tried.len())).cloned().collect();
+        self.tried.extend(new.into_iter().map(|name| (name, false)));
+        Some(self.tried.keys().cloned().collect())
+    }
+
+    /// How many names are not looked up, for there are too many.
+    pub(crate) fn left_out(&self) -> usize {
+        self.wanted.len().saturating_sub(MOST)
+    }
+
+    /// Whether every name was looked up once: only then is it known what can't be.
+    pub(crate) fn are_tried(&self) -> bool {
+        !self.moved && self.tried.values().all(|tried| *tried)
+    }
+
+    /// A name was looked up; the objects to read again if it has other addresses than before. Without an answer it keeps
+    /// those that it had.
+    pub(crate) fn resolved(&mut self, name: &str, answer: Option<Box<[IpAddr]>>) -> Vec<Named> {
+        let Some(tried) = self.tried.get_mut(name) else { return Vec::new() };
+        *tried = true;
+        let Some(addresses) = answer else { return Vec::new() };
+        if self.addresses.get(name) == Some(&addresses) {
+            return Vec::new();
+        }
+        self.addresses.insert(name.into(), addresses);
+        let objects = self.wanted.get(name).into_iter().flatten();
+        objects.filter_map(|key| self.objects.get(key).cloned()).collect()
+    }
+
+    /// Who wants a name, for people.
+    pub(crate) fn whose(&self, name: &str) -> String {
+        let Some(objects) = self.wanted.get(name) else { return String::new() };
+        let first = objects.first().map(ToString::to_string).unwrap_or_default();
+        let more = objects.len().saturating_sub(1);
+        if more > 0 { format!("{first} and {more} more") } else { first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_zones::ServiceName;
+
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::Service(ServiceName::new("shop", name).unwrap())
+    }
+
+    fn named(names: &[&str]) -> Named {
+        let names = names.iter().map(|name| (*name).into()).collect();
+        Named { topic: Topic::Service, kind: Kind::Service, json: "{}".into(), names }
+    }
+
+    fn taken(hosts: &mut Hosts) -> Option<Vec<String>> {
+        hosts.take().map(|names| names.iter().map(ToString::to_string).collect())
+    }
+
+    /// Names are told when others are wanted, and not when objects are merely told again.
+    #[test]
+    fn names_are_wanted_while_an_object_has_them() {
+        let mut hosts = Hosts::default();
+        assert_eq!((taken(&mut hosts), hosts.are_tried()), (None, true));
+        hosts.set(key("web"), named(&["a.x", "b.x"]));
+        hosts.set(key("api"), named(&["b.x"]));
+        assert!(!hosts.are_tried(), "wanted, and nobody looked");
+        assert_eq!(taken(&mut hosts), Some(vec!["a.x".into(), "b.x".into()]));
+        hosts.set(key("web"), named(&["a.x", "b.x"]));
+        assert_eq!(taken(&mut hosts), None, "the same again");
+        hosts.set(key("web"), named(&["a.x"]));
+        assert_eq!(taken(&mut hosts), None, "somebody else wants it, too");
+        assert_eq!(hosts.whose("b.x"), "Service shop/api");
+        hosts.forget(&key("api"));
+        assert_eq!(taken(&mut hosts), Some(vec!["a.x".into()]));
+        hosts.set(key("web"), named(&[]));
+        assert_eq!((taken(&mut hosts), hosts.are_tried()), (Some(vec![]), true));
+    }
+
+    #[test]
+    fn a_name_is_tried_when_it_was_answered_or_not() {
+        let mut hosts = Hosts::default();
+        let address = |last| Some(Box::from([IpAddr::from([192, 0, 2, last])]));
+        hosts.set(key("web"), named(&["a.x", "b.x"]));
+        hosts.set(key("api"), named(&["a.x"]));
+        hosts.take();
+        assert_eq!(hosts.resolved("a.x", address(1)).len(), 2);
+        assert!(!hosts.are_tried());
+        assert_eq!(hosts.resolved("b.x", None), []);
+        assert!(hosts.are_tried());
+        assert_eq!(hosts.resolved("a.x", address(1)), [], "no news");
+        assert_eq!(hosts.resolved("a.x", None), []);
+        assert_eq!(hosts.addresses().get("a.x"), address(1).as_ref(), "what it was holds");
+        assert_eq!(hosts.resolved("c.x", address(1)), [], "nobody wants it");
+        assert_eq!(hosts.addresses().len(), 1);
+        assert_eq!(hosts.whose("a.x"), "Service shop/api and 1 more");
+    }
+
+    /// Each name costs look-ups: a cluster can't have us do more than these, and doesn't lose those that it has.
+    #[test]
+    fn there_is_a_bound_to_names() {
+        let mut hosts = Hosts::default();
+        hosts.set(key("first"), named(&["z.x"]));
+        hosts.take();
+        let many: Vec<String> = (0..MOST + 9).map(|i| format!("{i}.x")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        hosts.set(key("many"), named(&many));
+        let names = taken(&mut hosts).unwrap();
+        assert!(names.len() == MOST && names.contains(&"z.x".to_owned()));
+        assert_eq!(hosts.left_out(), 10);
+        hosts.set(key("many"), named(&["0.x"]));
+        assert_eq!((taken(&mut hosts).unwrap().len(), hosts.left_out()), (2, 0));
+    }
+}

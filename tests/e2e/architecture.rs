@@ -21,7 +21,7 @@ const BELONGS_TO: [(&str, &[&str]); 13] = [
     ("notify", &["portolan-sync", "portolan"]),
     ("serde-saphyr", &["portolan-sync", "portolan", "portolan-tests"]),
     ("hickory-server", &["portolan-dns"]),
-    ("governor", &["portolan-dns"]),
+    ("governor", &["portolan-dns", "portolan-sync"]),
     ("maxminddb", &["portolan-dns"]),
     ("rustls", &["portolan-dns"]),
     ("tokio-rustls", &["portolan-dns"]),

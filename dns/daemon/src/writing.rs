@@ -40,6 +40,7 @@ impl From<ControllerStatus> for ControllerState {
             .unreachable
             .iter()
             .map(|why| format!("nothing can be written: {why}"))
+            .chain(writing.notices.iter().cloned())
             .chain(status.peer_problems.iter().cloned())
             .chain(writing.failures.iter().map(|(service, why)| format!("{service} can't be written: {why}")))
             .chain((unlisted > 0).then(|| format!("{unlisted} more services can't be written")))
@@ -70,6 +71,7 @@ mod tests {
             failure_count: 5,
             exhausted: vec!["shop/db".into()],
             foreign: vec!["somebody else's import shop/x".into()],
+            notices: vec!["another controller leads".into()],
             unreachable: Some("connection refused".into()),
         };
         let status = ControllerStatus {
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!((state.leading, state.queue, state.refused, state.requests[0].count), (true, 3, 2, 4));
         let expected = [
             "nothing can be written: connection refused",
+            "another controller leads",
             "west: its Secret is missing",
             "shop/cart can't be written: denied",
             "4 more services can't be written",

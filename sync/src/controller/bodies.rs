@@ -48,9 +48,11 @@ pub(super) struct DerivedSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Traffic {
+    #[serde(skip_serializing_if = "String::is_empty")]
     session_affinity: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_affinity_config: Option<AffinityConfig>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     internal_traffic_policy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic_distribution: Option<String>,
@@ -118,6 +120,19 @@ pub(super) struct ConditionsBody {
     pub(super) ready: Option<bool>,
     pub(super) serving: Option<bool>,
     pub(super) terminating: Option<bool>,
+}
+
+impl Traffic {
+    /// Says nothing of a field, by the name that it has in the API.
+    pub(super) fn drop_field(&mut self, field: &str) {
+        match field {
+            "sessionAffinity" => self.session_affinity.clear(),
+            "sessionAffinityConfig" => self.session_affinity_config = None,
+            "internalTrafficPolicy" => self.internal_traffic_policy.clear(),
+            "trafficDistribution" => self.traffic_distribution = None,
+            _ => {}
+        }
+    }
 }
 
 impl From<&ServiceSpec> for Traffic {

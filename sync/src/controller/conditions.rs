@@ -53,7 +53,8 @@ impl Verdict {
                 && c.status == self.status()
                 && c.reason == self.reason
                 && c.message == self.message
-                && c.observed_generation == self.generation
+                // Definitions of the MCS API before v0.2 don't keep it.
+                && (c.observed_generation.is_none() || c.observed_generation == self.generation)
         })
     }
 
@@ -94,8 +95,8 @@ pub(super) struct ExportCase<'a> {
     pub(super) conflicts: &'a [Conflict],
     /// Condition `Conflict` as it stands, when not all exports are known.
     pub(super) held: Option<&'a Condition>,
-    /// What keeps the import or its slices from being written, or used.
-    pub(super) trouble: Option<String>,
+    /// What keeps the own cluster from using it: other clusters may.
+    pub(super) here: Option<String>,
 }
 
 /// `Valid`, `Ready` and, for a valid export, `Conflict`.
@@ -111,7 +112,12 @@ pub(super) fn of_export(case: &ExportCase<'_>) -> Vec<Verdict> {
     let mut verdicts = match invalid {
         Some((reason, message)) => vec![
             Verdict::new("Valid", false, reason, message),
-            Verdict::new("Ready", false, "Pending", "the export is not valid"),
+            Verdict::new(
+                "Ready",
+                false,
+                "Pending",
+                case.here.as_deref().unwrap_or("the export is not valid"),
+            ),
         ],
         None => vec![
             Verdict::new("Valid", true, "Valid", "the Service can be exported"),
@@ -123,13 +129,17 @@ pub(super) fn of_export(case: &ExportCase<'_>) -> Vec<Verdict> {
     verdicts
 }
 
+/// Clusters take what others export, none is sent anything: reason `Ready` (MCS API v1beta1).
 fn ready(case: &ExportCase<'_>) -> Verdict {
-    match &case.trouble {
-        Some(trouble) => Verdict::new("Ready", false, "Pending", trouble),
-        None if !case.merged => {
+    match &case.here {
+        _ if !case.merged => {
             Verdict::new("Ready", false, "Pending", "the export and its Service are not taken in yet")
         }
-        None => Verdict::new("Ready", true, "Exported", "the service is exported to the clusterset"),
+        Some(trouble) => {
+            let message = format!("other clusters can take the export; in this one: {trouble}");
+            Verdict::new("Ready", true, "Ready", message)
+        }
+        None => Verdict::new("Ready", true, "Ready", "the clusters of the clusterset can take the export"),
     }
 }
 

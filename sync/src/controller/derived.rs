@@ -4,31 +4,36 @@ use portolan_zones::Service;
 use portolan_zones::object::{IpFamily, Port};
 
 use super::bodies::{DerivedSpec, PortBody, Traffic, family};
-use super::desired::{Trouble, World};
+use super::desired::Past;
 use super::facts::Facts;
 use super::imports::{self, families};
+
+/// `ipFamilyPolicy` of Services that may have both families.
+pub(super) const DUAL: &str = "PreferDualStack";
 
 /// The derived Service of a ClusterSetIP service.
 ///
 /// Which address comes first does not matter: the import has its own order. So the API server chooses the first family
 /// of two, and an existing first address, which can't change, is kept: a family that is missing is added to it.
-pub(super) fn spec(service: &Service, facts: &Facts, world: &World, trouble: &Trouble) -> DerivedSpec {
+pub(super) fn spec(service: &Service, facts: &Facts, past: &Past) -> DerivedSpec {
     let wanted = families(service);
     let has: Vec<IpFamily> =
         facts.derived.iter().flat_map(|derived| &derived.ips).map(|ip| (*ip).into()).collect();
     let single = match (&*wanted, has.first()) {
         ([only], None) => Some(*only),
+        // The import has the families that there were, not those that were asked for.
+        ([_], Some(_)) if service.held && facts.derived.as_ref().is_some_and(|derived| derived.dual) => None,
         ([only], Some(first)) if only == first => Some(*only),
         _ => None,
     };
     let (policy, listed) = match single {
         Some(only) => ("SingleStack", vec![only]),
-        None => ("PreferDualStack", has),
+        None => (DUAL, has),
     };
-    let mut cluster_ips = Vec::new();
-    if facts.derived.is_none() {
-        cluster_ips = imports::ips(service, facts, world, trouble).into_vec();
-    }
+    let cluster_ips = match &facts.derived {
+        Some(_) => Vec::new(),
+        None => imports::former(service, facts, past).into_vec(),
+    };
     DerivedSpec {
         kind: "ClusterIP".to_owned(),
         ip_family_policy: policy.to_owned(),
@@ -52,5 +57,8 @@ fn named(port: &Port, service: &Service) -> PortBody {
 pub(super) fn name_of_unnamed(service: &Service) -> Option<String> {
     let ports = &service.spec.ports;
     let unnamed = ports.iter().find(|port| port.name.is_none()).filter(|_| ports.len() > 1)?;
-    Some(format!("{}-{}", unnamed.protocol.label().trim_start_matches('_'), unnamed.number))
+    let name = format!("{}-{}", unnamed.protocol.label().trim_start_matches('_'), unnamed.number);
+    let is_free = |name: &String| ports.iter().all(|port| port.name.as_deref() != Some(name));
+    let others = (1..=ports.len()).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.clone()).chain(others).find(is_free)
 }

@@ -1,14 +1,17 @@
 //! What our cluster's objects of one service should be. Pure: a function of the snapshot and of what is observed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Service, ServiceName};
 
+use super::apply::Pruned;
 use super::bodies::{DerivedSpec, SliceBody};
 use super::conditions::{ExportCase, Verdict, of_export};
 use super::facts::{Facts, Seen};
 use super::imports::{self, ImportBody};
+use super::memory::Ips;
 use super::{derived, slices, words};
 use crate::vip::PoolRanges;
 
@@ -21,10 +24,23 @@ pub(super) struct World {
     pub(super) pool: Option<PoolRanges>,
     /// The version of the MCS API that the own cluster serves.
     pub(super) mcs: &'static str,
+    /// Fields of ServiceImports that the own cluster does not keep.
+    pub(super) pruned: Arc<Pruned>,
     /// Whether all configured clusters are heard: only then does an import that nobody stands behind go.
     pub(super) all_heard: bool,
     /// Now.
     pub(super) now: UnixTime,
+}
+
+/// What is known of a service beyond its objects and the snapshot.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Past {
+    /// What went wrong when its objects were last written.
+    pub(super) trouble: Trouble,
+    /// The addresses that its import had when it was last there.
+    pub(super) former: Ips,
+    /// Whether an import that waits for its Service has waited long enough.
+    pub(super) waited: bool,
 }
 
 /// What went wrong when this service's objects were last written.
@@ -90,21 +106,40 @@ pub(super) struct ImportStatus {
     pub(super) ready: Verdict,
 }
 
+/// What keeps a service's objects where they are, or does not.
+enum Standing<'a> {
+    /// Clusters export it.
+    Backed(&'a Service),
+    /// Nobody is known to, and not all clusters are heard.
+    Unheard(&'a Service),
+    /// Its exports lack their Services, which may be about to be made anew.
+    Waits(&'a Service),
+    /// Nobody exports it.
+    Gone,
+}
+
+impl<'a> Standing<'a> {
+    fn of(service: Option<&'a Service>, world: &World, past: &Past) -> Self {
+        match service {
+            None => Self::Gone,
+            Some(service) if !service.members.is_empty() => Self::Backed(service),
+            Some(service) if service.held && !world.all_heard => Self::Unheard(service),
+            Some(service) if service.awaited && !past.waited => Self::Waits(service),
+            Some(_) => Self::Gone,
+        }
+    }
+}
+
 /// What should be; `None`: leave everything as it is.
 pub(super) fn desire<'a>(
     name: &ServiceName,
     service: Option<&'a Service>,
     seen: &'a Seen,
     world: &World,
-    trouble: &Trouble,
+    past: &Past,
 ) -> Option<Desired<'a>> {
     // Namespace sameness: an import goes only where its namespace is. What was in a vanished one is being collected.
     if !seen.namespace {
-        return None;
-    }
-    let facts = &seen.facts;
-    let backed = service.filter(|service| !service.members.is_empty());
-    if service.is_some_and(|service| service.held) && backed.is_none() && !world.all_heard {
         return None;
     }
     let mut desired = Desired {
@@ -116,63 +151,84 @@ pub(super) fn desire<'a>(
         export: Vec::new(),
         foreign: None,
     };
-    if let Some(service) = backed {
-        match &facts.import {
-            Some(import) if !import.ours => {
-                desired.foreign = Some(format!(
-                    "ServiceImport {name} was not made by Portolan and is left alone: delete it to have it made anew"
-                ));
-            }
-            _ => offer(&mut desired, service, seen, world, trouble),
+    let import = seen.facts.import.as_ref();
+    match Standing::of(service, world, past) {
+        Standing::Gone => {}
+        _ if import.is_some_and(|import| !import.ours) => {
+            desired.foreign = Some(format!(
+                "ServiceImport {name} was not made by Portolan and is left alone: delete it to have it made anew"
+            ));
+        }
+        Standing::Backed(service) => offer(&mut desired, service, seen, world, past),
+        Standing::Unheard(service) => {
+            keep(&mut desired, service, seen, world, past);
+            desired.kept = seen.facts.slices.values().filter_map(|slice| slice.source.as_ref()).collect();
+        }
+        Standing::Waits(service) => {
+            keep(&mut desired, service, seen, world, past);
+            let ready = imports::waits_for_its_service();
+            desired.import_status = Some(ImportStatus { clusters: Vec::new(), ready });
         }
     }
-    desired.export = export_verdicts(&desired, service, facts, world, trouble);
+    desired.export = export_verdicts(&desired, service, &seen.facts, world, past);
     Some(desired)
 }
 
+/// The import stays as it is, and its address with it.
+fn keep<'a>(desired: &mut Desired<'a>, service: &'a Service, seen: &'a Seen, world: &World, past: &Past) {
+    let has_address = seen.facts.derived.is_some()
+        || seen.facts.import.as_ref().is_some_and(|import| !import.ips.is_empty());
+    desired.import = Want::Kept;
+    desired.derived = if has_address && gives_address(service, seen, world) {
+        Want::Like(derived::spec(service, &seen.facts, past))
+    } else {
+        Want::Kept
+    };
+}
+
+/// Whether a derived Service of ours gives the service its address.
+fn gives_address(service: &Service, seen: &Seen, world: &World) -> bool {
+    !service.headless && world.pool.is_none() && !seen.derived_taken
+}
+
 /// The service exists: import, address, slices.
-fn offer<'a>(
-    desired: &mut Desired<'a>,
-    service: &'a Service,
-    seen: &'a Seen,
-    world: &World,
-    trouble: &Trouble,
-) {
+fn offer<'a>(desired: &mut Desired<'a>, service: &'a Service, seen: &'a Seen, world: &World, past: &Past) {
     let facts = &seen.facts;
     let by_service = !service.headless && world.pool.is_none();
     if seen.derived_taken && by_service {
         let taken = format!("{}/{}", service.name.namespace(), words::derived_name(&service.name));
         desired.foreign = Some(VipTrouble::Foreign(taken).to_string());
     }
-    let ips = imports::ips(service, facts, world, trouble);
-    let ready = imports::ready(service, seen, &ips, world, trouble);
+    let ips = imports::ips(service, facts, world, past);
+    let ready = imports::ready(service, seen, &ips, world, past);
     let mut clusters: Vec<String> = service.members.iter().map(|m| m.cluster.to_string()).collect();
     clusters.sort();
     desired.import_status = Some(ImportStatus { clusters, ready });
-    (desired.import, desired.derived) = match (service.held, by_service && !seen.derived_taken) {
-        (true, _) => (Want::Kept, Want::Kept),
-        (false, true) => (
-            Want::Like(imports::body(service, &ips, world)),
-            Want::Like(derived::spec(service, facts, world, trouble)),
-        ),
-        (false, false) => (Want::Like(imports::body(service, &ips, world)), Want::Gone),
-    };
+    if service.held {
+        keep(desired, service, seen, world, past);
+    } else {
+        desired.import = Want::Like(imports::body(service, &ips, world));
+        if gives_address(service, seen, world) {
+            desired.derived = Want::Like(derived::spec(service, facts, past));
+        }
+    }
     if let Some(import) = &facts.import {
         let service_label = by_service.then(|| words::derived_name(&service.name));
         slices::push(desired, service, service_label.as_deref(), &import.uid);
     }
 }
 
+/// What is wrong here is no matter of the export, which other clusters may use: it is told, and the export is ready.
 fn export_verdicts(
     desired: &Desired<'_>,
     service: Option<&Service>,
     facts: &Facts,
     world: &World,
-    trouble: &Trouble,
+    past: &Past,
 ) -> Vec<Verdict> {
     let Some(export) = &facts.export else { return Vec::new() };
     let not_ready = desired.import_status.as_ref().filter(|status| !status.ready.holds);
-    let mut texts = trouble.other.clone();
+    let mut texts = past.trouble.other.clone();
     texts.extend(desired.foreign.clone());
     texts.extend(not_ready.map(|status| status.ready.message.clone()));
     texts.dedup();
@@ -183,6 +239,6 @@ fn export_verdicts(
         merged: service.is_some_and(|s| s.members.iter().any(|member| member.cluster == world.home)),
         conflicts: service.map_or(&[], |service| &service.conflicts),
         held: service.filter(|service| service.held).and_then(|_| conflict()),
-        trouble: (!texts.is_empty()).then(|| texts.join("; ")),
+        here: (!texts.is_empty()).then(|| texts.join("; ")),
     })
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::words::{MANAGED, TRUE};
 
 /// The name of the Lease.
-const LEASE: &str = "portolan-controller";
+pub(super) const LEASE: &str = "portolan-controller";
 /// How much longer than `retry` a candidate waits at most, as a share of it; client-go's JitterFactor.
 const JITTER: f64 = 1.2;
 
@@ -53,7 +53,12 @@ pub(crate) struct Leadership {
 impl Leadership {
     /// Whether we may write now. A process that was stalled finds that it may not.
     pub(crate) fn is_leader(&self) -> bool {
-        self.until.borrow().is_some_and(|until| Instant::now() < until)
+        self.until().is_some()
+    }
+
+    /// Until when we may write; `None`: not now.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until.borrow().filter(|until| Instant::now() < *until)
     }
 
     /// Waits until we lead and have not been told so yet, or no longer lead; tells which.

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::bodies::{DerivedSpec, EndpointBody, ImportSpec, PortBody, SliceBody, nullable};
 use super::conditions::Condition;
+use super::derived::DUAL;
 use super::words;
 use crate::convert::{Kind, MANAGED_BY};
 
@@ -62,15 +63,19 @@ pub(super) struct ImportFacts {
 /// A derived Service of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DerivedFacts {
+    pub(super) uid: Box<str>,
     pub(super) version: u64,
     /// Of spec, owner and labels.
     pub(super) state: u64,
+    /// Whether it may have both families.
+    pub(super) dual: bool,
     pub(super) ips: SmallVec<[IpAddr; 2]>,
 }
 
 /// An EndpointSlice of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SliceFacts {
+    pub(super) uid: Box<str>,
     pub(super) version: u64,
     pub(super) state: u64,
     pub(super) source: Option<ClusterId>,
@@ -238,8 +243,10 @@ impl DerivedFacts {
         let RawService { metadata, spec } = serde_json::from_str(json)?;
         let service = metadata.labels.get(words::IMPORTED).map(String::as_str).unwrap_or_default();
         Ok(Self {
+            uid: metadata.uid.as_str().into(),
             version: metadata.version(),
             state: Self::state(&spec, metadata.owner(), service),
+            dual: spec.ip_family_policy == DUAL,
             ips: spec.cluster_ips.into(),
         })
     }
@@ -296,6 +303,7 @@ impl SliceFacts {
             ports: raw.ports,
             endpoints: raw.endpoints.unwrap_or_default(),
         };
-        Ok(Self { version: raw.metadata.version(), state: words::fingerprint(&body), source })
+        let uid = raw.metadata.uid.as_str().into();
+        Ok(Self { uid, version: raw.metadata.version(), state: words::fingerprint(&body), source })
     }
 }

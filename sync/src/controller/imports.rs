@@ -7,10 +7,12 @@ use portolan_zones::Service;
 use portolan_zones::object::IpFamily;
 use smallvec::SmallVec;
 
+use super::apply::Pruned;
 use super::bodies::{ImportSpec, PortBody, Traffic, family};
 use super::conditions::{Verdict, import_ready, import_waits};
-use super::desired::{Trouble, VipTrouble, World};
+use super::desired::{Past, VipTrouble, World};
 use super::facts::{Facts, Seen};
+use super::memory::{HOLD, Ips};
 use super::words;
 use crate::vip::PoolRanges;
 
@@ -46,14 +48,29 @@ pub(super) fn body(service: &Service, ips: &[IpAddr], world: &World) -> ImportBo
         labels: take(exported.map_or(&[], |e| &e.labels), words::is_label),
         annotations: take(exported.map_or(&[], |e| &e.annotations), |key, _| words::is_annotation(key)),
         derived,
-        spec: ImportSpec {
-            kind: if service.headless { "Headless" } else { "ClusterSetIP" }.to_owned(),
-            ports: service.spec.ports.iter().map(PortBody::from).collect(),
-            ips: ips.to_vec(),
-            ip_families: families.into_iter().map(|f: IpFamily| family(f).to_owned()).collect(),
-            traffic: Traffic::from(&*service.spec),
-        },
+        spec: kept(
+            &world.pruned,
+            ImportSpec {
+                kind: if service.headless { "Headless" } else { "ClusterSetIP" }.to_owned(),
+                ports: service.spec.ports.iter().map(PortBody::from).collect(),
+                ips: ips.to_vec(),
+                ip_families: families.into_iter().map(|f: IpFamily| family(f).to_owned()).collect(),
+                traffic: Traffic::from(&*service.spec),
+            },
+        ),
     }
+}
+
+/// What the API server keeps of a spec: what it drops is not insisted upon.
+fn kept(pruned: &Pruned, mut spec: ImportSpec) -> ImportSpec {
+    for field in pruned {
+        match &**field {
+            "spec.ips" => spec.ips.clear(),
+            "spec.ipFamilies" => spec.ip_families.clear(),
+            field => spec.traffic.drop_field(field.trim_start_matches("spec.")),
+        }
+    }
+    spec
 }
 
 /// What of an export's metadata may be taken along.
@@ -72,30 +89,40 @@ pub(super) fn families(service: &Service) -> SmallVec<[IpFamily; 2]> {
 }
 
 /// The virtual IPs that it has, in the families' order.
-pub(super) fn ips(
-    service: &Service,
-    facts: &Facts,
-    world: &World,
-    trouble: &Trouble,
-) -> SmallVec<[IpAddr; 2]> {
-    if service.headless {
-        return SmallVec::new();
-    }
-    let given: SmallVec<[IpAddr; 2]> = match &world.pool {
-        Some(ranges) => service.ips.iter().copied().filter(|ip| is_within(ranges, *ip)).collect(),
-        None => match &facts.derived {
-            Some(derived) => derived.ips.clone(),
-            None if trouble.vip.is_none() => lost(service, facts),
-            None => SmallVec::new(),
-        },
+pub(super) fn ips(service: &Service, facts: &Facts, world: &World, past: &Past) -> Ips {
+    let given = match (&world.pool, &facts.derived) {
+        (Some(ranges), _) => service.ips.iter().copied().filter(|ip| is_within(ranges, *ip)).collect(),
+        (None, Some(derived)) => derived.ips.clone(),
+        (None, None) => lost(service, facts, past),
     };
+    in_order(service, &given)
+}
+
+/// The virtual IPs that a derived Service is to have which is not there: clients may know them. What the import has counts
+/// first, then what it had before it was last deleted.
+pub(super) fn former(service: &Service, facts: &Facts, past: &Past) -> Ips {
+    let lost = in_order(service, &lost(service, facts, past));
+    if lost.is_empty() && !is_taken(past) { in_order(service, &past.former) } else { lost }
+}
+
+fn in_order(service: &Service, given: &[IpAddr]) -> Ips {
+    if service.headless {
+        return Ips::new();
+    }
     let of = |family| given.iter().copied().find(|ip| IpFamily::from(*ip) == family);
     families(service).into_iter().filter_map(of).collect()
 }
 
-/// The addresses of a derived Service that somebody deleted, as the import still has them: clients know them, so they are
-/// asked for again.
-fn lost(service: &Service, facts: &Facts) -> SmallVec<[IpAddr; 2]> {
+/// Only then are addresses let go that clients know: whatever else a derived Service is refused for may pass.
+fn is_taken(past: &Past) -> bool {
+    matches!(past.trouble.vip, Some(VipTrouble::Taken | VipTrouble::Family(_)))
+}
+
+/// The addresses of a derived Service that somebody deleted, as the import still has them.
+fn lost(service: &Service, facts: &Facts, past: &Past) -> Ips {
+    if is_taken(past) {
+        return Ips::new();
+    }
     let derived = words::derived_name(&service.name);
     let import = facts.import.as_ref().filter(|import| import.derived.as_deref() == Some(&*derived));
     import.map(|import| import.ips.clone()).unwrap_or_default()
@@ -110,13 +137,7 @@ fn is_within(ranges: &PoolRanges, ip: IpAddr) -> bool {
 }
 
 /// Condition `Ready` of the import.
-pub(super) fn ready(
-    service: &Service,
-    seen: &Seen,
-    ips: &[IpAddr],
-    world: &World,
-    trouble: &Trouble,
-) -> Verdict {
+pub(super) fn ready(service: &Service, seen: &Seen, ips: &[IpAddr], world: &World, past: &Past) -> Verdict {
     let import = seen.facts.import.as_ref();
     if service.held {
         let before = import.and_then(|import| import.ready.as_ref());
@@ -131,7 +152,7 @@ pub(super) fn ready(
         return import_ready("the service can be used");
     }
     let wanted = families(service);
-    if !ips.is_empty() {
+    if !ips.is_empty() && (seen.facts.derived.is_some() || world.pool.is_some()) {
         let lacks = wanted.iter().find(|family| ips.iter().all(|ip| IpFamily::from(*ip) != **family));
         return import_ready(match lacks {
             None => "the service can be used".to_owned(),
@@ -143,7 +164,7 @@ pub(super) fn ready(
     }
     let text =
         |family_list: &[IpFamily]| family_list.iter().map(|f| family(*f)).collect::<Vec<_>>().join(", ");
-    match (&trouble.vip, &seen.facts.derived, &world.pool) {
+    match (&past.trouble.vip, &seen.facts.derived, &world.pool) {
         _ if seen.derived_taken && world.pool.is_none() => {
             let taken = format!("{}/{}", service.name.namespace(), words::derived_name(&service.name));
             import_waits("Pending", VipTrouble::Foreign(taken).to_string())
@@ -159,6 +180,18 @@ pub(super) fn ready(
         }
         (None, ..) => import_waits("Pending", "waits for the derived Service's address"),
     }
+}
+
+/// `Ready` of an import whose exports all lack their Services.
+pub(super) fn waits_for_its_service() -> Verdict {
+    let minutes = HOLD.as_secs() / 60;
+    import_waits(
+        "Pending",
+        format!(
+            "no cluster that exports the service has a Service of its name: the import and its virtual IP stay for \
+             {minutes} minutes, in case that it is made anew"
+        ),
+    )
 }
 
 /// Reason of the condition `Ready` (MCS API v1beta1).

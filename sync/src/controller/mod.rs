@@ -13,25 +13,31 @@
 
 mod apply;
 mod bodies;
+mod brake;
 mod conditions;
+mod contests;
 mod derived;
 mod desired;
 mod election;
 mod facts;
 pub(crate) mod freshness;
 mod imports;
+mod memory;
 mod observed;
+mod pass;
 mod peer_status;
 mod plan;
+mod progress;
 mod queue;
 mod reconcile;
+mod rivals;
 mod running;
 mod slices;
 mod sweep;
 mod words;
 
 pub use election::LeaseTimes;
-pub use reconcile::WriteStatus;
+pub use progress::WriteStatus;
 pub use running::{ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller};
 
 #[cfg(test)]

@@ -82,6 +82,12 @@ impl Observed {
         state.services.iter().filter(|(_, facts)| concerned(facts)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// How many imports are ours.
+    pub(super) fn imports(&self) -> usize {
+        let is_ours = |facts: &&Facts| facts.import.as_ref().is_some_and(|import| import.ours);
+        self.state().services.values().filter(is_ours).count()
+    }
+
     /// Objects of ours that belong to no service: which, namespace, name, version.
     pub(super) fn strays(&self) -> Vec<(Which, String, String, u64)> {
         let state = self.state();

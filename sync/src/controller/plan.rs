@@ -1,8 +1,8 @@
 //! The way from what is to what should be: as few requests as it takes, in an order that is safe to break off.
 //!
-//! First the import, whose UID all else refers to, and the Service that gives it its address; then slices and
-//! statuses; what is too much goes last, the import after everything that it owns. A plan may be one round of several:
-//! whoever carries it out looks at what came of it and plans again, until nothing is left to do.
+//! First the import, whose UID all else refers to, and the Service that gives it its address; then slices; then goes what is
+//! too much, the import after everything that it owns. Statuses come last, for they say what came of the rest. A plan may
+//! be one round of several: whoever carries it out looks at what came of it and plans again, until nothing is left to do.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,7 +24,7 @@ pub(super) struct Action {
 }
 
 /// Which object, or which half of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Target {
     pub(super) what: What,
     pub(super) namespace: String,
@@ -65,8 +65,10 @@ impl fmt::Display for Target {
 /// What is done to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verb {
-    /// Server-side apply. What is not known to be ours is not forced: if somebody else has just made it, it is theirs.
-    Apply { body: Value, force: bool },
+    /// Made anew by server-side apply, which is not forced: if somebody else has just made it, it is theirs.
+    Create { body: Value },
+    /// Server-side apply to an object of ours, or to the half of one that is ours.
+    Apply { body: Value },
     /// Deleted, if it is still what we saw.
     Delete { version: u64 },
 }
@@ -83,8 +85,8 @@ pub(super) fn plan(
     planner.foundation(desired);
     if planner.actions.is_empty() {
         planner.slices(desired);
-        planner.statuses(desired);
         planner.removals(desired);
+        planner.statuses(desired);
     }
     planner.actions
 }
@@ -104,15 +106,15 @@ impl Planner<'_> {
         if let Want::Like(body) = &desired.import
             && !import.is_some_and(|facts| is_like(facts, body))
         {
-            let json = import_json(self.name, body, import.map(|import| &*import.uid), self.world.mcs);
-            self.apply(What::Import, self.name.name(), json, import.is_some());
+            let json = import_json(self.name, body, self.world.mcs);
+            self.write(What::Import, self.name.name(), json, import.map(|import| &*import.uid));
         }
         if let (Want::Like(spec), Some(import)) = (&desired.derived, import) {
             let state = DerivedFacts::state(spec, &import.uid, self.name.name());
             if self.facts.derived.as_ref().is_none_or(|facts| facts.state != state) {
                 let json = derived_json(self.name, spec, &import.uid, self.world.mcs);
-                let known = self.facts.derived.is_some();
-                self.apply(What::Service, &words::derived_name(self.name), json, known);
+                let uid = self.facts.derived.as_ref().map(|facts| &*facts.uid);
+                self.write(What::Service, &words::derived_name(self.name), json, uid);
             }
         }
     }
@@ -122,7 +124,7 @@ impl Planner<'_> {
             let facts = self.facts.slices.get(&**name);
             if facts.is_none_or(|facts| facts.state != words::fingerprint(body)) {
                 let json = slice_json(self.name, name, body, self.world.mcs);
-                self.apply(What::Slice, name, json, facts.is_some());
+                self.write(What::Slice, name, json, facts.map(|facts| &*facts.uid));
             }
         }
     }
@@ -131,7 +133,8 @@ impl Planner<'_> {
         let import = self.facts.import.as_ref().filter(|import| import.ours);
         if let (Some(status), Some(import)) = (&desired.import_status, import) {
             let before: Vec<_> = import.ready.iter().cloned().collect();
-            if import.clusters != words::fingerprint(&status.clusters) || !status.ready.is_in(&before) {
+            let told = status.ready.is_in(&before) || self.world.pruned.contains("status.conditions");
+            if import.clusters != words::fingerprint(&status.clusters) || !told {
                 let clusters: Vec<_> = status.clusters.iter().map(|id| json!({ "cluster": id })).collect();
                 let ready = status.ready.after(&before, self.world.now);
                 let status = json!({ "clusters": clusters, "conditions": [ready] });
@@ -175,11 +178,19 @@ impl Planner<'_> {
             "metadata": { "namespace": self.name.namespace(), "name": self.name.name() },
             "status": status,
         });
-        self.apply(what, self.name.name(), json, true);
+        self.push(what, self.name.name(), Verb::Apply { body: json });
     }
 
-    fn apply(&mut self, what: What, name: &str, body: Value, force: bool) {
-        self.push(what, name, Verb::Apply { body, force });
+    /// `uid`: the object's that is there. One that was replaced in the meantime is refused.
+    fn write(&mut self, what: What, name: &str, mut body: Value, uid: Option<&str>) {
+        let verb = match uid {
+            None => Verb::Create { body },
+            Some(uid) => {
+                body["metadata"]["uid"] = uid.into();
+                Verb::Apply { body }
+            }
+        };
+        self.push(what, name, verb);
     }
 
     fn delete(&mut self, what: What, name: &str, version: u64) {
@@ -207,26 +218,21 @@ fn is_like(facts: &ImportFacts, body: &ImportBody) -> bool {
         && within(&facts.annotations, &body.annotations)
 }
 
-fn import_json(name: &ServiceName, body: &ImportBody, uid: Option<&str>, mcs: &str) -> Value {
+fn import_json(name: &ServiceName, body: &ImportBody, mcs: &str) -> Value {
     let mut labels = body.labels.clone();
     labels.insert(words::MANAGED.to_owned(), words::TRUE.to_owned());
     let mut annotations = body.annotations.clone();
     annotations.insert(words::APPLIED.to_owned(), body.applied());
     annotations.extend(body.derived.clone().map(|derived| (words::DERIVED.to_owned(), derived)));
-    let mut metadata = json!({
-        "namespace": name.namespace(),
-        "name": name.name(),
-        "labels": labels,
-        "annotations": annotations,
-    });
-    // An import that was replaced in the meantime is refused.
-    if let Some(uid) = uid {
-        metadata["uid"] = uid.into();
-    }
     json!({
         "apiVersion": format!("{}/{mcs}", words::MCS),
         "kind": "ServiceImport",
-        "metadata": metadata,
+        "metadata": {
+            "namespace": name.namespace(),
+            "name": name.name(),
+            "labels": labels,
+            "annotations": annotations,
+        },
         "spec": body.spec,
     })
 }

@@ -26,8 +26,8 @@ pub(super) struct Queue {
 pub(super) struct Failure {
     /// How often in a row.
     pub(super) times: u32,
-    /// The last reason.
-    pub(super) error: String,
+    /// The last reason, unless it was only too late.
+    pub(super) error: Option<String>,
     /// When what failed is to be tried again.
     retry: Instant,
 }
@@ -37,8 +37,8 @@ pub(super) struct Failure {
 pub(super) enum Outcome {
     /// All is as it should be.
     Right,
-    /// Something was tried, and failed.
-    Failed(String),
+    /// Something was tried, and failed; why, unless it was only too late.
+    Failed(Option<String>),
     /// All is as it should be but for what failed before, which was not tried again.
     Blocked,
     /// Nothing could be tried.
@@ -123,9 +123,14 @@ impl Queue {
         self.failures.get(name).map_or(0, |failure| failure.times)
     }
 
-    /// All that fail.
+    /// All that are to be tried again.
     pub(super) fn failures(&self) -> &BTreeMap<ServiceName, Failure> {
         &self.failures
+    }
+
+    /// How many of them fail for a reason.
+    pub(super) fn failing(&self) -> usize {
+        self.failures.values().filter(|failure| failure.error.is_some()).count()
     }
 }
 
@@ -160,7 +165,7 @@ mod tests {
         queue.push(name("web"), now);
         for _ in 0..12 {
             assert_eq!(queue.pop(now), Some((name("web"), true)));
-            queue.done(name("web"), Outcome::Failed("refused".to_owned()), now, 1.0);
+            queue.done(name("web"), Outcome::Failed(Some("refused".to_owned())), now, 1.0);
             assert_eq!(queue.pop(now), None);
             let due = queue.next_due().unwrap();
             waits.push((due - now).as_millis());
@@ -169,7 +174,7 @@ mod tests {
         assert_eq!(waits[..4], [200, 400, 800, 1600]);
         assert_eq!(waits[9..], [60_000, 60_000, 60_000]);
         let failure = &queue.failures()[&name("web")];
-        assert_eq!((failure.times, &*failure.error), (12, "refused"));
+        assert_eq!((failure.times, failure.error.as_deref()), (12, Some("refused")));
         queue.pop(now).unwrap();
         queue.done(name("web"), Outcome::Right, now, 1.0);
         assert!(queue.failures().is_empty());
@@ -181,7 +186,7 @@ mod tests {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(name("web"), now);
         queue.pop(now).unwrap();
-        queue.done(name("web"), Outcome::Failed("full".to_owned()), now, 1.0);
+        queue.done(name("web"), Outcome::Failed(Some("full".to_owned())), now, 1.0);
         queue.push(name("web"), now);
         assert_eq!(queue.pop(now), Some((name("web"), false)));
         queue.done(name("web"), Outcome::Blocked, now, 1.0);

@@ -13,10 +13,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Writer;
+use super::brake::Brake;
+use super::contests::Contests;
 use super::election::{Election, Leadership, LeaseTimes};
+use super::memory::{self, Memory};
 use super::observed::Observed;
-use super::reconcile::{Reconciler, WriteStatus};
-use super::{freshness, peer_status};
+use super::progress::WriteStatus;
+use super::reconcile::Reconciler;
+use super::{freshness, peer_status, rivals};
 use crate::kubernetes::backoff::{Backoff, chance};
 use crate::kubernetes::peers::{ClusterPeers, OwnSources, PeerList, PeerSources, Peers};
 use crate::kubernetes::{ClusterState, Followers, OwnConfig, PeerConfig, Role};
@@ -96,6 +100,7 @@ struct Shared {
     list: watch::Sender<Arc<PeerList>>,
     cluster_peers: watch::Sender<Arc<ClusterPeers>>,
     status: Arc<Mutex<WriteStatus>>,
+    rivals: watch::Sender<Option<String>>,
     writer: Arc<Writer>,
 }
 
@@ -121,6 +126,7 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         list: watch::Sender::default(),
         cluster_peers: watch::Sender::default(),
         status: Arc::default(),
+        rivals: watch::Sender::default(),
         writer: Arc::new(Writer::new(config.own.access.clone())),
     };
     let end = CancellationToken::new();
@@ -228,6 +234,10 @@ impl Supervisor {
                 list: self.shared.list.subscribe(),
                 pool: self.ranges.clone(),
                 status: self.shared.status.clone(),
+                rivals: self.shared.rivals.subscribe(),
+                memory: Memory::new(memory::HOLD),
+                brake: Brake::default(),
+                contests: Contests::default(),
             };
             reconciler.run(generations, end).await;
             companions.iter().for_each(JoinHandle::abort);
@@ -256,7 +266,10 @@ impl Supervisor {
                 (client.clone(), list.clone(), states.clone(), leadership.clone());
             async move { freshness::keep(client, &namespace, list, states, leadership).await }
         };
+        let rivals =
+            rivals::watch(client.clone(), self.config.own.namespace.clone(), self.shared.rivals.clone());
         vec![
+            tokio::spawn(rivals),
             tokio::spawn(follow_peers(sources, self.shared.clone(), followers.clone())),
             tokio::spawn(fresh),
             tokio::spawn(peer_status::keep(client, peers, list, states, leadership)),

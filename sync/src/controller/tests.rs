@@ -1,6 +1,7 @@
 //! What the controller writes, against an API server in a few lines: it stores what is applied and gives out addresses.
 //! The table sees what was written, as it does by its watch.
 
+mod addresses;
 mod desired;
 mod fake;
 mod observing;

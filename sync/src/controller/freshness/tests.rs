@@ -1,7 +1,7 @@
 //! Which clusters are in contact → which Leases are renewed and kept. No API server, no clock, no waiting.
 
 use super::*;
-use crate::kubernetes::{Access, Origin, PeerConfig};
+use crate::kubernetes::{Access, Origin, PeerConfig, Pinned};
 
 fn peer(name: &str, stale_after: u64) -> PeerConfig {
     PeerConfig {
@@ -9,7 +9,7 @@ fn peer(name: &str, stale_after: u64) -> PeerConfig {
         origin: Origin::ClusterPeer,
         access: Access::InCluster,
         id: None,
-        last_id: None,
+        pinned: Pinned::default(),
         network: Arc::default(),
         namespaces: None,
         stale_after: Duration::from_secs(stale_after),

@@ -129,7 +129,7 @@ fn an_exported_service_becomes_an_import_with_an_address_and_slices() {
         })
     );
     for (condition, expected) in
-        [("Valid", "True/Valid"), ("Ready", "True/Exported"), ("Conflict", "False/NoConflicts")]
+        [("Valid", "True/Valid"), ("Ready", "True/Ready"), ("Conflict", "False/NoConflicts")]
     {
         assert_eq!(home.condition("ServiceExport", condition).unwrap().0, expected);
     }
@@ -168,10 +168,7 @@ fn exported_metadata_is_taken_along_and_taken_back() {
     )]);
     home.settle();
     let metadata = |home: &Home| home.get("ServiceImport", "web").unwrap()["metadata"].clone();
-    assert_eq!(
-        metadata(&home)["labels"],
-        json!({ "portolan.dev/managed": "true", "team": "shop" })
-    );
+    assert_eq!(metadata(&home)["labels"], json!({ "portolan.dev/managed": "true", "team": "shop" }));
     assert_eq!(metadata(&home)["annotations"]["note"], "any text, at all");
     assert_eq!(metadata(&home)["annotations"]["multicluster.kubernetes.io/derived-service"], json!(null));
     home.tell([export(&[], &[])]);
@@ -245,12 +242,12 @@ fn an_exhausted_range_is_told_and_endpoints_go_on() {
     assert_eq!(ready, "False/Pending");
     assert!(message.contains("exhausted") && message.contains("ServiceCIDR"), "{message}");
     let (ready, message) = home.condition("ServiceExport", "Ready").unwrap();
-    assert!(ready == "False/Pending" && message.contains("exhausted"), "{ready} {message}");
+    assert!(ready == "True/Ready" && message.contains("exhausted"), "others can use it: {ready} {message}");
     assert_eq!(home.mirrored().len(), 2);
     home.full = false;
     home.settle();
     assert_eq!(home.condition("ServiceImport", "Ready").unwrap().0, "True/Ready");
-    assert_eq!(home.condition("ServiceExport", "Ready").unwrap().0, "True/Exported");
+    assert_eq!(home.condition("ServiceExport", "Ready").unwrap().0, "True/Ready");
 }
 
 /// A Service must name its ports when there are several; a cluster that has only one may leave it unnamed, and kube-proxy
@@ -267,6 +264,21 @@ fn a_port_without_a_name_gets_one_where_it_is_one_of_several() {
     assert_eq!(service["spec"]["ports"][0]["name"], "tcp-80");
     let import = home.get("ServiceImport", "web").unwrap();
     assert_eq!(import["spec"]["ports"][0]["name"], json!(null), "the import has what is exported");
+}
+
+/// A name that is made up is none that another port has.
+#[test]
+fn a_made_up_name_of_a_port_is_not_taken() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    let ports = [port(None, 80), port(Some("tcp-80"), 81), port(Some("tcp-80-1"), 82)];
+    let spec = ServiceSpec { ports: ports.into(), ..spec() };
+    home.tell(exports("east", 100, ServiceKind::ClusterIp, spec.clone()));
+    home.tell(exports("west", 200, ServiceKind::ClusterIp, spec));
+    home.settle();
+    let service = home.get("Service", &derived(&home)).unwrap();
+    let names: Vec<_> =
+        service["spec"]["ports"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tcp-80-2", "tcp-80", "tcp-80-1"]);
 }
 
 /// The API takes 1,000 endpoints in a slice, of one family each.
@@ -332,7 +344,7 @@ fn exports_are_told_what_becomes_of_them() {
         (
             Some(ServiceKind::ClusterIp),
             "True/Valid",
-            "True/Exported",
+            "True/Ready",
             Some("True/PortConflict,SessionAffinityConflict"),
         ),
     ];

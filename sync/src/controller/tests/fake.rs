@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use portolan_zones::object::ServiceKind;
 use portolan_zones::{
@@ -10,15 +11,18 @@ use portolan_zones::{
 use serde_json::{Value, json};
 
 use super::super::apply::{WriteError, kind};
-use super::super::desired::{Trouble, World, desire};
+use super::super::desired::{Past, Trouble, VipTrouble, World, desire};
+use super::super::memory::{HOLD, Memory};
 use super::super::observed::Observed;
 use super::super::plan::{Action, Target, Verb, What, plan};
 use super::web;
-use crate::convert::{self, Kind};
+use crate::convert::{self, Kind, Refused};
 use crate::intern::Interner;
 use crate::kube_types;
 use crate::kubernetes::Tap;
 use crate::vip::PoolRanges;
+
+const NOW: i64 = 1_790_000_000;
 
 type Key = (&'static str, String, String);
 
@@ -38,7 +42,14 @@ pub(super) struct Home {
     pub(super) taken: Vec<String>,
     /// Refuses addresses.
     pub(super) full: bool,
+    /// Refuses Services for this reason.
+    pub(super) refuses_services: Option<&'static str>,
+    pub(super) refuses_deletions: bool,
+    /// Fields of imports that are dropped.
+    pub(super) pruned: Vec<&'static str>,
+    pub(super) memory: Memory,
     pub(super) now: i64,
+    started: Instant,
     version: u64,
 }
 
@@ -59,7 +70,12 @@ impl Home {
             families: vec!["IPv4", "IPv6"],
             taken: Vec::new(),
             full: false,
-            now: 1_790_000_000,
+            refuses_services: None,
+            refuses_deletions: false,
+            pruned: Vec::new(),
+            memory: Memory::new(HOLD),
+            started: Instant::now(),
+            now: NOW,
             version: 0,
         };
         home.observed.synced(&id);
@@ -115,12 +131,17 @@ impl Home {
         let namespace = if kind == "Namespace" { "" } else { "shop" };
         if let Some(object) = self.store.remove(&(kind, namespace.to_owned(), name.to_owned())) {
             self.observed.delete(kind_of(kind), namespace, name);
-            let metadata = serde_json::from_value::<Value>(object["metadata"].clone()).unwrap().to_string();
-            let metadata: kube_types::Metadata<'_> = serde_json::from_str(&metadata).unwrap();
-            if let Some(key) = kind_of(kind).key(&metadata).filter(|_| is_told(kind)) {
-                let change = Change::Delete(key);
-                self.tell([Event::Cluster(ClusterEvent { cluster: self.id.clone(), change })]);
-            }
+            let metadata = object["metadata"].to_string();
+            self.gone(kind, &metadata);
+        }
+    }
+
+    /// Tells the table of an object that is gone.
+    fn gone(&mut self, kind: &str, metadata: &str) {
+        let metadata: kube_types::Metadata<'_> = serde_json::from_str(metadata).unwrap();
+        if let Some(key) = kind_of(kind).key(&metadata).filter(|_| is_told(kind)) {
+            let change = Change::Delete(key);
+            self.tell([Event::Cluster(ClusterEvent { cluster: self.id.clone(), change })]);
         }
     }
 
@@ -143,13 +164,25 @@ impl Home {
             home: self.id.clone(),
             pool: self.pool.clone(),
             mcs: "v1beta1",
+            pruned: Arc::new(self.pruned.iter().map(ToString::to_string).collect()),
             all_heard: self.all_heard,
             now: self.now,
         };
         let service = self.snapshot.services.get(name.wire());
         let seen = self.observed.see(name);
-        let desired = desire(name, service.map(|s| &**s), &seen, &world, trouble);
+        let waits = service.is_some_and(|service| service.awaited && service.members.is_empty());
+        let waited = waits && self.memory.wait(name, self.at()) <= self.at();
+        if !waits {
+            self.memory.has_come(name);
+        }
+        let past = Past { trouble: trouble.clone(), former: self.memory.former(name, self.at()), waited };
+        let desired = desire(name, service.map(|s| &**s), &seen, &world, &past);
         desired.map_or_else(Vec::new, |desired| plan(name, &desired, &seen.facts, &world, failed))
+    }
+
+    /// The monotonic clock, which goes as `now` does.
+    fn at(&self) -> Instant {
+        self.started + Duration::from_secs(u64::try_from(self.now - NOW).unwrap())
     }
 
     /// Reconciles; the requests that it took.
@@ -174,7 +207,12 @@ impl Home {
                 if let Err(error) = self.carry_out(&action) {
                     failed.insert(action.target.clone());
                     match error.vip() {
-                        Some(vip) => trouble.vip = Some(vip),
+                        Some(vip) => {
+                            if vip == VipTrouble::Taken {
+                                self.memory.forget_former(&web());
+                            }
+                            trouble.vip = Some(vip);
+                        }
                         None => trouble.other.push(error.to_string()),
                     }
                     break;
@@ -190,16 +228,30 @@ impl Home {
         let refused = |code, message: &str| {
             Err(WriteError::Refused { target: action.target.clone(), code, message: message.to_owned() })
         };
-        let Verb::Apply { body, .. } = &action.verb else {
+        let (Verb::Create { body } | Verb::Apply { body }) = &action.verb else {
             let Verb::Delete { version } = action.verb else { unreachable!() };
             let current = self.store.get(&key).map(|object| object["metadata"]["resourceVersion"].clone());
+            if self.refuses_deletions {
+                return refused(403, "to delete it is not allowed");
+            }
             if current != Some(json!(version.to_string())) {
                 return refused(409, "the object has been modified");
             }
+            if *what == What::Import {
+                let ips = self.observed.see(&web()).facts.import.unwrap().ips;
+                self.memory.bury(&web(), ips, self.at());
+            }
             self.store.remove(&key);
             self.observed.deleted(kind(*what), namespace, name);
+            self.gone(what.kind(), &json!({ "namespace": namespace, "name": name }).to_string());
             return Ok(());
         };
+        assert_eq!(
+            matches!(action.verb, Verb::Create { .. }),
+            !self.store.contains_key(&key) && !matches!(what, What::ImportStatus | What::ExportStatus),
+            "{}: what is known to be there is changed, and what is not is made",
+            action.target
+        );
         self.version += 1;
         let mut object = self.store.get(&key).cloned().unwrap_or_else(|| json!({ "metadata": {} }));
         let before = object["metadata"].clone();
@@ -215,7 +267,16 @@ impl Home {
             };
         }
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if let What::Import | What::ImportStatus = what {
+            for field in &self.pruned {
+                let (half, field) = field.split_once('.').unwrap();
+                object[half].as_object_mut().map(|half| half.remove(field));
+            }
+        }
         if *what == What::Service {
+            if let Some(message) = self.refuses_services {
+                return refused(403, message);
+            }
             let given: Vec<String> = match self.store.get(&key) {
                 Some(before) => serde_json::from_value(before["spec"]["clusterIPs"].clone()).unwrap(),
                 None => serde_json::from_value(object["spec"]["clusterIPs"].clone()).unwrap_or_default(),
@@ -275,7 +336,10 @@ impl Home {
             "ServiceImport" => {
                 Some(convert::import(&serde_json::from_str(&text).unwrap(), &mut interner).unwrap())
             }
-            "EndpointSlice" => convert::slice(&serde_json::from_str(&text).unwrap(), &mut interner).unwrap(),
+            "EndpointSlice" => {
+                convert::slice(&serde_json::from_str(&text).unwrap(), &mut interner, &mut Refused::default())
+                    .unwrap()
+            }
             _ => None,
         };
         if let Some(object) = told {
@@ -338,7 +402,7 @@ fn is_told(kind: &str) -> bool {
 
 fn verb(action: &Action) -> &'static str {
     match action.verb {
-        Verb::Apply { .. } => "apply",
+        Verb::Create { .. } | Verb::Apply { .. } => "apply",
         Verb::Delete { .. } => "delete",
     }
 }

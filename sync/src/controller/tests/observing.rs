@@ -70,16 +70,40 @@ fn strays_are_swept_and_what_others_made_is_not() {
     let import = || owner("multicluster.x-k8s.io", "ServiceImport");
     // Kind, name, labels, owners, whether it is ours.
     let cases = [
-        ("EndpointSlice", "stray", json!({ managed: "true", by: "controller.portolan.dev" }), json!(null), true),
-        ("EndpointSlice", "copied", json!({ managed: "true", by: "endpointslice-controller.k8s.io" }), json!(null), false),
+        (
+            "EndpointSlice",
+            "stray",
+            json!({ managed: "true", by: "controller.portolan.dev" }),
+            json!(null),
+            true,
+        ),
+        (
+            "EndpointSlice",
+            "copied",
+            json!({ managed: "true", by: "endpointslice-controller.k8s.io" }),
+            json!(null),
+            false,
+        ),
         ("EndpointSlice", "copied-alone", json!({ managed: "true" }), import(), false),
         ("EndpointSlice", "unlabelled", json!({ by: "controller.portolan.dev" }), json!(null), false),
         ("EndpointSlice", "helms", json!({ "app.kubernetes.io/managed-by": "Helm" }), json!(null), false),
         ("Service", "derived-stray", json!({ managed: "true" }), import(), true),
-        ("Service", "portolan-dns", json!({ "app.kubernetes.io/managed-by": "portolan" }), json!(null), false),
+        (
+            "Service",
+            "portolan-dns",
+            json!({ "app.kubernetes.io/managed-by": "portolan" }),
+            json!(null),
+            false,
+        ),
         ("Service", "named", json!({ managed: "true" }), import(), false),
         ("Service", "derived-alone", json!({ managed: "true" }), json!(null), false),
-        ("Service", "derived-others", json!({ managed: "true" }), owner("example.com", "ServiceImport"), false),
+        (
+            "Service",
+            "derived-others",
+            json!({ managed: "true" }),
+            owner("example.com", "ServiceImport"),
+            false,
+        ),
         ("Service", "derived-sets", json!({ managed: "true" }), owner("multicluster.x-k8s.io", "Set"), false),
     ];
     for (kind, name, labels, owners, _) in &cases {

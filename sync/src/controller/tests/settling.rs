@@ -64,7 +64,7 @@ fn what_others_made_is_left_alone() {
     home.put("ServiceImport", import.clone());
     assert_eq!(home.settle(), ["apply ServiceExport shop/web (status)"]);
     let (ready, message) = home.condition("ServiceExport", "Ready").unwrap();
-    assert!(ready == "False/Pending" && message.contains("was not made by Portolan"), "{ready} {message}");
+    assert!(ready == "True/Ready" && message.contains("was not made by Portolan"), "{ready} {message}");
     assert_eq!(home.get("ServiceImport", "web").unwrap()["spec"], import["spec"]);
 
     home.tell([takes_back("west", ObjectKey::Export(web())), takes_back("east", ObjectKey::Export(web()))]);
@@ -193,6 +193,45 @@ fn what_was_just_written_is_not_forgotten_for_old_news() {
         }
     }
     assert_eq!(home.plan(&Trouble::default(), &BTreeSet::new()), []);
+}
+
+/// MCS API before v0.3: what a definition lacks is dropped, and must not be written for ever.
+#[test]
+fn fields_that_are_not_kept_are_not_insisted_upon() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    let pruned =
+        ["spec.ipFamilies", "spec.internalTrafficPolicy", "spec.trafficDistribution", "status.conditions"];
+    home.pruned = pruned.to_vec();
+    let spec = ServiceSpec { traffic_distribution: Some("PreferClose".into()), ..spec() };
+    home.tell(exports("east", 100, ServiceKind::ClusterIp, spec));
+    home.settle();
+    assert_eq!(home.settle(), [""; 0]);
+    let import = home.get("ServiceImport", "web").unwrap();
+    assert!(import["spec"]["ips"][0].is_string() && import["spec"]["ipFamilies"].is_null());
+    assert_eq!(import["status"], json!({ "clusters": [{ "cluster": "east" }, { "cluster": "west" }] }));
+    assert_eq!(home.condition("ServiceExport", "Ready").unwrap().0, "True/Ready");
+    // Newer definitions are installed.
+    home.pruned.clear();
+    home.settle();
+    assert_eq!(home.get("ServiceImport", "web").unwrap()["spec"]["ipFamilies"], json!(["IPv4"]));
+    assert_eq!(home.condition("ServiceImport", "Ready").unwrap().0, "True/Ready");
+}
+
+/// What can't be deleted is tried again for ever: nothing that is said of it may turn each time.
+#[test]
+fn a_status_does_not_turn_while_a_deletion_fails() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    home.settle();
+    home.tell([takes_back("west", ObjectKey::Export(web()))]);
+    home.refuses_deletions = true;
+    home.settle();
+    assert!(home.condition("ServiceExport", "Ready").unwrap().1.contains("is not allowed"));
+    for _ in 0..3 {
+        assert_eq!(home.settle().len(), 1, "only what fails is tried again");
+    }
+    home.refuses_deletions = false;
+    home.settle();
+    assert!(!home.condition("ServiceExport", "Ready").unwrap().1.contains("is not allowed"));
 }
 
 /// What happens to the clusterset.

@@ -1,0 +1,171 @@
+//! One service's turn: planned and written until nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::time::{Instant, SystemTime};
+
+use portolan_zones::ServiceName;
+
+use super::apply::{Connection, WriteError, kind};
+use super::desired::{Past, Trouble, VipTrouble, World, desire};
+use super::plan::{Action, Target, Verb, What, plan};
+use super::queue::Outcome;
+use super::reconcile::Reconciler;
+
+/// Rounds of planning for one service: import, derived Service, import's address, slices and statuses, and some for what is
+/// refused.
+const ROUNDS: usize = 12;
+/// How often an address that a deleted derived Service had is asked for: the API server frees it a little later.
+const TRIES: u32 = 5;
+
+/// What a service's last attempts came to grief on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Blocked {
+    pub(super) failed: BTreeSet<Target>,
+    pub(super) trouble: Trouble,
+}
+
+/// What came of one service.
+pub(super) struct Pass {
+    pub(super) name: ServiceName,
+    pub(super) outcome: Outcome,
+    /// What is known beyond its objects, with what went wrong in this turn.
+    pub(super) past: Past,
+    /// What went wrong with these is not tried again in this turn.
+    pub(super) failed: BTreeSet<Target>,
+    pub(super) foreign: Option<String>,
+    pub(super) unreachable: Option<String>,
+    /// When to look again, even if nothing happens.
+    pub(super) again: Option<Instant>,
+}
+
+impl Reconciler {
+    /// Plans and writes until nothing is left to do. `times`: how often that failed in a row.
+    pub(super) async fn bring_in_line(&self, name: ServiceName, blocked: Blocked, times: u32) -> Pass {
+        let mut outcome = if blocked.failed.is_empty() { Outcome::Right } else { Outcome::Blocked };
+        let Blocked { failed, trouble } = blocked;
+        let past = Past { trouble, ..Past::default() };
+        let (foreign, unreachable, again) = (None, None, None);
+        let mut pass = Pass { name, outcome: Outcome::Untried, past, failed, foreign, unreachable, again };
+        let connection = match self.writer.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return Pass { unreachable: Some(error.to_string()), ..pass },
+        };
+        let mut done: Vec<Action> = Vec::new();
+        for _ in 0..ROUNDS {
+            let actions = self.next(&mut pass, connection.mcs);
+            if actions.is_empty() || !self.may_delete(&mut pass, &actions) {
+                pass.outcome = outcome;
+                return pass;
+            }
+            for action in actions {
+                let Some(end) = self.leadership.until() else { return pass };
+                match self.write(&pass.name, &connection, &action, &done, end).await {
+                    Ok(()) => done.push(action),
+                    Err(WriteError::Unreachable(error)) => return Pass { unreachable: Some(error), ..pass },
+                    Err(error) => {
+                        outcome = Outcome::Failed(self.note(&mut pass, &action, &error, times));
+                        break;
+                    }
+                }
+            }
+        }
+        let unsettled =
+            || Outcome::Failed(Some("too much is refused at once, or others change it".to_owned()));
+        pass.outcome = if matches!(outcome, Outcome::Failed(_)) { outcome } else { unsettled() };
+        pass
+    }
+
+    /// The next requests for a service, as everything is now.
+    fn next(&self, pass: &mut Pass, mcs: &'static str) -> Vec<Action> {
+        let Some(home) = self.observed.home() else { return Vec::new() };
+        let (clock, now) = (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH), Instant::now());
+        let clock = i64::try_from(clock.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+        let (pool, pruned, all_heard) = (self.pool.clone(), self.writer.pruned().clone(), self.all_heard());
+        let world = World { home, pool, mcs, pruned, all_heard, now: clock };
+        let service = self.snapshots.load().services.get(pass.name.wire()).cloned();
+        let seen = self.observed.see(&pass.name);
+        pass.again = None;
+        if service.as_ref().is_some_and(|service| service.awaited && service.members.is_empty()) {
+            let until = self.memory.wait(&pass.name, now);
+            pass.past.waited = until <= now;
+            pass.again = Some(until).filter(|until| now < *until);
+        } else {
+            self.memory.has_come(&pass.name);
+        }
+        pass.past.former = self.memory.former(&pass.name, now);
+        let desired = desire(&pass.name, service.as_deref(), &seen, &world, &pass.past);
+        let Some(desired) = desired else { return Vec::new() };
+        pass.foreign.clone_from(&desired.foreign);
+        plan(&pass.name, &desired, &seen.facts, &world, &pass.failed)
+    }
+
+    /// Whether this may be done, which a new judgement of who counts as a cluster may be the reason for.
+    fn may_delete(&self, pass: &mut Pass, actions: &[Action]) -> bool {
+        let is_end = |action: &Action| {
+            action.target.what == What::Import && matches!(action.verb, Verb::Delete { .. })
+        };
+        if !actions.iter().any(is_end) {
+            return true;
+        }
+        let released = self.brake.release(self.observed.imports(), Instant::now());
+        pass.again = released.err();
+        released.is_ok()
+    }
+
+    async fn write(
+        &self,
+        name: &ServiceName,
+        connection: &Connection,
+        action: &Action,
+        done: &[Action],
+        end: Instant,
+    ) -> Result<(), WriteError> {
+        let target = &action.target;
+        if done.contains(action) {
+            let message = "it is not as it was just written: somebody else, or the API server, changes it";
+            return Err(WriteError::Refused { target: target.clone(), code: 0, message: message.to_owned() });
+        }
+        let body = match &action.verb {
+            Verb::Create { body } | Verb::Apply { body } => Some(body),
+            Verb::Delete { .. } => None,
+        };
+        if body.is_some_and(|body| self.contests.is_contested(target, body, Instant::now())) {
+            let by = self.writer.others(connection, target).await;
+            return Err(WriteError::Contested { target: target.clone(), by });
+        }
+        match self.writer.carry_out(connection, action, end).await? {
+            Some(json) => {
+                body.inspect(|body| self.contests.wrote(target, body, Instant::now()));
+                self.observed.wrote(kind(target.what), &json);
+            }
+            None => {
+                if target.what == What::Import {
+                    let import = self.observed.see(name).facts.import;
+                    let ips = import.map(|import| import.ips).unwrap_or_default();
+                    self.memory.bury(name, ips, Instant::now());
+                }
+                self.observed.deleted(kind(target.what), &target.namespace, &target.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers what came to nothing; for people, unless it was only too late.
+    fn note(&self, pass: &mut Pass, action: &Action, error: &WriteError, times: u32) -> Option<String> {
+        pass.failed.insert(action.target.clone());
+        if matches!(error, WriteError::Late { .. }) {
+            return None;
+        }
+        match error.vip() {
+            Some(VipTrouble::Taken) if times < TRIES => {}
+            Some(vip) => {
+                if vip == VipTrouble::Taken {
+                    self.memory.forget_former(&pass.name);
+                }
+                pass.past.trouble.vip = Some(vip);
+            }
+            None => pass.past.trouble.other.push(error.to_string()),
+        }
+        Some(error.to_string())
+    }
+}

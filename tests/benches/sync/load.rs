@@ -13,8 +13,6 @@ use portolan_tests::harness::kubernetes::{Cluster, namespace};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::use_of::lists;
-
 pub const ENDPOINTS: usize = 10;
 const NAMESPACES: usize = 50;
 /// Services are told apart by their last digit: those of this one are measured, and headless, so that a change of an
@@ -42,8 +40,7 @@ pub fn host_of(service: usize) -> String {
     format!("service-{service}.{}.svc.clusterset.local", namespace_of(service))
 }
 
-pub struct Load<'c> {
-    cluster: &'c Cluster,
+pub struct Load {
     client: Client,
     runtime: Arc<Runtime>,
     /// One in so many services has a virtual IP.
@@ -53,14 +50,14 @@ pub struct Load<'c> {
     round: u32,
 }
 
-impl<'c> Load<'c> {
+impl Load {
     /// `vips`: one in so many services has a virtual IP. kube-apiserver counts all that are allocated at each
     /// allocation, so that 20,000 of them take it longer than all else here.
-    pub fn new(cluster: &'c Cluster, vips: usize) -> Self {
+    pub fn new(cluster: &Cluster, vips: usize) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (client, runtime) = (cluster.client(), Arc::new(runtime));
-        Self { cluster, client, runtime, vips, services: 0, next: 0, round: 0 }
+        Self { client, runtime, vips, services: 0, next: 0, round: 0 }
     }
 
     /// Writes services until there are so many: a Service, its EndpointSlice, its ServiceExport.
@@ -96,11 +93,6 @@ impl<'c> Load<'c> {
         let address = Ipv4Addr::from(0x0b00_0000 + self.round);
         self.runtime.block_on(change(&self.client, service, address));
         address
-    }
-
-    /// Lists that the API server had of all EndpointSlices, streamed or not.
-    pub fn lists(&self) -> u64 {
-        lists(self.cluster, "endpointslices")
     }
 
     /// Changes other services, so many each second, until it is told to end.

@@ -27,7 +27,7 @@ use serde_json::json;
 
 use ask::Asker;
 use load::{ENDPOINTS, Load, host_of};
-use use_of::{cpu, cpu_model, peak, reset_peak, resident, writes};
+use use_of::{cpu, cpu_model, lists, peak, reset_peak, resident, writes};
 
 /// So long may a whole clusterset take to be copied.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -75,6 +75,7 @@ fn main() {
     changes_copied(&copied, tokyo, &mut load, changes);
     changes_cached(&copied.server, &mut load);
     memory_of(&direct, &copied, &mut load, memory);
+    relist(&direct, paris);
 }
 
 /// A server that follows paris itself.
@@ -218,20 +219,17 @@ fn memory_of(direct: &Server, copied: &Copied, load: &mut Load, services: usize)
             resident as usize / endpoints
         );
     }
-    relist(direct, load);
 }
 
 /// Other credentials, as rotation gives them: everything is listed again.
-fn relist(server: &Server, load: &Load) {
+fn relist(server: &Server, paris: &Cluster) {
     let before = resident(server.pid());
     reset_peak(server.pid());
-    let lists = load.lists();
-    let file = server.path("paris.yaml");
-    let same = std::fs::read_to_string(&file).unwrap().replace("\"test\"", "\"again\"");
-    std::fs::write(&file, same).unwrap();
+    let told = lists(paris, "endpointslices");
+    std::fs::copy(paris.kubeconfig("admin"), server.path("paris.yaml")).unwrap();
     until_within(PATIENCE, "paris is listed again", || {
         std::thread::sleep(Duration::from_millis(500));
-        (load.lists() > lists).then_some(())
+        (lists(paris, "endpointslices") > told).then_some(())
     });
     until_quiet(server);
     let peak = peak(server.pid());

@@ -43,31 +43,34 @@ impl Hosts {
 
     /// An object has these names now, perhaps none.
     pub(crate) fn set(&mut self, key: ObjectKey, named: Named) {
-        if self.objects.get(&key).is_some_and(|before| before.names == named.names) {
-            self.objects.insert(key, named);
-            return;
-        }
-        self.forget(&key);
-        if named.names.is_empty() {
-            return;
-        }
         for name in &named.names {
-            let first = !self.wanted.contains_key(name);
-            self.moved |= first;
-            self.wanted.entry(name.clone()).or_default().insert(key.clone());
+            let objects = self.wanted.entry(name.clone()).or_default();
+            self.moved |= objects.is_empty();
+            objects.insert(key.clone());
         }
-        self.objects.insert(key, named);
+        if named.names.is_empty() {
+            return self.forget(&key);
+        }
+        let before = self.objects.insert(key.clone(), named.clone()).map(|before| before.names);
+        for name in before.into_iter().flatten().filter(|name| !named.names.contains(name)) {
+            self.release(&name, &key);
+        }
     }
 
     /// An object is gone, or does not matter.
     pub(crate) fn forget(&mut self, key: &ObjectKey) {
-        for name in self.objects.remove(key).map(|named| named.names).unwrap_or_default() {
-            let Some(objects) = self.wanted.get_mut(&name) else { continue };
-            objects.remove(key);
-            if objects.is_empty() {
-                self.wanted.remove(&name);
-                self.moved = true;
-            }
+        if let Some(named) = self.objects.remove(key) {
+            named.names.iter().for_each(|name| self.release(name, key));
+        }
+    }
+
+    /// An object wants a name no longer.
+    fn release(&mut self, name: &str, key: &ObjectKey) {
+        let Some(objects) = self.wanted.get_mut(name) else { return };
+        objects.remove(key);
+        if objects.is_empty() {
+            self.wanted.remove(name);
+            self.moved = true;
         }
     }
 

@@ -31,8 +31,19 @@ const MAX_ADDRESSES: usize = 16;
 /// Looks at a name that an address may be missing in: some names answer with a part of their addresses each time.
 const MISSES: usize = 3;
 
+/// Asks the system's resolver.
+pub(crate) fn system(name: &str) -> std::io::Result<Vec<IpAddr>> {
+    // The search list of this pod is not for it.
+    let absolute = format!("{name}.");
+    Ok((absolute.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
 /// Tells news of the names that are wanted, until nobody wants any.
-pub(crate) async fn resolve(mut wanted: watch::Receiver<BTreeSet<Box<str>>>, tell: mpsc::Sender<Resolved>) {
+pub(crate) async fn resolve(
+    resolver: fn(&str) -> std::io::Result<Vec<IpAddr>>,
+    mut wanted: watch::Receiver<BTreeSet<Box<str>>>,
+    tell: mpsc::Sender<Resolved>,
+) {
     let threads = Arc::new(Semaphore::new(AT_ONCE));
     let mut names: BTreeMap<Box<str>, Name> = BTreeMap::new();
     let mut looks = FuturesUnordered::new();
@@ -50,7 +61,7 @@ pub(crate) async fn resolve(mut wanted: watch::Receiver<BTreeSet<Box<str>>>, tel
                 names.iter_mut().min_by_key(|(_, state)| (state.due.is_none(), state.due))
             {
                 state.due = None;
-                looks.push(look_up(name.clone(), thread));
+                looks.push(look_up(resolver, name.clone(), thread));
             }
             continue;
         }
@@ -124,17 +135,17 @@ impl Name {
 
 /// Looks a name up in a thread of its own, which may take longer than anybody waits for it.
 async fn look_up(
+    resolver: fn(&str) -> std::io::Result<Vec<IpAddr>>,
     name: Box<str>,
     thread: OwnedSemaphorePermit,
 ) -> (Box<str>, Result<BTreeSet<IpAddr>, String>) {
     let (sender, answer) = oneshot::channel();
-    // The search list of this pod's resolver is not for it.
-    let absolute = format!("{name}.");
+    let asked = name.clone();
     let spawned = std::thread::Builder::new().name("names".to_owned()).spawn(move || {
-        let found = (absolute.as_str(), 0).to_socket_addrs().map_err(|error| error.to_string());
+        let found = resolver(&asked).map_err(|error| error.to_string());
         drop(thread);
         // Nobody may wait for it any more.
-        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect::<BTreeSet<_>>()));
+        let _ = sender.send(found);
     });
     let answer = match spawned {
         Err(error) => Err(error.to_string()),
@@ -195,14 +206,46 @@ mod tests {
         assert_eq!(told(&mut Name::default(), &[&[1], &[], &[], &[1]]), ["1", "away", "=", "1"]);
     }
 
-    /// A bounded number of threads, each name in its turn, and no look without need.
-    #[tokio::test(start_paused = true)]
-    async fn names_that_nobody_wants_are_not_looked_up() {
+    /// Names that hang have all others wait no longer than for a thread, and no name is looked up again without need.
+    #[tokio::test]
+    async fn names_that_hang_keep_others_from_nothing() {
+        static LOOKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        fn resolver(name: &str) -> std::io::Result<Vec<IpAddr>> {
+            LOOKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            while name.starts_with("hang") {
+                std::thread::park();
+            }
+            Ok(if name == "inside.x" {
+                vec![IpAddr::from([127, 0, 0, 1])]
+            } else {
+                vec![IpAddr::from([192, 0, 2, 1])]
+            })
+        }
+        let hanging = (1..AT_ONCE).map(|i| format!("hang-{i}.x"));
+        let good = (0..20).map(|i| format!("lb-{i}.x")).chain(["inside.x".to_owned()]);
+        let all: BTreeSet<Box<str>> = hanging.chain(good).map(String::into_boxed_str).collect();
         let (names, wanted) = watch::channel(BTreeSet::new());
         let (tell, mut told) = mpsc::channel(8);
-        let task = tokio::spawn(resolve(wanted, tell));
+        let task = tokio::spawn(resolve(resolver, wanted, tell));
+        names.send_replace(all.clone());
+        let mut answers = BTreeMap::new();
+        while answers.len() < 21 {
+            let (name, answer) = timeout(Duration::from_secs(20), told.recv()).await.unwrap().unwrap();
+            if !name.starts_with("hang") {
+                assert_eq!(answers.insert(name, answer), None, "told once");
+            }
+        }
+        assert_eq!(answers["lb-7.x"], Ok([IpAddr::from([192, 0, 2, 1])].into()));
+        assert!(answers["inside.x"].is_err(), "an address that no endpoint may have");
+        names.send_replace(all.clone());
+        names.send_replace(all);
+        assert_eq!(
+            LOOKS.load(std::sync::atomic::Ordering::Relaxed),
+            21 + AT_ONCE - 1,
+            "no look without need"
+        );
         drop(names);
-        assert!(told.recv().await.is_none());
+        while told.recv().await.is_some() {}
         task.await.unwrap();
     }
 }

@@ -335,14 +335,21 @@ fn hostile_documents_are_refused() {
 /// serde-saphyr's own budget ends at 250,000 nodes: a file with 20,000 endpoints has more.
 #[test]
 fn large_yaml_files_are_read() {
-    let endpoint = "- addresses: [10.0.0.1]\n  nodeName: n1\n  conditions: {ready: true, serving: true, terminating: false}\n";
-    let head = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata:\n  namespace: s\n  name: x\n  labels: {kubernetes.io/service-name: a}\nendpoints:\n";
+    let endpoint = "  - addresses: [10.0.0.1]\n    nodeName: n1\n    conditions: {ready: true, serving: true, terminating: false}\n";
+    let head = |i: usize| {
+        format!(
+            "- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  addressType: IPv4\n  metadata:\n    namespace: s\n    name: x{i}\n    labels: {{kubernetes.io/service-name: a}}\n  endpoints:\n"
+        )
+    };
+    let slice = |i| head(i) + &endpoint.repeat(1000);
     let mut world = World::one();
-    world.write("c1/x.yaml", &format!("{head}{}", endpoint.repeat(30_000)));
+    // One document, for the budget is a document's.
+    let all: String = (0..30).map(slice).collect();
+    world.write("c1/x.yaml", &format!("apiVersion: v1\nkind: List\nitems:\n{all}"));
     world.refresh();
     assert_eq!(world.problems(), [""; 0]);
-    let Object::Slice(slice) = &world.held["c1"]["EndpointSlice s/x"] else { panic!() };
-    assert_eq!(slice.endpoints.len(), 30_000);
+    let Object::Slice(slice) = &world.held["c1"]["EndpointSlice s/x29"] else { panic!() };
+    assert_eq!((world.held["c1"].len(), slice.endpoints.len()), (30, 1000));
 }
 
 /// (c) Of two objects with one key the first by path and position counts; when it goes, the other takes its place.

@@ -1,4 +1,5 @@
-//! How fresh what we mirror of each other cluster is, told by a Lease: it is renewed while the cluster is in contact.
+//! How fresh what we mirror of each other cluster is, told by a Lease: it is renewed while all that the cluster says is
+//! heard. An API server that answers, and denies its endpoints, tells nothing new.
 //!
 //! DNS servers watch these Leases and nothing of other clusters. A controller that is gone renews nothing, so they
 //! learn of that, too.
@@ -39,14 +40,14 @@ pub(crate) async fn keep(
     client: Client,
     namespace: &str,
     list: watch::Receiver<Arc<PeerList>>,
-    states: watch::Receiver<Arc<[ClusterState]>>,
+    mut states: watch::Receiver<Arc<[ClusterState]>>,
     leadership: Leadership,
 ) {
     let leases = Api::namespaced(client, namespace);
     let mut keeper = Keeper { leases, leadership, renewed: BTreeMap::new(), swept: None, failing: false };
     loop {
         if keeper.leadership.is_leader() {
-            let plan = plan(&list.borrow(), &states.borrow());
+            let plan = plan(&list.borrow(), &states.borrow_and_update());
             let done = keeper.carry_out(plan).await;
             if let Err(error) = &done
                 && !keeper.failing
@@ -58,20 +59,22 @@ pub(crate) async fn keep(
             // What another leader writes meanwhile is not known here.
             (keeper.renewed, keeper.swept) = (BTreeMap::new(), None);
         }
-        tokio::time::sleep(TICK).await;
+        // A new cluster's Lease comes with its first endpoints: who dies then would leave some that never get stale.
+        let news = keeper.wait_for_news(&list, &mut states);
+        let _ = tokio::time::timeout(TICK, news).await;
     }
 }
 
 /// What the Leases are to be.
 #[derive(Debug, PartialEq, Default)]
 struct Plan {
-    /// Clusters in contact, by the names of their Leases.
+    /// Clusters that are heard, by the names of their Leases.
     renew: BTreeMap<String, Renewal>,
     /// All Leases that may be there; `None`: it is not known which clusters there are.
     keep: Option<BTreeSet<String>>,
 }
 
-/// A Lease that says that a cluster is in contact.
+/// A Lease that says that a cluster is heard.
 #[derive(Debug, Clone, PartialEq)]
 struct Renewal {
     label: String,
@@ -90,14 +93,18 @@ fn plan(list: &PeerList, states: &[ClusterState]) -> Plan {
         }
         let (name, label) = names(&peer.name);
         keep.insert(name.clone());
-        let contact = state.filter(|state| state.reachable).and_then(|state| state.id.clone());
-        if let Some(cluster) = contact {
+        if let Some(cluster) = state.filter(|state| is_heard(state)).and_then(|state| state.id.clone()) {
             let duration = peer.stale_after.max(SHORTEST);
             plan.renew.insert(name, Renewal { label, cluster, duration });
         }
     }
     plan.keep = list.complete.then_some(keep);
     plan
+}
+
+/// Whether what is known of a cluster is what it says now.
+fn is_heard(state: &ClusterState) -> bool {
+    state.reachable && state.synced && !state.stale && !state.withdrawn
 }
 
 /// The Lease's name and its label. Contexts of kubeconfigs have names that neither may have.
@@ -124,6 +131,28 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Waits until other clusters are heard than those whose Leases are renewed.
+    async fn wait_for_news(
+        &self,
+        list: &watch::Receiver<Arc<PeerList>>,
+        states: &mut watch::Receiver<Arc<[ClusterState]>>,
+    ) {
+        loop {
+            if self.leadership.is_leader()
+                && plan(&list.borrow(), &states.borrow())
+                    .renew
+                    .keys()
+                    .any(|name| !self.renewed.contains_key(name))
+                && !self.failing
+            {
+                return;
+            }
+            if states.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     async fn carry_out(&mut self, plan: Plan) -> Result<(), String> {
         // Contact that comes back is told at once.
         self.renewed.retain(|name, _| plan.renew.contains_key(name));

@@ -20,8 +20,27 @@ fn peer(name: &str, stale_after: u64) -> PeerConfig {
 fn state(name: &str, reachable: bool, id: Option<&str>) -> ClusterState {
     ClusterState {
         reachable,
+        synced: reachable,
         id: id.map(|id| ClusterId::new(id).unwrap()),
         ..ClusterState::unknown(name, Some(Origin::ClusterPeer))
+    }
+}
+
+/// Whoever answers, and does not tell what is asked (RBAC took endpoints away, a list that never came), is not fresh.
+#[test]
+fn an_answer_is_not_enough() {
+    let west = state("west", true, Some("w"));
+    let cases = [
+        (west.clone(), true),
+        (ClusterState { reachable: false, ..west.clone() }, false),
+        (ClusterState { synced: false, ..west.clone() }, false),
+        (ClusterState { stale: true, ..west.clone() }, false),
+        (ClusterState { withdrawn: true, ..west }, false),
+    ];
+    let list = PeerList { peers: vec![peer("west", 30)], complete: true, ..PeerList::default() };
+    for (state, expected) in cases {
+        let plan = plan(&list, std::slice::from_ref(&state));
+        assert_eq!((!plan.renew.is_empty(), plan.keep.unwrap().len()), (expected, 1), "{state:?}");
     }
 }
 

@@ -190,8 +190,6 @@ fn cluster_peers_that_make_no_sense_are_refused() {
     cluster.define(
         &std::fs::read_to_string(repository().join("deploy/crds/portolan.dev_clusterpeers.yaml")).unwrap(),
     );
-    let label = "a".repeat(64);
-    let id = format!("{}a", "a.".repeat(64));
     let cases = [
         (json!({}), ""),
         (json!({ "clusterId": "fra1.registry-b", "network": "n", "region": "eu" }), ""),
@@ -205,8 +203,8 @@ fn cluster_peers_that_make_no_sense_are_refused() {
         ),
         (json!({ "clusterId": "West" }), "clusterId must be labels of lower-case letters"),
         (json!({ "clusterId": "a..b" }), "clusterId must be labels of lower-case letters"),
-        (json!({ "clusterId": label }), "clusterId must be labels of lower-case letters"),
-        (json!({ "clusterId": id }), "spec.clusterId: Too long"),
+        (json!({ "clusterId": "a".repeat(63) }), ""),
+        (json!({ "clusterId": "a".repeat(64) }), "spec.clusterId: Too long"),
         (json!({ "clusterId": "" }), "spec.clusterId"),
         (json!({ "namespaces": ["shop", "shop"] }), "spec.namespaces: duplicate entries"),
         (json!({ "namespaces": ["Shop"] }), "namespaces are lower-case letters, digits and '-'"),

@@ -11,6 +11,9 @@ use std::sync::Arc;
 pub const MAX_NAME: usize = 255;
 /// Longest label (RFC 1035 §2.3.4).
 pub const MAX_LABEL: usize = 63;
+/// Longest cluster id: it becomes the value of a label of Kubernetes, on every mirrored EndpointSlice. KEP-2149 advises
+/// less than 128 characters, and KEP-1645 an id that is a DNS label.
+pub const MAX_CLUSTER_ID: usize = 63;
 
 /// Why a text is not the name that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,8 +26,11 @@ pub enum NameError {
         "`{0}` is no DNS label: lower-case letters, digits and `-` only, starting and ending with a letter or digit (RFC 1123)"
     )]
     LabelSyntax(String),
-    /// A cluster id is an RFC 1123 subdomain of less than 128 characters (KEP-2149).
-    #[error("cluster id `{0}` has {len} characters, allowed are 1 to 127 (KEP-2149)", len = .0.len())]
+    /// A cluster id is an RFC 1123 subdomain (KEP-2149) of [`MAX_CLUSTER_ID`] characters at most.
+    #[error(
+        "cluster id `{0}` has {len} characters, allowed are 1 to 63, for it becomes the value of a label: give the cluster a shorter one",
+        len = .0.len()
+    )]
     ClusterIdLength(String),
     /// A domain name holds at most 255 octets in wire form.
     #[error("domain name `{0}` is longer than 255 octets (RFC 1035 §3.1)")]
@@ -55,7 +61,7 @@ pub struct ClusterId(Arc<str>);
 impl ClusterId {
     /// Takes a valid id; dots are legal, each label is checked.
     pub fn new(id: &str) -> Result<Self, NameError> {
-        if id.is_empty() || id.len() > 127 {
+        if id.is_empty() || id.len() > MAX_CLUSTER_ID {
             return Err(NameError::ClusterIdLength(id.to_owned()));
         }
         id.split('.').try_for_each(check_label)?;
@@ -275,11 +281,13 @@ mod tests {
         }
     }
 
-    /// KEP-2149: the id is an RFC 1123 subdomain of less than 128 characters.
+    /// KEP-2149: the id is an RFC 1123 subdomain. It becomes a label's value, which has 63 characters at most.
     #[test]
     fn cluster_ids_may_hold_dots() {
         assert!(ClusterId::new("fra1.registry-b").is_ok());
-        for bad in ["", "a..b", ".a", "A", &["x"; 65].join(".")[..], &"y".repeat(128)] {
+        assert!(ClusterId::new(&["x"; 32].join(".")).is_ok(), "63 characters");
+        let long = format!("{}.yy", ["x"; 31].join("."));
+        for bad in ["", "a..b", ".a", "A", &long, &"y".repeat(64)] {
             assert!(ClusterId::new(bad).is_err(), "{bad}");
         }
     }

@@ -118,7 +118,6 @@ impl Table {
                 }
             },
             Event::Forget(cluster) => {
-                self.synced.insert(cluster.clone());
                 self.reset(&cluster, Vec::new());
                 self.synced.remove(&cluster);
                 self.slices.forget(&cluster);
@@ -339,11 +338,10 @@ impl Table {
     }
 
     fn reset(&mut self, cluster: &ClusterId, objects: Vec<Object>) {
-        if !self.synced.insert(cluster.clone()) {
-            let kept: HashSet<ObjectKey, RandomState> = objects.iter().map(Object::key).collect();
-            for key in self.keys(cluster).into_iter().filter(|key| !kept.contains(key)) {
-                self.delete(cluster, &key);
-            }
+        self.synced.insert(cluster.clone());
+        let kept: HashSet<ObjectKey, RandomState> = objects.iter().map(Object::key).collect();
+        for key in self.keys(cluster).into_iter().filter(|key| !kept.contains(key)) {
+            self.delete(cluster, &key);
         }
         for object in objects {
             self.apply_object(cluster, object);

@@ -45,6 +45,21 @@ fn ids(clusters: &[&str]) -> std::collections::BTreeSet<portolan_zones::ClusterI
     clusters.iter().map(|id| cluster(id)).collect()
 }
 
+/// A cluster that fell silent while it was being listed is taken out whole: what it had said by then must not stay.
+#[test]
+fn a_reset_takes_away_what_a_half_read_cluster_said() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    world.home("home").reset("home", Vec::new());
+    for object in exported(1).into_iter().chain([pods(None, "10.1.0.1")]) {
+        world.apply("a", object);
+    }
+    world.compile();
+    assert_eq!(members(&world), ["a: 10.1.0.1"]);
+    world.reset("a", Vec::new());
+    world.compile();
+    assert_eq!(members(&world), [""; 0]);
+}
+
 /// A controller reads back what it wrote: a cluster that is heard and exports no more must not live on in its copies.
 #[test]
 fn copies_of_a_cluster_that_is_heard_do_not_count() {

@@ -171,6 +171,7 @@ mod tests {
             origin: None,
             id: ClusterId::new("fra2").ok(),
             uid: None,
+            stranger: None,
             version: Some("v1.34.1".into()),
             reachable: true,
             synced: true,

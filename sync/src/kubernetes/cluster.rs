@@ -12,12 +12,14 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::ClusterState;
+use super::connection::Connection;
 use super::discovery::Topic;
+use super::identity::{Identity, Stranger};
 use super::intake::Intake;
 use super::leases::Leases;
-use super::names::{Resolved, resolve};
+use super::names::{Resolved, resolve, system};
 use super::problems::About;
-use super::pulse::{Pulse, feel, unix_now};
+use super::pulse::unix_now;
 use super::silence::Silence;
 use super::spec::{Spec, Standing};
 use super::tap::Tapping;
@@ -25,7 +27,7 @@ use super::watch::{QUEUE, Word, watch};
 
 /// Words that are taken in at once, at most, before the table is told.
 const BATCH: usize = 512;
-/// Between two judgements of how fresh it is.
+/// Between two judgements of how fresh it is, and at least between two reports of mere counts and times.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the followers have decided about a cluster.
@@ -43,6 +45,8 @@ pub(crate) struct Report {
     /// As its configuration has it; `None`: the own cluster.
     pub(crate) name: Option<String>,
     pub(crate) state: ClusterState,
+    /// Whom it stands for, and who answers.
+    pub(crate) identity: Identity,
     /// The id under which the table has its objects.
     pub(crate) speaks_for: Option<ClusterId>,
     /// The last decision that it knows of.
@@ -55,7 +59,15 @@ impl Report {
     /// Nothing was heard yet.
     pub(crate) fn unknown(spec: &Spec) -> Self {
         let state = ClusterState::unknown(spec.label(), spec.origin);
-        Self { name: spec.name.clone(), state, speaks_for: None, obeyed: 0, heard: false }
+        let identity = spec.identity();
+        Self { name: spec.name.clone(), state, identity, speaks_for: None, obeyed: 0, heard: false }
+    }
+
+    /// Whether nothing is different but counts and times, by which nobody decides anything.
+    pub(crate) fn is_much_like(&self, other: &Self) -> bool {
+        self.state.is_much_like(&other.state)
+            && (&self.name, &self.identity, &self.speaks_for, self.obeyed, self.heard)
+                == (&other.name, &other.identity, &other.speaks_for, other.obeyed, other.heard)
     }
 }
 
@@ -68,7 +80,7 @@ pub(crate) struct Ends {
     pub(crate) deaf: watch::Receiver<bool>,
 }
 
-/// See the module.
+/// The task that does it.
 pub(crate) struct Cluster {
     ends: Ends,
     spec: Arc<Spec>,
@@ -77,11 +89,9 @@ pub(crate) struct Cluster {
     intake: Intake,
     leases: Leases,
     silence: Silence,
-    pulses: watch::Receiver<Pulse>,
-    /// The task behind `pulses`.
-    pulse: JoinSet<()>,
-    /// The client that the watches have; 0: there are none.
-    generation: u64,
+    connection: Connection,
+    /// The client that the watches have, and what they watch; `None`: they are to begin anew.
+    watched: Option<(u64, Vec<Topic>)>,
     watches: JoinSet<()>,
     words: mpsc::Receiver<(Topic, Word)>,
     outages: watch::Sender<tokio::time::Instant>,
@@ -89,12 +99,13 @@ pub(crate) struct Cluster {
     resolved: mpsc::Receiver<Resolved>,
     /// The task behind `resolved`.
     _resolver: JoinSet<()>,
+    identity: Identity,
     /// The id under which the table has its objects.
     speaks_for: Option<ClusterId>,
     /// The last decision that was obeyed.
     obeyed: u64,
     state: ClusterState,
-    reported: Option<Report>,
+    reported: Option<(Report, Instant)>,
 }
 
 impl Cluster {
@@ -104,8 +115,8 @@ impl Cluster {
         let (names, wanted) = watch::channel(Default::default());
         let (answers, resolved) = mpsc::channel(QUEUE);
         let mut resolver = JoinSet::new();
-        resolver.spawn(resolve(wanted, answers));
-        let mut cluster = Self {
+        resolver.spawn(resolve(system, wanted, answers));
+        Self {
             intake: Intake::new(spec.label()),
             state: Report::unknown(&spec).state,
             ends,
@@ -113,23 +124,20 @@ impl Cluster {
             tap,
             leases: Leases::default(),
             silence: Silence::new(Instant::now()),
-            pulses: watch::channel(Pulse::default()).1,
-            pulse: JoinSet::new(),
-            generation: 0,
+            connection: Connection::new(spec.access.clone(), spec.stale_after),
+            watched: None,
             watches: JoinSet::new(),
             words: mpsc::channel(1).1,
             outages: watch::channel(tokio::time::Instant::now()).0,
             names,
             resolved,
             _resolver: resolver,
+            identity: spec.identity(),
             speaks_for: None,
             obeyed: number,
             reported: None,
             spec,
-        };
-        cluster.connect();
-        cluster.intake.listen(&cluster.topics(), cluster.spec.namespaces.as_ref());
-        cluster
+        }
     }
 
     /// Runs until it is dropped, or nobody listens.
@@ -152,11 +160,7 @@ impl Cluster {
                     self.hear(topic, word);
                 }
             }
-            changed = self.pulses.changed(), if !self.pulse.is_empty() => match changed {
-                Ok(()) => self.felt(),
-                // It never ends by itself, but if it did it would have to be begun anew.
-                Err(_) => self.connect(),
-            },
+            () = self.connection.asked() => self.felt(),
             changed = self.ends.orders.changed() => {
                 changed.ok()?;
                 self.obey(&mut events);
@@ -164,7 +168,9 @@ impl Cluster {
             Some((name, answer)) = self.resolved.recv() => self.intake.resolved(&name, answer),
             _ = tick.tick() => {}
         }
+        self.identify();
         self.judge(&mut events);
+        self.attend();
         self.tell(&mut events);
         if !events.is_empty() {
             self.ends.events.send(events).await.ok()?;
@@ -183,57 +189,67 @@ impl Cluster {
         self.intake.hear(topic, word, Instant::now());
     }
 
-    /// Begins to feel the pulse, with the credentials of the configuration. Watches with others end.
-    fn connect(&mut self) {
-        let (sender, pulses) = watch::channel(Pulse::default());
-        self.pulses = pulses;
-        self.pulse = JoinSet::new();
-        self.pulse.spawn(feel(self.spec.access.clone(), self.spec.stale_after, sender));
-        self.watches = JoinSet::new();
-        self.generation = 0;
-    }
-
-    /// The API server was asked.
+    /// An API server was asked.
     fn felt(&mut self) {
-        let pulse = self.pulses.borrow_and_update().clone();
+        self.take_over();
+        let pulse = self.connection.pulse();
         let problems = &mut self.intake.problems;
-        match &pulse.error {
-            Some(error) => problems.set(About::Server, error.clone()),
-            None => problems.clear(&About::Server),
-        }
+        problems.found(About::Server, pulse.error);
         if pulse.contact.is_none() {
             return;
         }
-        match &pulse.unknown {
-            Some(text) => problems.set(About::Uid, text.clone()),
-            None => problems.clear(&About::Uid),
-        }
-        if pulse.error.is_none() && pulse.generation != self.generation {
-            self.watch();
-        }
+        problems.found(About::Uid, pulse.unknown);
+        self.identity.answers(pulse.uid.as_ref());
         if let Some(began) = pulse.outage {
             self.outages.send_if_modified(|known| std::mem::replace(known, began) != began);
         }
     }
 
-    /// What is watched now: who is not followed is only asked who it is.
-    fn topics(&self) -> Vec<Topic> {
-        let followed = self.speaks_for.is_some() && !self.state.withdrawn;
-        let all = self.spec.wanted.iter().map(|wanted| wanted.topic);
-        all.filter(|topic| followed || *topic == Topic::ClusterProperty).collect()
+    /// New credentials take the place of those that work once the same cluster answers to them.
+    fn take_over(&mut self) {
+        let mut problem = None;
+        if let Some(next) = self.connection.next_pulse() {
+            let mut identity = self.identity.clone();
+            identity.answers(next.uid.as_ref());
+            let stranger = identity.stranger().and_then(|_| identity.problem(self.spec.origin));
+            problem = next.error.or(stranger);
+            if problem.is_none() && next.contact.is_some() {
+                self.connection.take_over();
+                self.watched = None;
+            }
+        }
+        let text = |text| format!("the new credentials can't be used, and the former ones count on: {text}");
+        self.intake.problems.found(About::Credentials, problem.map(text));
     }
 
-    /// Begins all watches anew; what is known stays, and the lists tell what still holds.
-    fn watch(&mut self) {
-        self.watches = JoinSet::new();
+    /// What is of interest: of who is not followed only who it is.
+    fn topics(&self) -> Vec<Topic> {
+        let all = self.spec.wanted.iter().map(|wanted| wanted.topic);
+        all.filter(|topic| self.speaks_for.is_some() || *topic == Topic::ClusterProperty).collect()
+    }
+
+    /// Watches what is to be watched now. What is known stays, and the lists tell what still holds. Of a stranger only who
+    /// it is can be of interest, so that what was known of the one in whose place it is holds.
+    fn attend(&mut self) {
+        let pulse = self.connection.pulse();
         let topics = self.topics();
+        let mut watched = topics.clone();
+        match self.identity.stranger() {
+            Some(Stranger::Uid { .. }) => watched.clear(),
+            Some(_) => watched.retain(|topic| *topic == Topic::ClusterProperty),
+            None => {}
+        }
+        let now = (pulse.generation, watched);
+        if self.watched.as_ref() == Some(&now) {
+            return;
+        }
         self.intake.listen(&topics, self.spec.namespaces.as_ref());
-        let pulse = self.pulses.borrow();
+        self.watches = JoinSet::new();
+        let (_, watched) = self.watched.insert(now);
         let Some(client) = &pulse.client else { return };
-        self.generation = pulse.generation;
         let (sender, words) = mpsc::channel(QUEUE);
         self.words = words;
-        for wanted in self.spec.wanted.iter().filter(|wanted| topics.contains(&wanted.topic)) {
+        for wanted in self.spec.wanted.iter().filter(|wanted| watched.contains(&wanted.topic)) {
             let outages = self.outages.subscribe();
             self.watches.spawn(watch(client.clone(), wanted.clone(), sender.clone(), outages));
         }
@@ -249,56 +265,62 @@ impl Cluster {
         {
             events.push(Event::Network { cluster: id.clone(), network: self.spec.network.clone() });
         }
-        let moved = self.stand(standing, events);
-        if before.access != self.spec.access || before.stale_after != self.spec.stale_after {
-            self.connect();
-        } else if moved || before.wanted != self.spec.wanted || before.namespaces != self.spec.namespaces {
-            self.watch();
+        self.identity.configured.clone_from(&self.spec.id);
+        self.connection.set(&self.spec.access, self.spec.stale_after);
+        self.take_over();
+        if before.wanted != self.spec.wanted || before.namespaces != self.spec.namespaces {
+            self.watched = None;
         }
+        if before.wanted != self.spec.wanted {
+            // Until it is clear that what is wanted now has been listed, too.
+            self.state.synced = false;
+        }
+        self.stand(standing, events);
     }
 
-    /// Takes its place among the others; whether it is followed otherwise than before.
-    fn stand(&mut self, standing: Standing, events: &mut Vec<Event>) -> bool {
+    /// Takes its place among the others.
+    fn stand(&mut self, standing: Standing, events: &mut Vec<Event>) {
         self.standing = standing;
-        match self.standing.duplicate_of() {
-            Some(other) => {
-                let text = format!(
-                    "it is not followed, for {other} is the same cluster or has the same id, and came first"
-                );
-                self.intake.problems.set(About::Duplicate, text);
-            }
-            None => self.intake.problems.clear(&About::Duplicate),
-        }
+        self.intake.problems.found(About::Duplicate, self.standing.problem());
         let id = self.standing.follows().cloned();
         if id == self.speaks_for {
-            return false;
+            return;
         }
-        self.intake.forget();
-        (self.state.synced, self.state.withdrawn) = (false, false);
+        self.begin_anew();
+        self.state.withdrawn = false;
         events.extend(std::mem::replace(&mut self.speaks_for, id).map(Event::Forget));
         if let Some(cluster) = self.speaks_for.clone() {
             events.push(Event::Network { cluster: cluster.clone(), network: self.spec.network.clone() });
             events.push(Event::Stale { cluster, stale: self.state.stale });
         }
-        true
     }
 
-    /// Judges how fresh it is, and what follows from that.
+    /// Everything is listed and told anew.
+    fn begin_anew(&mut self) {
+        self.intake.forget();
+        self.watched = None;
+        self.state.synced = false;
+    }
+
+    /// Judges how fresh it is, and what follows from that. Whatever a stranger says is no word of this cluster.
     fn judge(&mut self, events: &mut Vec<Event>) {
         let (now, deaf) = (Instant::now(), *self.ends.deaf.borrow());
-        let pulse = self.pulses.borrow();
-        let contact = pulse.contact.map(tokio::time::Instant::into_std);
+        let pulse = self.connection.pulse();
+        let contact = pulse.contact.filter(|_| self.identity.stranger().is_none());
+        let contact = contact.map(tokio::time::Instant::into_std);
         let contact = contact.map(|contact| self.intake.deaf_since().map_or(contact, |at| at.min(contact)));
         if let Some(contact) = contact {
             self.silence.heard(contact);
+            self.state.contact_at = pulse.contact_at.or(self.state.contact_at);
         }
-        let reachable = pulse.is_reachable();
-        drop(pulse);
+        self.state.reachable = pulse.is_reachable();
+        self.state.version = pulse.version.or(self.state.version.take());
         let silent = self.silence.judge(now, deaf);
         let stale = silent >= self.spec.stale_after;
         let withdrawn = self.spec.withdraw_after.is_some_and(|after| silent >= after);
         if self.spec.has_leases() {
-            events.extend(self.leases.judge(now, !reachable || self.intake.is_broken(Topic::Lease)));
+            let broken = !self.state.reachable || self.intake.is_broken(Topic::Lease);
+            events.extend(self.leases.judge(now, broken));
         }
         if stale != self.state.stale {
             self.state.stale = stale;
@@ -307,12 +329,11 @@ impl Cluster {
         }
         if withdrawn != self.state.withdrawn {
             self.state.withdrawn = withdrawn;
+            // It is watched all the while, for only a list of all that is needed is a word that brings it back.
+            self.begin_anew();
             if let (true, Some(cluster)) = (withdrawn, self.speaks_for.clone()) {
                 events.push(Event::Cluster(ClusterEvent { cluster, change: Change::Reset(Vec::new()) }));
-                self.intake.forget();
-                self.state.synced = false;
             }
-            self.watch();
         }
     }
 
@@ -329,19 +350,16 @@ impl Cluster {
         }
     }
 
-    /// What is new, for the table.
+    /// What is new, for the table: nothing of who is not followed, or withdrawn.
     fn tell(&mut self, events: &mut Vec<Event>) {
-        let Some(cluster) = &self.speaks_for else {
-            self.intake.take_changes();
-            return;
-        };
         let changes = self.intake.take_changes();
+        let Some(cluster) = self.speaks_for.as_ref().filter(|_| !self.state.withdrawn) else { return };
         if !changes.is_empty() {
             self.state.changed_at = Some(unix_now());
         }
         let event = |change| Event::Cluster(ClusterEvent { cluster: cluster.clone(), change });
         events.extend(changes.into_iter().map(event));
-        if !self.state.synced && !self.state.withdrawn && self.intake.is_complete() {
+        if !self.state.synced && self.intake.is_complete() {
             self.state.synced = true;
             events.push(event(Change::Synced));
             if let Some(tap) = &self.tap {
@@ -354,54 +372,53 @@ impl Cluster {
         }
     }
 
-    /// Tells the followers how it is, if that is new.
+    /// Tells the followers how it is: at once what they decide by, counts and times now and then.
     async fn report(&mut self) -> Option<()> {
-        self.identify();
-        let pulse = self.pulses.borrow().clone();
         let state = &mut self.state;
-        state.reachable = pulse.is_reachable();
-        (state.uid, state.version) = (pulse.uid.or(state.uid.take()), pulse.version.or(state.version.take()));
-        state.contact_at = pulse.contact_at.or(state.contact_at);
         state.objects = self.intake.counts();
         (state.refused_exports, state.refused) = self.intake.refused_exports();
         (state.is_own, state.duplicate_of) = (self.standing == Standing::Own, self.standing.duplicate_of());
+        let Identity { pinned_id, pinned_uid, .. } = &self.identity;
+        (state.id, state.uid) = if state.is_own {
+            (self.identity.id().cloned(), self.identity.uid().cloned())
+        } else {
+            (pinned_id.clone(), pinned_uid.clone())
+        };
+        let stranger = self.identity.stranger().and_then(|_| self.identity.problem(self.spec.origin));
+        state.stranger = stranger;
         state.problems = self.intake.problems.texts();
         let report = Report {
             name: self.spec.name.clone(),
             state: self.state.clone(),
+            identity: self.identity.clone(),
             speaks_for: self.speaks_for.clone(),
             obeyed: self.obeyed,
             heard: self.state.reachable && self.intake.deaf_since().is_none(),
         };
-        if self.reported.as_ref() != Some(&report) {
-            self.reported = Some(report.clone());
+        let told = self
+            .reported
+            .as_ref()
+            .is_some_and(|(last, at)| *last == report || (last.is_much_like(&report) && at.elapsed() < TICK));
+        if !told {
+            self.reported = Some((report.clone(), Instant::now()));
             self.ends.reports.send(report).await.ok()?;
         }
         Some(())
     }
 
-    /// Finds out which id it has: by its own word, else by configuration, else what it was.
+    /// Finds out who it is, and says what is wrong with that.
     fn identify(&mut self) {
-        if !self.intake.knows_id() {
-            return;
+        // A server that is there and can't tell is not waited for forever.
+        let patience = if self.state.reachable { self.spec.stale_after } else { Duration::MAX };
+        if self.intake.knows_id(Instant::now(), patience) {
+            self.identity.asked = true;
+            self.identity.said_id = self.intake.id().cloned();
         }
-        let said = self.intake.id().or(self.spec.id.as_ref()).cloned();
-        let problems = &mut self.intake.problems;
-        match (said, &self.state.id) {
-            (Some(id), _) => {
-                problems.clear(&About::Identity);
-                self.state.id = Some(id);
-            }
-            (None, Some(id)) => problems.set(
-                About::Identity,
-                format!("it no longer has the ClusterProperty cluster.clusterset.k8s.io: it is taken for `{id}` as before"),
-            ),
-            (None, None) => problems.set(
-                About::Identity,
-                "it has no id, so that it can't be followed: make the ClusterProperty cluster.clusterset.k8s.io in it, \
-                 or configure its id"
-                    .to_owned(),
-            ),
+        if let Some(id) = &self.speaks_for
+            && self.identity.claim() == Some(id)
+        {
+            self.identity.pin(id);
         }
+        self.intake.problems.found(About::Identity, self.identity.problem(self.spec.origin));
     }
 }

@@ -9,17 +9,14 @@ use std::collections::BTreeSet;
 use portolan_zones::{ClusterId, Event, Hearing};
 
 use super::Role;
+use super::identity::{Identity, Likeness};
 
-/// An entry of the configuration, as far as it is known who it is. The own cluster comes first, the others in order.
+/// An entry of the configuration. The own cluster comes first, the others in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Candidate {
-    /// Whether it is the own cluster's entry.
-    pub(crate) own: bool,
-    /// The UID of its namespace kube-system.
-    pub(crate) uid: Option<String>,
-    /// Its id, by its own word or by configuration.
-    pub(crate) id: Option<ClusterId>,
-    /// The id that it had when it was last heard, or would have by configuration.
+    /// Whom it stands for, and who answers.
+    pub(crate) identity: Identity,
+    /// The id under which others may still tell of it.
     pub(crate) hint: Option<ClusterId>,
     /// The ids under which the table may have its objects: one, but while that changes.
     pub(crate) holds: BTreeSet<ClusterId>,
@@ -32,44 +29,60 @@ pub(crate) struct Candidate {
 /// What becomes of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is not known yet who it is, or somebody else has to let go of its id first.
+    /// It is not known yet who it is, or who answers is a stranger, or somebody else has to let go of its id first.
     Wait,
     /// Its objects are told under this id.
     Follow(ClusterId),
     /// It is the own cluster, which is followed already.
     Own,
-    /// Another entry, by its position, is the same cluster or has the same id.
-    Duplicate(usize),
+    /// Another entry, by its position, stands for this cluster.
+    Duplicate(usize, Likeness),
 }
 
-/// Decides for all at once. Of several entries with one UID or one id the own cluster's is followed, else the one that
-/// is followed already, else the one that had this id when it was last heard, else the first.
+impl Candidate {
+    /// How good its right to its identity is: the less the better.
+    fn rank(&self) -> u8 {
+        let Identity { own, configured, pinned_id, .. } = &self.identity;
+        match self.identity.id() {
+            _ if *own => 0,
+            Some(id) if self.holds.contains(id) => 1,
+            _ if pinned_id.is_some() => 2,
+            _ if configured.is_some() => 3,
+            _ if self.identity.claim().is_some() => 4,
+            _ => 5,
+        }
+    }
+
+    /// The id under which it may be followed, or goes on to be: what was known of whom a stranger stands in for holds.
+    fn target(&self) -> Option<&ClusterId> {
+        let Identity { pinned_id, .. } = &self.identity;
+        self.identity.claim().or_else(|| pinned_id.as_ref().filter(|id| self.holds.contains(id)))
+    }
+}
+
+/// Decides for all at once. Of several entries for one UID or one id the own cluster's is followed; else the one that is
+/// followed already; else the one that was when it was last heard, or is configured with this id, even while it is silent:
+/// nobody gets an id by being there while its owner is not; else the first.
 pub(crate) fn judge(candidates: &[Candidate]) -> Vec<Verdict> {
-    let speaks = |c: &Candidate| c.id.as_ref().is_some_and(|id| c.holds.contains(id));
-    let rank = |c: &Candidate| (!c.own, !speaks(c), c.hint.is_none() || c.hint != c.id);
     let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by_key(|at| (rank(&candidates[*at]), *at));
+    order.sort_by_key(|at| (candidates[*at].rank(), *at));
     let mut verdicts = vec![Verdict::Wait; candidates.len()];
-    let mut taken: Vec<usize> = Vec::new();
+    let mut settled: Vec<usize> = Vec::new();
     for at in order {
         let candidate = &candidates[at];
-        let Some(id) = &candidate.id else { continue };
-        let same = |other: &Candidate| {
-            (other.uid.is_some() && other.uid == candidate.uid) || other.id.as_ref() == Some(id)
+        let like = |other: &usize| Some((*other, candidate.identity.likeness(&candidates[*other].identity)?));
+        if let Some((other, likeness)) = settled.iter().find_map(like) {
+            let own = candidates[other].identity.own && matches!(likeness, Likeness::Cluster(_));
+            verdicts[at] = if own { Verdict::Own } else { Verdict::Duplicate(other, likeness) };
+            continue;
+        }
+        settled.push(at);
+        let held = |id: &ClusterId| {
+            candidates.iter().enumerate().any(|(i, other)| i != at && other.holds.contains(id))
         };
-        verdicts[at] = match taken.iter().find(|other| same(&candidates[**other])) {
-            Some(other) if candidates[*other].own && candidates[*other].uid == candidate.uid => Verdict::Own,
-            Some(other) => Verdict::Duplicate(*other),
-            None => {
-                taken.push(at);
-                let held = |(i, other): (usize, &Candidate)| i != at && other.holds.contains(id);
-                if candidates.iter().enumerate().any(held) {
-                    Verdict::Wait
-                } else {
-                    Verdict::Follow(id.clone())
-                }
-            }
-        };
+        if let Some(id) = candidate.target().filter(|id| !held(id)) {
+            verdicts[at] = Verdict::Follow(id.clone());
+        }
     }
     verdicts
 }
@@ -81,8 +94,8 @@ pub(crate) struct Announcement {
     pub(crate) home: Option<ClusterId>,
     /// `None`: not all are known yet.
     pub(crate) expected: Option<BTreeSet<ClusterId>>,
-    /// `None`: nothing but the own cluster's imports counts.
-    pub(crate) hearing: Option<Hearing>,
+    /// Whose own words count; of all others home's imports tell.
+    pub(crate) hearing: Hearing,
 }
 
 impl Announcement {
@@ -95,8 +108,8 @@ impl Announcement {
         if let Some(expected) = self.expected.as_ref().filter(|_| self.expected != before.expected) {
             events.push(Event::Expect(expected.clone()));
         }
-        if let Some(hearing) = self.hearing.as_ref().filter(|_| self.hearing != before.hearing) {
-            events.push(Event::Hear(hearing.clone()));
+        if self.hearing != before.hearing {
+            events.push(Event::Hear(self.hearing.clone()));
         }
         events
     }
@@ -111,29 +124,31 @@ pub(crate) fn announce(
 ) -> Announcement {
     let counts = |verdict: &Verdict| matches!(verdict, Verdict::Follow(_) | Verdict::Wait);
     let members = || candidates.iter().zip(verdicts).filter(|(_, verdict)| counts(verdict)).map(|(c, _)| c);
-    let own = members().find(|candidate| candidate.own);
-    let home = own.and_then(|own| own.id.clone());
-    let heard = members().filter(|c| c.synced || c.withdrawn).filter_map(|c| c.id.clone().or(c.hint.clone()));
-    let only = || Some(Hearing::Only(heard.collect()));
+    let id = |candidate: &Candidate| candidate.identity.id().cloned();
+    let own = members().find(|candidate| candidate.identity.own);
+    let home = own.and_then(id).filter(|_| own.is_some_and(|own| own.target().is_some()));
+    let heard = || Hearing::Only(members().filter(|c| c.synced || c.withdrawn).filter_map(id).collect());
+    let just_home = || home.clone().map(|id| BTreeSet::from([id]));
+    // A server that has nobody but its own cluster is told of all others by that one's imports.
     let alone = own.is_some() && told && candidates.len() == 1;
-    match role {
-        Role::Server if alone => {
-            Announcement { expected: home.clone().map(|id| [id].into()), home, hearing: None }
-        }
+    let (expected, hearing) = match role {
+        Role::Server if alone => (just_home(), Hearing::default()),
         Role::Server => {
             let awaited = members().filter(|c| !c.withdrawn || !c.holds.is_empty());
-            let expected: Option<BTreeSet<_>> = awaited.map(|c| c.id.clone().or(c.hint.clone())).collect();
-            Announcement { home, expected: expected.filter(|_| told), hearing: only() }
+            let expected: Option<BTreeSet<_>> = awaited.map(id).collect();
+            (expected.filter(|_| told), heard())
         }
         Role::Controller => {
-            let unheard = members().filter(|c| !c.synced && !c.withdrawn);
-            let unheard: Option<BTreeSet<_>> = unheard.map(|c| c.id.clone().or(c.hint.clone())).collect();
+            let unheard = || members().filter(|c| !c.synced && !c.withdrawn);
             // A peer that nobody knows by its id may be any of those that the imports tell of.
-            let all_but = unheard.filter(|_| told).map(Hearing::AllBut);
-            let expected = home.clone().map(|id| [id].into());
-            Announcement { home, expected, hearing: all_but.or_else(only) }
+            let ids: Option<BTreeSet<_>> = unheard().map(id).collect();
+            let before = || unheard().filter_map(|candidate| candidate.hint.clone());
+            let all_but =
+                ids.filter(|_| told).map(|ids| Hearing::AllBut(ids.into_iter().chain(before()).collect()));
+            (just_home(), all_but.unwrap_or_else(heard))
         }
-    }
+    };
+    Announcement { home, expected, hearing }
 }
 
 #[cfg(test)]

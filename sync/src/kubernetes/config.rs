@@ -47,10 +47,10 @@ pub struct PeerConfig {
     pub origin: Origin,
     /// How its API server is reached.
     pub access: Access,
-    /// Counts when the cluster has no ClusterProperty `cluster.clusterset.k8s.io`.
+    /// The id that it must have, for it is known by this: who says another one is not listened to. `None`: it says itself.
     pub id: Option<ClusterId>,
-    /// Its id when it was last heard, by this process or one before: who must not be judged gone while it can't be.
-    pub last_id: Option<ClusterId>,
+    /// Who it was when it was last followed, by a process before this one.
+    pub pinned: Pinned,
     /// The network that its endpoints are on; empty for the one that has no name.
     pub network: Arc<str>,
     /// Only exports of these namespaces are accepted; `None`: of all.
@@ -59,6 +59,18 @@ pub struct PeerConfig {
     pub stale_after: Duration,
     /// So long without contact, and what is known of it is taken out; `None`: never.
     pub withdraw_after: Option<Duration>,
+}
+
+/// Who a cluster was when it was last followed: it must not be judged gone while it can't be heard, nor be mistaken for
+/// another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pinned {
+    /// Its id.
+    pub id: Option<ClusterId>,
+    /// UID of its namespace kube-system.
+    pub uid: Option<String>,
+    /// UID of the object that names it: one that was deleted and made anew may mean another cluster.
+    pub object: Option<String>,
 }
 
 /// Who says that there is a cluster.

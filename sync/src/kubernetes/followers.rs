@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use portolan_zones::{ClusterId, Event};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, Ends, Order, Report};
@@ -18,6 +20,8 @@ use super::{ClusterState, OwnConfig, PeerConfig, Role, Tap};
 
 /// Batches that may wait for the table, and reports that may wait for us.
 const QUEUE: usize = 64;
+/// Counts and times that nobody decides by are shown so often: they change with every batch of every cluster.
+const SHOW: Duration = Duration::from_millis(500);
 
 /// What is to be followed.
 #[derive(Clone, Default)]
@@ -75,6 +79,7 @@ impl Followers {
             reporter,
             events,
             shown,
+            unshown: false,
         };
         let run = set.run(wishes.subscribe(), reports);
         let ended = end.clone();
@@ -137,12 +142,18 @@ struct Set {
     reporter: mpsc::Sender<Report>,
     events: mpsc::Sender<Vec<Event>>,
     shown: watch::Sender<Arc<[ClusterState]>>,
+    /// Whether something is different from what is shown.
+    unshown: bool,
 }
 
 struct Entry {
     spec: Arc<Spec>,
     orders: watch::Sender<Order>,
     report: Report,
+    /// The first decision about it: who does not know of that one reports of an entry before, of the same name.
+    first: u64,
+    /// Whoever does not know of this decision can't tell whether all that is wanted has been listed.
+    wants_more: u64,
     /// The ids under which the table may have its objects.
     holds: BTreeSet<ClusterId>,
     task: Task,
@@ -160,7 +171,10 @@ impl Drop for Task {
 impl Set {
     async fn run(mut self, mut wishes: watch::Receiver<Wish>, mut reports: mpsc::Receiver<Report>) {
         wishes.mark_changed();
+        let mut tick = tokio::time::interval(SHOW);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut decides = true;
             tokio::select! {
                 changed = wishes.changed() => {
                     if changed.is_err() {
@@ -172,29 +186,38 @@ impl Set {
                     }
                 }
                 Some(report) = reports.recv() => {
-                    self.hear(report);
+                    decides = self.hear(report);
                     // What waits is news of the same moment.
                     while let Ok(report) = reports.try_recv() {
-                        self.hear(report);
+                        decides |= self.hear(report);
                     }
                 }
+                _ = tick.tick(), if self.unshown => {
+                    self.show();
+                    continue;
+                }
             }
-            if self.settle().await.is_none() {
+            if !decides {
+                self.unshown = true;
+            } else if self.settle().await.is_none() {
                 return;
             }
         }
     }
 
-    fn hear(&mut self, report: Report) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.spec.name == report.name) {
-            if report.obeyed == entry.orders.borrow().number {
-                entry.holds = report.speaks_for.iter().cloned().collect();
-            }
-            entry.report = report;
+    /// Takes a report in; whether anything may have to be decided by it.
+    fn hear(&mut self, report: Report) -> bool {
+        let known = |entry: &&mut Entry| entry.spec.name == report.name && report.obeyed >= entry.first;
+        let Some(entry) = self.entries.iter_mut().find(known) else { return false };
+        if report.obeyed == entry.orders.borrow().number {
+            entry.holds = report.speaks_for.iter().cloned().collect();
         }
+        let before = std::mem::replace(&mut entry.report, report);
+        !before.is_much_like(&entry.report)
     }
 
-    /// Takes up what is to be followed.
+    /// Takes up what is to be followed. The table hears first from whom it is to hear, so that nobody who goes, or has less
+    /// to say, is missed where home's imports still tell of them.
     async fn take(&mut self, wish: Wish) -> Option<()> {
         self.told = wish.complete;
         let peers = wish.peers;
@@ -207,24 +230,35 @@ impl Set {
                 continue;
             }
             let spec = Arc::new(spec);
-            let known = before.iter().position(|entry| entry.spec.name == spec.name);
-            let entry = match known {
-                Some(at) => {
-                    let mut entry = before.swap_remove(at);
-                    if entry.spec != spec {
-                        entry.spec = spec.clone();
-                        entry.orders.send_modify(|order| order.spec = spec);
-                    }
-                    entry
-                }
+            let entry = match before.iter().position(|entry| entry.spec.is_same_entry(&spec)) {
+                Some(at) => self.change(before.swap_remove(at), spec),
                 None => self.begin(spec),
             };
             self.entries.push(entry);
+        }
+        self.announce().await?;
+        for entry in &mut self.entries {
+            let (spec, number) = (entry.spec.clone(), entry.wants_more);
+            entry.orders.send_if_modified(|order| {
+                let changed = order.spec != spec;
+                (order.spec, order.number) = (spec, order.number.max(number));
+                changed
+            });
         }
         for entry in before {
             self.end(entry).await?;
         }
         Some(())
+    }
+
+    /// Has other settings, which it is told later.
+    fn change(&mut self, mut entry: Entry, spec: Arc<Spec>) -> Entry {
+        if spec.wanted.iter().any(|wanted| !entry.spec.wanted.contains(wanted)) {
+            self.decisions += 1;
+            entry.wants_more = self.decisions;
+        }
+        entry.spec = spec;
+        entry
     }
 
     fn begin(&mut self, spec: Arc<Spec>) -> Entry {
@@ -242,7 +276,8 @@ impl Set {
         let report = Report::unknown(&spec);
         let cluster = Cluster::new(ends, tap, &self.runtime);
         let task = Task(self.runtime.spawn(cluster.run()).abort_handle());
-        Entry { spec, orders, report, holds: BTreeSet::new(), task }
+        let first = self.decisions;
+        Entry { spec, orders, report, first, wants_more: first, holds: BTreeSet::new(), task }
     }
 
     /// Follows a cluster no longer; all that it said is gone.
@@ -261,15 +296,20 @@ impl Set {
 
     /// Decides who is followed, tells the table, and shows how all are.
     async fn settle(&mut self) -> Option<()> {
-        let candidates: Vec<Candidate> = self.entries.iter().map(Entry::candidate).collect();
-        let verdicts = judge(&candidates);
-        for (at, verdict) in verdicts.iter().enumerate() {
+        for (at, verdict) in self.announce().await?.into_iter().enumerate() {
             self.decide(at, verdict);
         }
         let own = self.entries.iter().find(|entry| entry.spec.name.is_none());
         let deaf = own.is_some_and(|own| !own.report.heard);
         self.deaf.send_if_modified(|known| std::mem::replace(known, deaf) != deaf);
+        self.show();
+        Some(())
+    }
 
+    /// Tells the table what follows from how all are.
+    async fn announce(&mut self) -> Option<Vec<Verdict>> {
+        let candidates: Vec<Candidate> = self.entries.iter().map(Entry::candidate).collect();
+        let verdicts = judge(&candidates);
         let announcement = announce(self.role, &candidates, &verdicts, self.told);
         let mut events = announcement.news(&self.announced);
         events.extend(self.silent_ones());
@@ -277,6 +317,11 @@ impl Set {
         if !events.is_empty() {
             self.events.send(events).await.ok()?;
         }
+        Some(verdicts)
+    }
+
+    fn show(&mut self) {
+        self.unshown = false;
         let states: Arc<[ClusterState]> =
             self.entries.iter().map(|entry| entry.report.state.clone()).collect();
         self.shown.send_if_modified(|shown| {
@@ -284,16 +329,17 @@ impl Set {
             *shown = states;
             changed
         });
-        Some(())
     }
 
     /// Has an entry told what becomes of it.
-    fn decide(&mut self, at: usize, verdict: &Verdict) {
+    fn decide(&mut self, at: usize, verdict: Verdict) {
         let standing = match verdict {
             Verdict::Wait => Standing::Waits,
-            Verdict::Follow(id) => Standing::Follows(id.clone()),
+            Verdict::Follow(id) => Standing::Follows(id),
             Verdict::Own => Standing::Own,
-            Verdict::Duplicate(of) => Standing::Duplicate(self.entries[*of].spec.label().to_owned()),
+            Verdict::Duplicate(of, likeness) => {
+                Standing::Duplicate(self.entries[of].spec.label().to_owned(), likeness)
+            }
         };
         let entry = &mut self.entries[at];
         if entry.orders.borrow().standing == standing {
@@ -308,7 +354,7 @@ impl Set {
     fn silent_ones(&mut self) -> Vec<Event> {
         let spoken: BTreeSet<&ClusterId> = self.entries.iter().flat_map(|entry| &entry.holds).collect();
         let never = self.entries.iter().filter(|entry| entry.holds.is_empty() && entry.report.state.stale);
-        let hints = never.filter_map(|entry| entry.spec.hint()).filter(|id| !spoken.contains(id));
+        let hints = never.filter_map(|entry| entry.report.identity.id()).filter(|id| !spoken.contains(id));
         let silent: BTreeSet<ClusterId> = hints.cloned().collect();
         let event = |cluster: &ClusterId, stale| Event::Stale { cluster: cluster.clone(), stale };
         // Who speaks for it now has told how it is.
@@ -322,14 +368,12 @@ impl Set {
 
 impl Entry {
     fn candidate(&self) -> Candidate {
-        let state = &self.report.state;
+        let Report { state, identity, obeyed, .. } = &self.report;
         Candidate {
-            own: self.spec.name.is_none(),
-            uid: state.uid.clone(),
-            id: state.id.clone(),
-            hint: self.spec.hint().cloned(),
+            identity: identity.clone(),
+            hint: self.spec.pinned.id.clone(),
             holds: self.holds.clone(),
-            synced: state.synced,
+            synced: state.synced && *obeyed >= self.wants_more,
             withdrawn: state.withdrawn,
         }
     }

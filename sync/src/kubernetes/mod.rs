@@ -15,10 +15,13 @@ mod bounds;
 mod cluster;
 mod clusterset;
 mod config;
+mod connection;
 pub(crate) mod discovery;
 mod ear;
 pub mod exports;
 mod followers;
+mod hosts;
+mod identity;
 mod intake;
 mod known;
 mod leases;
@@ -37,7 +40,7 @@ mod teller;
 mod watch;
 
 pub use access::AccessError;
-pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Role};
+pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Pinned, Role};
 pub(crate) use followers::Followers;
 pub use state::{ClusterState, Tap};
 

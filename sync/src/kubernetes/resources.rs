@@ -65,11 +65,12 @@ pub struct ClusterPeerSpec {
     /// How to log in to the cluster's API server. When they can no longer be read or used, the last good ones count on:
     /// to let go of a cluster, delete its ClusterPeer.
     pub credentials: Credentials,
-    /// The cluster's id, for a cluster that does not say it itself. A ClusterProperty `cluster.clusterset.k8s.io`
-    /// in the cluster counts more.
+    /// The cluster's id. It must be given where the cluster does not say it itself by the ClusterProperty
+    /// `cluster.clusterset.k8s.io`; a cluster that says another one is not listened to. Without it, the id that the
+    /// cluster had when it was first followed (`status.clusterId`) is the one that it must have.
     #[x_kube(validation = Rule::new(SUBDOMAIN).message(
         "clusterId must be labels of lower-case letters, digits and '-', joined by dots (KEP-2149)"))]
-    #[schemars(length(min = 1, max = 127))]
+    #[schemars(length(min = 1, max = 63))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
     /// The network that the cluster's pods are in. Clusters of one network (of none, when it is not given) reach
@@ -141,10 +142,11 @@ pub struct SecretKey {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterPeerStatus {
-    /// The cluster's id in the clusterset.
+    /// The cluster's id in the clusterset, since it was first followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
-    /// The UID of its namespace `kube-system`: what tells clusters apart.
+    /// The UID of its namespace `kube-system`, which tells clusters apart, since it was first followed. Another cluster
+    /// is not listened to under this ClusterPeer: delete it and create it anew to accept one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// Its Kubernetes version.

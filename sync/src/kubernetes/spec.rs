@@ -7,8 +7,9 @@ use std::time::Duration;
 use portolan_zones::ClusterId;
 
 use super::discovery::Topic;
+use super::identity::{Identity, Likeness};
 use super::watch::Wanted;
-use super::{Access, Origin, OwnConfig, PeerConfig, Role, leases};
+use super::{Access, Origin, OwnConfig, PeerConfig, Pinned, Role, leases};
 
 /// What the own cluster is called where peers have names.
 const OWN: &str = "own";
@@ -25,7 +26,7 @@ pub(crate) struct Spec {
     pub(crate) origin: Option<Origin>,
     pub(crate) access: Access,
     pub(crate) id: Option<ClusterId>,
-    pub(crate) last_id: Option<ClusterId>,
+    pub(crate) pinned: Pinned,
     pub(crate) network: Arc<str>,
     pub(crate) namespaces: Option<BTreeSet<String>>,
     pub(crate) stale_after: Duration,
@@ -58,7 +59,7 @@ impl Spec {
             origin: None,
             access: own.access.clone(),
             id: own.id.clone(),
-            last_id: None,
+            pinned: Pinned::default(),
             network: own.network.clone(),
             namespaces: None,
             stale_after: STALE_AFTER,
@@ -80,7 +81,7 @@ impl Spec {
             origin: Some(peer.origin),
             access: peer.access.clone(),
             id: peer.id.clone(),
-            last_id: peer.last_id.clone(),
+            pinned: peer.pinned.clone(),
             network: peer.network.clone(),
             namespaces: peer.namespaces.clone(),
             stale_after: peer.stale_after,
@@ -89,14 +90,19 @@ impl Spec {
         }
     }
 
+    /// Whether both are settings of one entry: the object that names it may have been deleted and made anew.
+    pub(crate) fn is_same_entry(&self, other: &Self) -> bool {
+        (&self.name, self.origin, &self.pinned.object) == (&other.name, other.origin, &other.pinned.object)
+    }
+
     /// What people call it.
     pub(crate) fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(OWN)
     }
 
-    /// Its id if it were asked now, as far as that can be known without asking.
-    pub(crate) fn hint(&self) -> Option<&ClusterId> {
-        self.last_id.as_ref().or(self.id.as_ref())
+    /// What is known of who it is without asking anybody.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::new(self.name.is_none(), self.id.clone(), &self.pinned)
     }
 
     /// Whether Leases tell how fresh others are.
@@ -114,8 +120,8 @@ pub(crate) enum Standing {
     Follows(ClusterId),
     /// It is the own cluster, by another entry.
     Own,
-    /// The entry of this name is followed in its place.
-    Duplicate(String),
+    /// The entry of this name stands for the same cluster, or has the same id.
+    Duplicate(String, Likeness),
 }
 
 impl Standing {
@@ -124,6 +130,22 @@ impl Standing {
     }
 
     pub(crate) fn duplicate_of(&self) -> Option<String> {
-        if let Self::Duplicate(name) = self { Some(name.clone()) } else { None }
+        if let Self::Duplicate(name, _) = self { Some(name.clone()) } else { None }
+    }
+
+    /// Why it is not followed, and what to do, for people.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let Self::Duplicate(other, likeness) = self else { return None };
+        Some(match likeness {
+            Likeness::Cluster(uid) => {
+                format!(
+                    "it is not followed, for it is the same cluster as {other} (UID {uid}): delete one of them"
+                )
+            }
+            Likeness::Id(id) => format!(
+                "it is not followed, for {other} has the id `{id}`: give one of them another ClusterProperty \
+                 cluster.clusterset.k8s.io, or delete {other} if it is gone for good"
+            ),
+        })
     }
 }

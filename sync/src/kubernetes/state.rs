@@ -16,10 +16,12 @@ pub struct ClusterState {
     pub name: String,
     /// Who says that there is such a cluster; `None`: it is the own cluster.
     pub origin: Option<Origin>,
-    /// Its id, as soon as it is known.
+    /// The id under which it is followed, or was when it was last heard.
     pub id: Option<ClusterId>,
-    /// UID of its namespace kube-system: who it is, whatever it is called.
+    /// UID of its namespace kube-system then: who it is, whatever it is called.
     pub uid: Option<String>,
+    /// Why who answers in its place is not listened to: it is another cluster. What was known holds.
+    pub stranger: Option<String>,
     /// What its API server runs, as it says it: `v1.34.1`.
     pub version: Option<String>,
     /// Whether its API server answered when it was last asked.
@@ -44,7 +46,7 @@ pub struct ClusterState {
     pub lag: Option<Duration>,
     /// All that is wrong with it, for people.
     pub problems: Vec<String>,
-    /// Who is followed in its place: the name of another entry that is the same cluster, or has the same id.
+    /// Who is followed in its place: the name of another entry that stands for the same cluster, or has the same id.
     pub duplicate_of: Option<String>,
     /// Whether this peer is the own cluster, which needs no following twice.
     pub is_own: bool,
@@ -58,6 +60,7 @@ impl ClusterState {
             origin,
             id: None,
             uid: None,
+            stranger: None,
             version: None,
             reachable: false,
             synced: false,
@@ -73,6 +76,19 @@ impl ClusterState {
             duplicate_of: None,
             is_own: false,
         }
+    }
+
+    /// Whether nothing is different but counts and times.
+    pub(crate) fn is_much_like(&self, other: &Self) -> bool {
+        let who = |state: &Self| (state.name.clone(), state.origin, state.id.clone(), state.uid.clone());
+        let how = |state: &Self| (state.reachable, state.synced, state.stale, state.withdrawn, state.is_own);
+        who(self) == who(other)
+            && how(self) == how(other)
+            && self.refused == other.refused
+            && self.version == other.version
+            && self.stranger == other.stranger
+            && self.duplicate_of == other.duplicate_of
+            && self.problems == other.problems
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use portolan_sync::ClusterSource;
 use portolan_sync::controller::LeaseTimes;
 use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
-use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig};
+use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig, Pinned};
 use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
 
@@ -118,7 +118,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
         origin: Origin::Kubeconfig,
         access: Access::File { path, context, allow_exec },
         id,
-        last_id: None,
+        pinned: Pinned::default(),
         network: network.into(),
         namespaces: namespaces
             .map(|names| names.into_iter().map(|Namespace(name)| name).collect::<BTreeSet<_>>()),

@@ -1,6 +1,6 @@
 //! What a file means, and what is said of a wrong one.
 
-use portolan_sync::kubernetes::{Access, Origin};
+use portolan_sync::kubernetes::{Access, Origin, Pinned};
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn every_section_takes_effect() {
                     origin: Origin::Kubeconfig,
                     access: Access::File { path, context: None, allow_exec: false },
                     id: None,
-                    last_id: None,
+                    pinned: Pinned::default(),
                     network: "".into(),
                     namespaces: None,
                     stale_after: Duration::from_secs(30),

@@ -253,6 +253,7 @@ fn a_cluster_says_its_id() {
     assert!(!case.intake.knows_id(case.now, Duration::from_secs(60)));
     case.hear(Topic::ClusterProperty, [broken("refused")]);
     assert!(!case.intake.knows_id(case.now, Duration::from_secs(60)));
+    assert!(case.intake.knows_id(case.now, Duration::ZERO), "a conversion webhook may be broken for good");
     case.hear(Topic::ClusterProperty, [broken("denied")]);
     assert!(
         case.intake.knows_id(case.now, Duration::from_secs(60)) && id(&case).is_none(),

@@ -114,7 +114,7 @@ fn inline(fields: &mut Map<String, Value>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::Origin;
+    use crate::kubernetes::{Origin, Pinned};
 
     const CONFIG: &str = "
 current-context: west
@@ -135,7 +135,7 @@ users:
             origin: Origin::Kubeconfig,
             access: Access::File { path: path.into(), context: Some(context.to_owned()), allow_exec: false },
             id: None,
-            last_id: None,
+            pinned: Pinned::default(),
             network: Arc::default(),
             namespaces: None,
             stale_after: EVERY,

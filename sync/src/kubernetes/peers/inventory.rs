@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portolan_zones::ClusterId;
+use serde_json::Value;
 
 use super::credentials::{Secret, with_token};
 use super::files::File;
-use super::listed::Listed;
-use super::profile::ClusterProfile;
+use super::listed::{Broken, Listed};
+use super::profile::{CLUSTER_ID, ClusterProfile};
 use super::{ClusterPeers, PeerList, PeerProblem};
 use crate::kubernetes::discovery::Topic;
 use crate::kubernetes::resources::{ClusterPeer, DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
 use crate::kubernetes::watch::Word;
-use crate::kubernetes::{Access, Origin, PeerConfig};
+use crate::kubernetes::{Access, Origin, PeerConfig, Pinned};
 
 /// A Secret's namespace and name.
 pub(super) type SecretName = (String, String);
@@ -30,8 +31,8 @@ pub(super) struct Inventory {
     secrets: BTreeMap<SecretName, Listed<Secret>>,
     /// The last credentials of each that could be used.
     good: BTreeMap<(Origin, String), Access>,
-    /// The id that each had when it was first heard of: what we hear ourselves is in the states, and no new setting.
-    last_ids: BTreeMap<(Origin, String), ClusterId>,
+    /// Who each was when it was first heard of: what we hear ourselves is in the states, and no new setting.
+    pinned: BTreeMap<(Origin, String), Pinned>,
 }
 
 impl Inventory {
@@ -43,7 +44,7 @@ impl Inventory {
             files: None,
             secrets: BTreeMap::new(),
             good: BTreeMap::new(),
-            last_ids: BTreeMap::new(),
+            pinned: BTreeMap::new(),
         }
     }
 
@@ -83,12 +84,14 @@ impl Inventory {
         self.cluster_peers.as_ref().map(|peers| peers.objects().clone()).unwrap_or_default()
     }
 
-    /// The list as it is now; `None` while an answer is awaited that would change it at once.
+    /// Whether an answer is awaited that would change the list at once.
+    pub(super) fn is_pending(&self) -> bool {
+        self.secrets.values().any(Listed::is_pending)
+    }
+
+    /// The list as it is now; `None`: not even the configuration has been read.
     pub(super) fn list(&mut self) -> Option<PeerList> {
         let files = self.files.as_ref()?;
-        if self.secrets.values().any(Listed::is_pending) {
-            return None;
-        }
         let mut found = Vec::new();
         for (name, peer) in self.cluster_peers.iter().flat_map(Listed::objects) {
             found.push(self.of_peer(name, peer));
@@ -100,6 +103,7 @@ impl Inventory {
         for (key, profile) in self.profiles.iter().flat_map(Listed::objects) {
             found.push(self.of_profile(key, profile));
         }
+        found.extend(self.unreadable());
         let mut list = PeerList {
             source_problems: self.source_problems(),
             complete: self.cluster_peers.as_ref().is_none_or(|peers| peers.complete)
@@ -109,7 +113,7 @@ impl Inventory {
         self.add_broken(&mut list);
         let named: BTreeSet<_> = found.iter().map(Found::key).collect();
         self.good.retain(|key, _| named.contains(key));
-        self.last_ids.retain(|key, _| named.contains(key));
+        self.pinned.retain(|key, _| named.contains(key));
         found.into_iter().for_each(|found| self.settle(found, &mut list));
         Some(list)
     }
@@ -125,10 +129,13 @@ impl Inventory {
             return problem(format!("is not followed: a {:?} has this name, too", other.origin));
         }
         id_problem.into_iter().for_each(&mut problem);
-        if let Some(id) = config.last_id.take() {
-            self.last_ids.entry(key.clone()).or_insert(id);
+        let pinned = self.pinned.entry(key.clone()).or_insert_with(|| config.pinned.clone());
+        if pinned.object != config.pinned.object {
+            // Deleted and made anew: it has nothing to do with the one before.
+            pinned.clone_from(&config.pinned);
+            self.good.remove(&key);
         }
-        config.last_id = self.last_ids.get(&key).cloned();
+        config.pinned.clone_from(pinned);
         let usable =
             access.and_then(|access| access.verify().map(|()| access).map_err(|error| error.to_string()));
         config.access = match usable {
@@ -147,7 +154,7 @@ impl Inventory {
     fn of_peer(&self, name: &str, peer: &ClusterPeer) -> Found {
         let spec = &peer.spec;
         let secret = self.secret_of_peer(peer);
-        let kubeconfig = self.secret(&secret).and_then(|found| {
+        let kubeconfig = self.secret(&secret, "a kubeconfig").and_then(|found| {
             let text = found.text(&spec.credentials.secret.key);
             text.map_err(|text| format!("Secret {}/{} {text}", secret.0, secret.1))
         });
@@ -157,10 +164,16 @@ impl Inventory {
             allow_exec: spec.credentials.allow_exec,
         });
         let (id, id_problem) = id(spec.cluster_id.as_deref());
-        let last_id = peer.status.as_ref().and_then(|status| status.cluster_id.as_deref());
+        let status = peer.status.as_ref();
+        let last = status.and_then(|status| status.cluster_id.as_deref());
+        let pinned = Pinned {
+            id: last.and_then(|last| ClusterId::new(last).ok()),
+            uid: status.and_then(|status| status.uid.clone()),
+            object: peer.metadata.uid.clone(),
+        };
         let config = PeerConfig {
             id,
-            last_id: last_id.and_then(|last| ClusterId::new(last).ok()),
+            pinned,
             network: spec.network.as_deref().unwrap_or_default().into(),
             namespaces: spec.namespaces.as_ref().map(|names| names.iter().cloned().collect()),
             stale_after: spec.stale_after(),
@@ -173,12 +186,13 @@ impl Inventory {
     fn of_profile(&self, key: &str, profile: &ClusterProfile) -> Found {
         let secret = self.secret_of_profile(key, profile);
         let kubeconfig = profile.cluster().and_then(|cluster| {
-            let text = with_token(cluster, self.secret(&secret)?);
+            let text = with_token(cluster, self.secret(&secret, "a token")?);
             text.map_err(|text| format!("Secret {}/{} {text}", secret.0, secret.1))
         });
         let access = kubeconfig.map(|yaml| Access::Kubeconfig { yaml, context: None, allow_exec: false });
         let (id, id_problem) = id(profile.id());
-        let config = PeerConfig { last_id: id.clone(), id, ..nameless(key, Origin::ClusterProfile) };
+        let pinned = Pinned { object: profile.uid().cloned(), ..Pinned::default() };
+        let config = PeerConfig { id, pinned, ..nameless(key, Origin::ClusterProfile) };
         Found { config, access, id_problem }
     }
 
@@ -192,15 +206,19 @@ impl Inventory {
         (self.namespace.clone(), profile.secret(name).to_owned())
     }
 
-    /// A Secret, or why it can't be had.
-    fn secret(&self, name: &SecretName) -> Result<&Secret, String> {
-        let watched = self.secrets.get(name);
-        if let Some(secret) = watched.and_then(|watched| watched.objects().values().next()) {
-            return Ok(secret);
-        }
-        let why = match watched.and_then(|watched| watched.problem.as_ref()) {
-            Some(problem) => format!(": {problem}"),
-            None => " is missing: create it with a kubeconfig of the cluster".to_owned(),
+    /// A Secret, or why it can't be had. `content`: what should be in it.
+    fn secret(&self, name: &SecretName, content: &str) -> Result<&Secret, String> {
+        let missing = || format!(" is missing: create it with {content} of the cluster");
+        let why = match self.secrets.get(name) {
+            None => missing(),
+            Some(watched) => match (watched.objects().values().next(), watched.broken().values().next()) {
+                (Some(secret), _) => return Ok(secret),
+                (None, Some(broken)) => format!(" can't be read: {}", broken.why),
+                (None, None) if watched.is_pending() => " has not been read yet".to_owned(),
+                (None, None) => {
+                    watched.problem.as_ref().map_or_else(missing, |problem| format!(": {problem}"))
+                }
+            },
         };
         Err(format!("Secret {}/{}{why}", name.0, name.1))
     }
@@ -213,15 +231,56 @@ impl Inventory {
             .collect()
     }
 
-    /// Objects that can't be read: what was known of them counts on.
-    fn add_broken(&self, list: &mut PeerList) {
+    /// Objects that can't be read.
+    fn broken(&self) -> impl Iterator<Item = (Origin, &String, &Broken)> {
         let peers = self.cluster_peers.iter().flat_map(Listed::broken);
         let profiles = self.profiles.iter().flat_map(Listed::broken);
-        let all = peers.map(|broken| (Origin::ClusterPeer, broken));
-        for (origin, (name, text)) in all.chain(profiles.map(|broken| (Origin::ClusterProfile, broken))) {
-            let text = format!("can't be read: {text}");
+        let peers = peers.map(|(name, broken)| (Origin::ClusterPeer, name, broken));
+        peers.chain(profiles.map(|(name, broken)| (Origin::ClusterProfile, name, broken)))
+    }
+
+    /// Whether it could be read before: then that counts on.
+    fn was_read(&self, origin: Origin, name: &str) -> bool {
+        let peers = || self.cluster_peers.as_ref().is_some_and(|peers| peers.objects().contains_key(name));
+        let profiles =
+            || self.profiles.as_ref().is_some_and(|profiles| profiles.objects().contains_key(name));
+        if origin == Origin::ClusterPeer { peers() } else { profiles() }
+    }
+
+    fn add_broken(&self, list: &mut PeerList) {
+        for (origin, name, broken) in self.broken().filter(|(origin, name, _)| self.was_read(*origin, name)) {
+            let text = format!("can't be read, and what it was counts on: {}", broken.why);
             list.problems.push(PeerProblem { name: name.clone(), origin, text });
         }
+    }
+
+    /// Clusters whose objects never could be read: they are there, and can't be heard.
+    fn unreadable(&self) -> Vec<Found> {
+        let found = |(origin, name, broken): (Origin, &String, &Broken)| Found {
+            config: PeerConfig {
+                pinned: last_known(&broken.json),
+                withdraw_after: None,
+                ..nameless(name, origin)
+            },
+            access: Err(format!("can't be read: {}", broken.why)),
+            id_problem: None,
+        };
+        self.broken().filter(|(origin, name, _)| !self.was_read(*origin, name)).map(found).collect()
+    }
+}
+
+/// Who a cluster was, by whatever can be read of its ClusterPeer or ClusterProfile.
+fn last_known(json: &Value) -> Pinned {
+    let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let properties = json.pointer("/status/properties").and_then(Value::as_array);
+    let property = properties.into_iter().flatten().find(|property| property["name"] == CLUSTER_ID);
+    let id = text("/status/clusterId")
+        .or_else(|| text("/spec/clusterId"))
+        .or_else(|| property.and_then(|property| Some(property["value"].as_str()?.to_owned())));
+    Pinned {
+        id: id.and_then(|id| ClusterId::new(&id).ok()),
+        uid: text("/status/uid"),
+        object: text("/metadata/uid"),
     }
 }
 
@@ -244,7 +303,7 @@ fn nameless(name: &str, origin: Origin) -> PeerConfig {
         origin,
         access: Access::Unknown { problem: Arc::default() },
         id: None,
-        last_id: None,
+        pinned: Pinned::default(),
         network: Arc::default(),
         namespaces: None,
         stale_after: DEFAULT_STALE_AFTER,

@@ -14,13 +14,22 @@ pub(super) struct Listed<T> {
     /// As each was last when it could be read.
     objects: BTreeMap<String, Arc<T>>,
     /// Objects that can't be read now.
-    broken: BTreeMap<String, String>,
+    broken: BTreeMap<String, Broken>,
     /// The names of the list under way.
     listing: Option<BTreeSet<String>>,
     /// Whether all have been listed once, or there can be none.
     pub(super) complete: bool,
     /// Why they can't be listed or watched.
     pub(super) problem: Option<String>,
+}
+
+/// An object that can't be read.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// Why.
+    pub(super) why: String,
+    /// What it says, as far as anybody can tell.
+    pub(super) json: serde_json::Value,
 }
 
 impl<T> Default for Listed<T> {
@@ -72,7 +81,8 @@ impl<T: DeserializeOwned> Listed<T> {
                 self.objects.insert(name.clone(), Arc::new(object));
             }
             Err(error) => {
-                self.broken.insert(name.clone(), error.to_string());
+                let json = serde_json::from_str(raw.json()).unwrap_or_default();
+                self.broken.insert(name.clone(), Broken { why: error.to_string(), json });
             }
         }
         name
@@ -84,8 +94,8 @@ impl<T> Listed<T> {
         &self.objects
     }
 
-    /// Why some can't be read, by name.
-    pub(super) fn broken(&self) -> &BTreeMap<String, String> {
+    /// Those that can't be read, by name.
+    pub(super) fn broken(&self) -> &BTreeMap<String, Broken> {
         &self.broken
     }
 

@@ -15,11 +15,12 @@ mod profile;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use self::files::File;
 use self::inventory::{Inventory, SecretName};
@@ -67,6 +68,10 @@ pub(crate) struct PeerProblem {
     pub(crate) origin: Origin,
     pub(crate) text: String,
 }
+
+/// How long a list waits for Secrets: each cluster is better told with its credentials than twice, but one Secret that
+/// can't be had must not keep all others waiting.
+const SECRETS: Duration = Duration::from_secs(5);
 
 /// ClusterPeers by name, as they were last read.
 pub(crate) type ClusterPeers = BTreeMap<String, Arc<ClusterPeer>>;
@@ -158,13 +163,24 @@ impl Actor {
     }
 
     async fn run(mut self) {
-        while let Some(said) = self.said.recv().await {
-            self.hear(said);
-            while let Ok(said) = self.said.try_recv() {
-                self.hear(said);
+        // `None`: no Secret is awaited.
+        let mut waits_until: Option<Instant> = None;
+        loop {
+            let waits = waits_until.is_some_and(|until| until > Instant::now());
+            tokio::select! {
+                said = self.said.recv() => {
+                    let Some(said) = said else { return };
+                    self.hear(said);
+                    while let Ok(said) = self.said.try_recv() {
+                        self.hear(said);
+                    }
+                    self.watch_secrets();
+                }
+                () = sleep_until(waits_until.unwrap_or_else(Instant::now)), if waits => {}
             }
-            self.watch_secrets();
-            self.publish();
+            let now = Instant::now();
+            waits_until = self.inventory.is_pending().then(|| waits_until.unwrap_or(now + SECRETS));
+            self.publish(waits_until.is_none_or(|until| until <= now));
         }
     }
 
@@ -201,8 +217,8 @@ impl Actor {
         while self.watches.try_join_next().is_some() {}
     }
 
-    fn publish(&mut self) {
-        if let Some(list) = self.inventory.list() {
+    fn publish(&mut self, settled: bool) {
+        if settled && let Some(list) = self.inventory.list() {
             self.list.send_if_modified(|old| {
                 let changed = **old != list;
                 if changed {

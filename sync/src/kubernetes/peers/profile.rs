@@ -8,13 +8,20 @@ const PROVIDER: &str = "secretreader";
 /// Where a provider's cluster says under which name its credentials are kept.
 const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 /// The property that is the cluster's id (KEP-2149).
-const CLUSTER_ID: &str = "cluster.clusterset.k8s.io";
+pub(super) const CLUSTER_ID: &str = "cluster.clusterset.k8s.io";
 
 /// What we read of one.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClusterProfile {
     #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
     status: Option<Status>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    uid: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,6 +68,11 @@ impl ClusterProfile {
         let extensions = self.cluster().ok().and_then(|cluster| cluster.extensions.as_ref());
         let exec = extensions.into_iter().flatten().find(|extension| extension.name == EXEC_EXTENSION);
         exec.and_then(|exec| exec.extension.get("clusterName")?.as_str()).unwrap_or(profile)
+    }
+
+    /// The object's own UID.
+    pub(super) fn uid(&self) -> Option<&String> {
+        self.metadata.uid.as_ref()
     }
 
     /// The cluster's id as the inventory knows it.

@@ -95,8 +95,12 @@ fn a_cluster_peer_is_followed_with_the_kubeconfig_of_its_secret() {
         "west",
         json!({ "clusterId": "west.example", "network": "n1", "namespaces": ["shop"], "staleAfter": "1m", "withdrawAfter": "never" }),
     )]);
-    assert_eq!(sources.0.list(), None, "its Secret has not been read");
+    assert!(sources.0.is_pending(), "its Secret has not been read");
+    // Should that take too long, it is there all the same, and nobody else has to wait.
+    let list = sources.list();
+    assert!(list.complete && access(&list.peers[0]).ends_with("has not been read yet"), "{list:?}");
     sources.secret("west", Some(secret("west", "kubeconfig", &kubeconfig("t1", ""))));
+    assert!(!sources.0.is_pending());
     let list = sources.list();
     let [west] = &list.peers[..] else { panic!("{list:?}") };
     assert_eq!((&*west.name, west.origin, &*access(west)), ("west", Origin::ClusterPeer, "t1"));
@@ -177,7 +181,8 @@ fn what_cant_be_read_is_said_and_takes_nothing_away() {
     let list = sources.list();
     assert_eq!(list.peers, before.peers);
     assert_eq!(list.source_problems, ["clusterpeers can't be watched: 403"]);
-    assert!(problems(&list).starts_with("west: can't be read: spec.namespaces: "), "{}", problems(&list));
+    let text = problems(&list);
+    assert!(text.starts_with("west: can't be read, and what it was counts on: spec.namespaces: "), "{text}");
 
     // Nobody has listed anything yet: who is not there is not gone.
     let mut fresh = Inventory::new("portolan-system".to_owned(), true, false);
@@ -188,6 +193,68 @@ fn what_cant_be_read_is_said_and_takes_nothing_away() {
     fresh.hear_cluster_peer(Word::Absent);
     let list = fresh.list().unwrap();
     assert!(list.complete && list.source_problems[0].contains("install"), "{list:?}");
+}
+
+/// At a cold start there is nothing to go on but what can be read of them: they are there, they can't be heard, and who
+/// they were when they were last followed holds. Were they missing, their endpoints would be deleted.
+#[test]
+fn what_never_could_be_read_is_a_cluster_that_cant_be_heard() {
+    let status = json!({ "clusterId": "west-1", "uid": "u1", "exports": "many" });
+    let no_credentials = json!({ "metadata": { "name": "west", "uid": "o1" }, "spec": {}, "status": status });
+    let mut of_another_version = cluster_peer("west", json!({ "staleAfter": { "seconds": 30 } }));
+    of_another_version["metadata"]["uid"] = json!("o1");
+    of_another_version["status"] = json!({ "clusterId": "west-1", "uid": "u1" });
+    let mut never_followed = cluster_peer("west", json!({ "clusterId": "west-1", "namespaces": "shop" }));
+    never_followed["metadata"]["uid"] = json!("o1");
+    let cases = [(no_credentials, Some("u1")), (of_another_version, Some("u1")), (never_followed, None)];
+    for (object, uid) in cases {
+        let mut sources = Sources::new(&[object]);
+        let list = sources.list();
+        let [west] = &list.peers[..] else { panic!("{list:?}") };
+        let pinned = Pinned {
+            id: ClusterId::new("west-1").ok(),
+            uid: uid.map(str::to_owned),
+            object: Some("o1".to_owned()),
+        };
+        assert_eq!((&west.pinned, west.withdraw_after), (&pinned, None), "{list:?}");
+        assert!(list.complete && access(west).starts_with("problem: can't be read: "), "{list:?}");
+        assert!(problems(&list).starts_with("west: can't be read: "), "{}", problems(&list));
+        // Corrected, it is followed, and is whom it was.
+        let mut corrected = cluster_peer("west", json!({}));
+        corrected["metadata"]["uid"] = json!("o1");
+        sources.peers(&[corrected]);
+        sources.secret("west", Some(secret("west", "kubeconfig", &kubeconfig("t1", ""))));
+        let list = sources.list();
+        assert_eq!((&*access(&list.peers[0]), &list.peers[0].pinned), ("t1", &pinned));
+    }
+    let mut sources = Sources::new(&[]);
+    let property = json!({ "name": "cluster.clusterset.k8s.io", "value": "east-1" });
+    let status = json!({ "properties": [property], "accessProviders": 7 });
+    sources.profiles(&[json!({ "metadata": { "namespace": "fleet", "name": "east" }, "status": status })]);
+    let list = sources.list();
+    assert_eq!(&*list.peers[0].name, "fleet/east");
+    assert_eq!(list.peers[0].pinned.id, ClusterId::new("east-1").ok());
+}
+
+/// To delete a ClusterPeer and to create it anew says that it may be another cluster now, even if both are seen at once.
+#[test]
+fn an_object_that_was_made_anew_is_bound_to_nobody() {
+    let made = |uid: &str| {
+        let mut peer = cluster_peer("west", json!({}));
+        peer["metadata"]["uid"] = json!(uid);
+        peer
+    };
+    let mut followed = made("o1");
+    followed["status"] = json!({ "clusterId": "west", "uid": "u1" });
+    let mut sources = Sources::new(&[followed]);
+    sources.secret("west", Some(secret("west", "kubeconfig", &kubeconfig("t1", ""))));
+    assert_eq!(sources.list().peers[0].pinned.uid.as_deref(), Some("u1"));
+    sources.peers(&[made("o2")]);
+    sources.secret("west", None);
+    let list = sources.list();
+    let object = Some("o2".to_owned());
+    assert_eq!(list.peers[0].pinned, Pinned { object, ..Pinned::default() });
+    assert!(access(&list.peers[0]).contains("is missing"), "nor are the old credentials of use: {list:?}");
 }
 
 /// Our own status writes come back as changes of the ClusterPeer, and must not begin its connection anew.
@@ -201,7 +268,7 @@ fn a_status_is_no_new_setting() {
     let mut sources = Sources::new(&[with_id("west")]);
     sources.secret("west", Some(secret("west", "kubeconfig", &kubeconfig("t1", ""))));
     let before = sources.list();
-    assert_eq!(before.peers[0].last_id, ClusterId::new("west").ok());
+    assert_eq!(before.peers[0].pinned.id, ClusterId::new("west").ok());
     sources.peers(&[with_id("renamed")]);
     assert_eq!(sources.list(), before);
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use portolan_tests::harness::eventually;
 use portolan_tests::harness::kubernetes::{
-    Clusterset, Member, PEER, SYSTEM, condition, export, introduce, object, service, with,
+    Clusterset, Impostor, Member, PEER, SYSTEM, condition, export, introduce, object, service, with,
 };
+use portolan_tests::harness::{eventually, stays};
 use serde_json::json;
 
 use super::{
@@ -148,6 +148,28 @@ fn silently_hung() {
         answered(&paris.server, DB, CHANGED);
     });
     told_fresh(paris);
+}
+
+/// A load balancer that lost its backend answers 404 to all (here a fake, which has the cluster's certificate). That is no
+/// word of the cluster behind it: what is known is out of date, not gone.
+#[test]
+fn behind_something_that_answers_404_to_all() {
+    let set = paris_and_tokyo(json!({ "staleAfter": "4s" }));
+    let (paris, tokyo) = with_db(&set);
+    let before = versions(paris, "tokyo");
+    let nobody = Impostor::start(tokyo, 404, "404 page not found");
+    steady(&paris.server, DB, &[BOTH], || {
+        set.proxy(0, 1).redirect(nobody.at());
+        told_stale(paris);
+        assert!(problems(&paris.controller, "tokyo").contains("no API server"));
+        // Longer than it takes to look twice whether a kind is not served any more.
+        stays("its slices are there", Duration::from_secs(70), || versions(paris, "tokyo") == before);
+    });
+    steady(&paris.server, DB, &[BOTH], || {
+        set.proxy(0, 1).redirect(tokyo.at());
+        told_fresh(paris);
+    });
+    assert_eq!(versions(paris, "tokyo"), before, "nothing had changed");
 }
 
 /// A router that forgot all connections: they hang, and new ones work. Nothing is stale for that, and changes arrive

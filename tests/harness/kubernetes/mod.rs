@@ -6,6 +6,7 @@ mod binaries;
 mod cluster;
 mod clusterset;
 mod credentials;
+mod impostor;
 mod objects;
 mod part;
 mod permit;
@@ -18,6 +19,7 @@ pub use clusterset::{
     CONTROLLER, Clusterset, Member, PEER, Plan, SERVER, SYSTEM, Shared, install, introduce, ours,
 };
 pub use credentials::{ADMIN_USER, kubeconfig};
+pub use impostor::Impostor;
 pub use objects::{export, headless_service, namespace, node, object, pod, running, service, with};
 pub use part::Part;
 pub use proxy::Proxy;

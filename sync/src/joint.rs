@@ -27,6 +27,12 @@ impl Joint {
         Self { expected: [None, none], hearing: [None, None] }
     }
 
+    /// API servers are followed from now on: until they know their clusters, nobody does.
+    pub(crate) fn begin_kubernetes(&mut self) -> Vec<Event> {
+        self.expected[Side::Kubernetes as usize] = None;
+        vec![Event::ExpectMore]
+    }
+
     /// What the table is told when a side says this.
     pub(crate) fn pass(&mut self, side: Side, events: Vec<Event>) -> Vec<Event> {
         let at = side as usize;
@@ -72,8 +78,13 @@ mod tests {
         assert_eq!(joint.pass(Side::Manifests, vec![Event::Expect(ids("a"))]), []);
         let both = joint.pass(Side::Kubernetes, vec![Event::Expect(ids("b c"))]);
         assert_eq!(both, [Event::Expect(ids("a b c"))]);
-        let alone = Joint::new(false).pass(Side::Manifests, vec![Event::Expect(ids("a"))]);
-        assert_eq!(alone, [Event::Expect(ids("a"))]);
+        let mut alone = Joint::new(false);
+        assert_eq!(alone.pass(Side::Manifests, vec![Event::Expect(ids("a"))]), [Event::Expect(ids("a"))]);
+        // A reload adds API servers, and takes the manifests away.
+        assert_eq!(alone.begin_kubernetes(), [Event::ExpectMore]);
+        assert_eq!(alone.pass(Side::Manifests, vec![Event::Expect(ids(""))]), []);
+        let both = alone.pass(Side::Kubernetes, vec![Event::Expect(ids("b"))]);
+        assert_eq!(both, [Event::Expect(ids("b"))]);
     }
 
     #[test]

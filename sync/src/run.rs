@@ -126,17 +126,23 @@ impl Running {
             // The owner ends only when it is told to, by `stop`.
             let _ = self.owner.sender().send(message);
         }
-        if self.config.clusters != config.clusters {
-            self.watch.reconfigure(config.clusters.clone());
-        }
         if self.config.kubernetes != config.kubernetes {
             match &self.servers {
                 Some(servers) => {
                     let KubernetesConfig { own, clusters } = config.kubernetes.clone();
                     servers.followers.reconfigure(own, clusters);
                 }
-                None => self.servers = Some(self.follow(&config.kubernetes)?),
+                None => {
+                    let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
+                    let _ = self.owner.sender().send(Message::Events(joint.begin_kubernetes()));
+                    drop(joint);
+                    self.servers = Some(self.follow(&config.kubernetes)?);
+                }
             }
+        }
+        // Last, so that what takes the place of clusters that go is expected before they do.
+        if self.config.clusters != config.clusters {
+            self.watch.reconfigure(config.clusters.clone());
         }
         self.config = config;
         Ok(())

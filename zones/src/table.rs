@@ -33,6 +33,8 @@ pub enum Event {
     },
     /// The clusters that must have been read before a missing name may be denied.
     Expect(BTreeSet<ClusterId>),
+    /// There are others to be read, and which is not known yet: no name may be denied.
+    ExpectMore,
     /// The cluster whose clients ask: its imports' VIPs count.
     Home(Option<ClusterId>),
     /// Whose exports are heard from the clusters themselves.
@@ -132,6 +134,7 @@ impl Table {
                 }
             }
             Event::Expect(clusters) => self.expected = Some(clusters),
+            Event::ExpectMore => self.expected = None,
             Event::Home(home) => {
                 if self.clusters.home != home {
                     self.clusters.home = home;

@@ -176,10 +176,11 @@ fn accepted(problems: &[&str], state: Option<&ClusterState>) -> Verdict {
         Some(state) if state.is_own => {
             verdict(true, "OwnCluster", "it is this cluster itself, which needs no following".to_owned())
         }
+        Some(ClusterState { stranger: Some(text), .. }) => verdict(false, "AnotherCluster", text.clone()),
         Some(ClusterState { duplicate_of: Some(other), .. }) => verdict(
             false,
             "Duplicate",
-            format!("it is the same cluster as {other}, which is followed in its place"),
+            format!("{other}, which is the same cluster or has the same id, is followed in its place"),
         ),
         Some(state) if state.refused_exports > 0 => verdict(true, "Valid", refused(state)),
         _ => verdict(true, "Valid", String::new()),

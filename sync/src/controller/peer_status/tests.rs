@@ -36,7 +36,7 @@ fn conditions(status: &ClusterPeerStatus) -> Vec<String> {
 fn a_status_says_how_the_cluster_is() {
     let silent =
         ClusterState { reachable: false, problems: vec!["connection refused".to_owned()], ..heard() };
-    let cases: [(&[&str], Option<ClusterState>, [&str; 3]); 8] = [
+    let cases: [(&[&str], Option<ClusterState>, [&str; 3]); 9] = [
         (
             &[],
             Some(heard()),
@@ -87,7 +87,12 @@ fn a_status_says_how_the_cluster_is() {
         (
             &[],
             Some(ClusterState { duplicate_of: Some("east".to_owned()), ..heard() }),
-            ["Accepted=False Duplicate: it is the same cluster as east", "Reachable=True", "Synced=True"],
+            ["Accepted=False Duplicate: east, which is the same cluster", "Reachable=True", "Synced=True"],
+        ),
+        (
+            &[],
+            Some(ClusterState { stranger: Some("another one".to_owned()), ..heard() }),
+            ["Accepted=False AnotherCluster: another one", "Reachable=True", "Synced=True"],
         ),
     ];
     for (problems, state, expected) in cases {

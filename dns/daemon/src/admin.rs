@@ -3,6 +3,7 @@
 mod bounded;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,9 +13,10 @@ use axum::routing::get;
 use portolan_sync::Snapshots;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::bounded::{Bounded, DEADLINE};
+use self::bounded::{Bounded, DEADLINE};
 use crate::clusters::{cluster_json, source_json};
 use crate::status::{Phase, Status, VERSION, unix_now};
 use crate::writing::ControllerState;
@@ -39,9 +41,16 @@ pub(crate) struct Shown {
     pub registry: Registry,
 }
 
-/// Serves until `end`. A connection is good for one request, see [`Bounded`].
-pub(crate) async fn serve(listener: Bounded, shown: Shown, end: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(shown)).with_graceful_shutdown(end.cancelled_owned()).await
+/// Serves in a task until `end`. A connection is good for one request, see [`Bounded`].
+pub(crate) fn start(listener: TcpListener, shown: Shown, end: CancellationToken) {
+    start_within(DEADLINE, listener, shown, end);
+}
+
+/// [`start`] with another deadline for a connection.
+fn start_within(deadline: Duration, listener: TcpListener, shown: Shown, end: CancellationToken) {
+    let listener = Bounded::new(listener, deadline);
+    let served = axum::serve(listener, router(shown)).with_graceful_shutdown(end.cancelled_owned());
+    tokio::spawn(served.into_future());
 }
 
 fn router(shown: Shown) -> Router {
@@ -221,7 +230,7 @@ mod tests {
             Shown { status: status.clone(), snapshots: snapshots_shown, clusters, controller, registry };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(Bounded::new(listener, deadline), shown, CancellationToken::new()));
+        start_within(deadline, listener, shown, CancellationToken::new());
         Server { address, status, snapshots }
     }
 
@@ -318,7 +327,10 @@ mod tests {
             code == 200 && metrics.contains(&format!("portolan_build_info{{version=\"{VERSION}\"}} 1")),
             "{metrics}"
         );
-        assert!(metrics.contains("portolan_cluster_objects{cluster=\"fra1\"} 2"), "{metrics}");
+        assert!(
+            metrics.contains("portolan_cluster_objects{cluster=\"fra1\",source=\"clusters/fra1\"} 2"),
+            "{metrics}"
+        );
         assert!(metrics.contains("portolan_snapshot_complete 0"), "{metrics}");
         assert_eq!(server.get("/nowhere").await.0, 404);
     }
@@ -356,13 +368,13 @@ mod tests {
         assert_eq!((&peer["origin"], &peer["name"]), (&json!("ClusterPeer"), &json!("west")));
         let (_, metrics) = server.get("/metrics").await;
         for sample in [
-            "portolan_cluster_reachable{cluster=\"fra2\"} 1",
-            "portolan_cluster_synced{cluster=\"west\"} 1",
-            "portolan_cluster_synced{cluster=\"fra1\"} 1",
-            "portolan_cluster_last_contact_timestamp_seconds{cluster=\"fra2\"} 3",
-            "portolan_cluster_refused_exports{cluster=\"fra2\"} 1",
-            "portolan_cluster_problems{cluster=\"fra2\"} 1",
-            "portolan_cluster_lag_seconds{cluster=\"fra2\"} 0.005",
+            "portolan_cluster_reachable{cluster=\"fra2\",source=\"own\"} 1",
+            "portolan_cluster_synced{cluster=\"west\",source=\"ClusterPeer west\"} 1",
+            "portolan_cluster_synced{cluster=\"fra1\",source=\"clusters/fra1\"} 1",
+            "portolan_cluster_last_contact_timestamp_seconds{cluster=\"fra2\",source=\"own\"} 3",
+            "portolan_cluster_refused_exports{cluster=\"fra2\",source=\"own\"} 1",
+            "portolan_cluster_problems{cluster=\"fra2\",source=\"own\"} 1",
+            "portolan_cluster_lag_seconds{cluster=\"fra2\",source=\"own\"} 0.005",
             "portolan_controller_leading 1",
             "portolan_controller_queue 2",
             "portolan_controller_requests_total{kind=\"ServiceImport\",verb=\"apply\"} 7",

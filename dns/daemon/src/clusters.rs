@@ -80,17 +80,21 @@ pub(crate) fn source_json(source: &SourceStatus) -> Value {
     })
 }
 
-/// A cluster behind an API server as `/status` shows it.
-pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
-    let origin = match cluster.origin {
+/// Who names it.
+pub(crate) fn origin(cluster: &ClusterState) -> &'static str {
+    match cluster.origin {
         None => "own",
         Some(Origin::ClusterPeer) => "ClusterPeer",
         Some(Origin::ClusterProfile) => "ClusterProfile",
         Some(Origin::Kubeconfig) => "kubeconfig",
-    };
+    }
+}
+
+/// A cluster behind an API server as `/status` shows it.
+pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
     json!({
         "name": cluster.name,
-        "origin": origin,
+        "origin": origin(cluster),
         "cluster": cluster.id.as_ref().map(ToString::to_string),
         "uid": cluster.uid,
         "version": cluster.version,

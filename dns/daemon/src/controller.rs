@@ -15,7 +15,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{self, Bounded, Shown};
+use crate::admin::{self, Shown};
 use crate::cli;
 use crate::config::{Config, Problem, Vips};
 use crate::life::{self, Signals, Told};
@@ -98,8 +98,7 @@ impl Daemon {
             status.listening(vec![Listener { transport: "admin", address }]);
             let shown =
                 Shown { status: status.clone(), snapshots, clusters, controller: Some(writes), registry };
-            let listener = Bounded::new(listener, admin::DEADLINE);
-            tokio::spawn(admin::serve(listener, shown, end_admin.clone()));
+            admin::start(listener, shown, end_admin.clone());
         }
         status.enter(Phase::Serving);
         watch.follow(file(&asked));

@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::admin::{ClusterStatus, ControllerStatus};
+use crate::clusters::origin;
 use crate::writing::Requests;
 
 /// Collects from the newest snapshot and the sources.
@@ -128,6 +129,8 @@ fn clusters(encoder: &mut DescriptorEncoder<'_>, clusters: &[Cluster]) -> fmt::R
 struct Cluster<'a> {
     /// Its id, or what its source is called while that is unknown.
     name: String,
+    /// Where it is read: who is called as another one's id shall not have that one's samples.
+    source: String,
     synced: bool,
     stale: bool,
     objects: usize,
@@ -148,6 +151,10 @@ impl<'a> Cluster<'a> {
     fn of_api(state: &'a ClusterState) -> Self {
         Self {
             name: state.id.as_ref().map_or_else(|| state.name.clone(), ToString::to_string),
+            source: match state.origin {
+                None => state.name.clone(),
+                Some(_) => format!("{} {}", origin(state), state.name),
+            },
             synced: state.synced,
             stale: state.stale,
             objects: state.objects.values().sum(),
@@ -158,9 +165,10 @@ impl<'a> Cluster<'a> {
     }
 
     fn of_source(source: &'a SourceStatus) -> Self {
-        let path = || source.path.display().to_string();
+        let path = source.path.display().to_string();
         Self {
-            name: source.cluster.as_ref().map_or_else(path, ToString::to_string),
+            name: source.cluster.as_ref().map_or_else(|| path.clone(), ToString::to_string),
+            source: path,
             synced: source.synced,
             stale: source.stale,
             objects: source.objects.values().sum(),
@@ -237,7 +245,7 @@ fn by_cluster<N: EncodeGaugeValue>(
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for cluster in clusters {
         if let Some(value) = value(cluster) {
-            let labels = [("cluster", cluster.name.as_str())];
+            let labels = [("cluster", cluster.name.as_str()), ("source", &cluster.source)];
             ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
     }

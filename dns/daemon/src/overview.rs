@@ -248,7 +248,7 @@ impl Cluster {
     fn line(&self, now: i64) -> Line {
         let mut problems = self.problems.clone();
         if let Some(first) = &self.duplicate_of {
-            problems.insert(0, format!("the same cluster as {first}, which is followed in its place"));
+            problems.insert(0, format!("{first} is followed in its place"));
         }
         if self.refused_exports > 0 {
             let refused = self.refused_exports;

@@ -14,7 +14,7 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{self, Bounded, Shown};
+use crate::admin::{self, Shown};
 use crate::cli::Serve;
 use crate::config::{Config, Problem};
 use crate::life::{self, Signals, Told};
@@ -113,8 +113,7 @@ impl Daemon {
             listening.push(Listener { transport: "admin", address: listener.local_addr()? });
             let (status, clusters) = (status.clone(), sync_status(&clusters));
             let shown = Shown { status, snapshots, clusters, controller: None, registry };
-            let listener = Bounded::new(listener, admin::DEADLINE);
-            tokio::spawn(admin::serve(listener, shown, end_admin.clone()));
+            admin::start(listener, shown, end_admin.clone());
         }
         for Listener { transport, address } in &listening {
             info!(transport, %address, "listening");

@@ -13,6 +13,7 @@ use crate::status::Listener;
 
 /// Binds the admin address. Its errors read as those of the DNS listeners.
 pub(crate) async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let address = if has_ipv6() { address } else { without_wildcard_ipv6(address) };
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => {
@@ -27,10 +28,20 @@ pub(crate) async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListene
     })
 }
 
+/// `[::]` stands for all addresses, which without IPv6 are those of IPv4.
+fn without_wildcard_ipv6(address: SocketAddr) -> SocketAddr {
+    let is_wildcard = address.is_ipv6() && address.ip().is_unspecified();
+    if is_wildcard { (Ipv4Addr::UNSPECIFIED, address.port()).into() } else { address }
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
 /// On a system without IPv6, wildcard addresses of it are left out where the IPv4 wildcard has the same port: the
 /// defaults shall work there too. Other IPv6 addresses were asked for, and fail.
 pub(crate) fn without_missing_ipv6(listen: &mut Listen) {
-    if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+    if has_ipv6() {
         return;
     }
     for addresses in [&mut listen.udp, &mut listen.tcp, &mut listen.tls, &mut listen.https, &mut listen.quic]
@@ -73,6 +84,19 @@ mod tests {
         let text = bind_admin(address).await.unwrap_err().to_string();
         assert!(text.starts_with(&format!("cannot listen on {address} (admin): ")), "{text}");
         assert!(text.contains(&format!("ss -ltnp 'sport = :{}'", address.port())), "{text}");
+    }
+
+    /// The installed configuration listens on `[::]:9153`; nodes without IPv6 shall run it, too.
+    #[test]
+    fn without_ipv6_all_addresses_are_those_of_ipv4() {
+        for (given, taken) in [
+            ("[::]:9153", "0.0.0.0:9153"),
+            ("[::1]:9153", "[::1]:9153"),
+            ("0.0.0.0:9153", "0.0.0.0:9153"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            assert_eq!(without_wildcard_ipv6(given.parse().unwrap()), taken.parse().unwrap(), "{given}");
+        }
     }
 
     #[test]

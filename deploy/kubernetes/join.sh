@@ -9,7 +9,8 @@ if [ $# -lt 2 ]; then
 Usage: deploy/kubernetes/join.sh CLUSTER CLUSTER...
 
 A CLUSTER is NAME or NAME=CONTEXT: the name of its ClusterPeer, which becomes its id if it has none (ClusterProperty
-cluster.clusterset.k8s.io), and the context of your kubeconfig that leads there as an administrator. The address in that context must be one at which the other clusters reach it, too.
+cluster.clusterset.k8s.io), and the context of your kubeconfig that leads there as an administrator. The address in
+that context must be one at which the other clusters reach it, too.
 
 Example: deploy/kubernetes/join.sh paris=kind-paris tokyo=kind-tokyo
 END
@@ -21,8 +22,9 @@ context() { echo "${1#*=}"; }
 
 # What leads into a cluster with no more rights than 12-rbac-peer.yaml gives.
 kubeconfig() {
-    local context secret token
+    local context secret token cluster authority
     context=$(context "$1")
+    cluster=(kubectl --context "$context" config view --raw --minify --flatten --output)
     secret=(kubectl --context "$context" --namespace portolan-system get secret portolan-peer --output)
     for _ in $(seq 30); do # a controller fills it
         token=$("${secret[@]}" 'jsonpath={.data.token}' | base64 --decode)
@@ -30,6 +32,8 @@ kubeconfig() {
         sleep 1
     done
     [ -n "$token" ] || { echo "$1: Secret portolan-system/portolan-peer has no token: is kube-controller-manager running?" >&2; exit 1; }
+    # The address and its authority belong together; without one, a public authority vouches for it.
+    authority=$("${cluster[@]}" 'jsonpath={.clusters[0].cluster.certificate-authority-data}')
     cat <<END
 apiVersion: v1
 kind: Config
@@ -38,8 +42,8 @@ contexts: [{name: peer, context: {cluster: peer, user: peer}}]
 clusters:
   - name: peer
     cluster:
-      server: $(kubectl --context "$context" config view --minify --output 'jsonpath={.clusters[0].cluster.server}')
-      certificate-authority-data: $("${secret[@]}" 'jsonpath={.data.ca\.crt}')
+      server: $("${cluster[@]}" 'jsonpath={.clusters[0].cluster.server}')
+${authority:+      certificate-authority-data: $authority}
 users: [{name: peer, user: {token: $token}}]
 END
 }
@@ -48,8 +52,9 @@ for cluster in "$@"; do
     property=(kubectl --context "$(context "$cluster")" get clusterproperty cluster.clusterset.k8s.io)
     [ -z "$("${property[@]}" --ignore-not-found --output name)" ] || continue
     echo "==> the id of $(name "$cluster")"
-    kubectl --context "$(context "$cluster")" apply --filename - <<END
-apiVersion: about.k8s.io/v1beta1
+    version=$(kubectl --context "$(context "$cluster")" api-versions | grep '^about.k8s.io/' | sort | tail -1)
+    kubectl --context "$(context "$cluster")" apply --server-side --filename - <<END
+apiVersion: $version
 kind: ClusterProperty
 metadata: {name: cluster.clusterset.k8s.io}
 spec: {value: $(name "$cluster")}
@@ -61,7 +66,8 @@ for other in "$@"; do
     for cluster in "$@"; do
         [ "$cluster" = "$other" ] && continue
         echo "==> $(name "$cluster") follows $(name "$other")"
-        kubectl --context "$(context "$cluster")" apply --filename - <<END
+        # On the server's side, so that no annotation repeats the token.
+        kubectl --context "$(context "$cluster")" apply --server-side --filename - <<END
 apiVersion: v1
 kind: Secret
 metadata: {name: $(name "$other"), namespace: portolan-system}

@@ -227,7 +227,9 @@ fn clusters_that_are_taken_for_others() {
     introduce(oslo, "myself", &kubeconfig_of(oslo, oslo.at()), &json!({}));
     told_becomes(oslo, "myself", "Accepted", "True/OwnCluster", &[]);
     let table = status(oslo);
-    assert!(table.contains("the same cluster or has the same id"), "{table}");
+    for words in ["the same cluster as east (UID ", "east has the id `tokyo`: give one of them another"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
     answer_becomes(oslo, &question, &["10.2.0.1"]);
 
     // An id of its own makes it a cluster of its own.
@@ -238,6 +240,72 @@ fn clusters_that_are_taken_for_others() {
     assert!(oslo.delete("ClusterPeer", "", "east"));
     told_becomes(oslo, "east-again", "Synced", "True/Listed", &[]);
     answer_becomes(oslo, &question, &["10.2.0.1", "10.66.0.1"]);
+}
+
+/// Each ClusterPeer stands for the cluster that it was first followed as: another one that answers in its place is not
+/// listened to, what was known holds, and what to do is said.
+#[test]
+fn clusters_that_turn_into_others() {
+    let ns = "strangers";
+    let shared = set_with(ns);
+    let mut clusters = Cluster::start_all(vec![Options::new("oslo"), Options::new("berlin")]);
+    let berlin = clusters.remove(1);
+    install(&berlin);
+    let mut set = Clusterset::over(clusters, &Plan { ids: vec!["oslo"], ..Plan::new(1) });
+    let tokyo = &shared[1];
+    set[0].namespace(ns);
+    berlin.namespace(ns);
+    export_db(tokyo, ns, "10.2.0.1");
+    export_db(&berlin, ns, "10.66.0.1");
+    let question = format!("{} A", fqdn(ns, "db"));
+    let both = ["10.2.0.1", "10.66.0.1"];
+    introduce(&set[0], "west", &kubeconfig_of(&berlin, berlin.at()), &json!({}));
+    introduce(&set[0], "east", &kubeconfig_of(tokyo, tokyo.at()), &json!({}));
+    answer_becomes(&set[0], &question, &both);
+    told_becomes(&set[0], "west", "Synced", "True/Listed", &[]);
+    eventually("who they are is remembered", || {
+        ["west", "east"].iter().all(|name| {
+            let peer = set[0].get("ClusterPeer", "", name).unwrap();
+            peer["status"]["uid"].is_string() && peer["status"]["clusterId"].is_string()
+        })
+    });
+
+    // It takes the id of another, and exports more under it.
+    let words = ["another cluster than before", "id `tokyo`", "was `berlin`", "what was known holds"];
+    berlin.set_id("tokyo");
+    told_becomes(&set[0], "west", "Accepted", "False/AnotherCluster", &words);
+    berlin.run_pod(ns, "db", "db-2", &["10.66.0.2"]);
+    told_becomes(&set[0], "east", "Accepted", "True/Valid", &[]);
+    answer_becomes(&set[0], &question, &both);
+    berlin.set_id("berlin");
+    answer_becomes(&set[0], &question, &["10.2.0.1", "10.66.0.1", "10.66.0.2"]);
+    told_becomes(&set[0], "west", "Accepted", "True/Valid", &[]);
+
+    // East's kubeconfig gets into west's Secret: the former one still works, and then there is only this one.
+    let all = ["10.2.0.1", "10.66.0.1", "10.66.0.2"];
+    introduce(&set[0], "west", &kubeconfig_of(tokyo, tokyo.at()), &json!({}));
+    let words = ["new credentials can't be used", "another cluster than before (UID "];
+    told_becomes(&set[0], "west", "Synced", "True/ListedWithProblems", &words);
+    set[0].controller.kill();
+    set[0].controller.start_again();
+    let words = ["another cluster than before (UID ", "delete the ClusterPeer and create it anew"];
+    told_becomes(&set[0], "west", "Accepted", "False/AnotherCluster", &words);
+    told_becomes(&set[0], "east", "Synced", "True/Listed", &[]);
+    answer_becomes(&set[0], &question, &all);
+    introduce(&set[0], "west", &kubeconfig_of(&berlin, berlin.at()), &json!({}));
+    told_becomes(&set[0], "west", "Synced", "True/Listed", &[]);
+    told_becomes(&set[0], "west", "Accepted", "True/Valid", &[]);
+
+    // Made anew, the ClusterPeer stands for whoever answers.
+    berlin.set_id("bonn");
+    told_becomes(&set[0], "west", "Accepted", "False/AnotherCluster", &["id `bonn`"]);
+    assert!(set[0].delete("ClusterPeer", "", "west"));
+    introduce(&set[0], "west", &kubeconfig_of(&berlin, berlin.at()), &json!({}));
+    told_becomes(&set[0], "west", "Accepted", "True/Valid", &[]);
+    eventually("it is another cluster now", || {
+        set[0].get("ClusterPeer", "", "west").unwrap()["status"]["clusterId"] == "bonn"
+    });
+    answer_becomes(&set[0], &question, &all);
 }
 
 /// A cluster may only speak for the namespaces that its ClusterPeer lists: what it exports from others does not exist.

@@ -151,8 +151,9 @@ fn by_node_ports(set: &Clusterset) {
     slices_become(set, "ported", &facts, &["10.9.0.1", "198.51.100.2"]);
     node("node-a", "False");
     slices_become(set, "ported", &facts, &["198.51.100.2"]);
+    // When all are lost it is their control plane that can't be reached: node ports go on working.
     node("node-b", "Unknown");
-    slices_become(set, "ported", &[], &[]);
+    slices_become(set, "ported", &facts, &["10.9.0.1", "198.51.100.2"]);
     node("node-a", "True");
     slices_become(set, "ported", &facts, &["10.9.0.1"]);
     imported(paris, NS, "ported");

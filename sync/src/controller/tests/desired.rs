@@ -1,6 +1,6 @@
 //! What is written, object by object.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -326,6 +326,68 @@ fn another_network_is_mirrored_by_its_gateway() {
             assert_eq!(slice["ports"], json!([{ "name": "http", "protocol": "TCP", "port": 30080 }]));
             assert_eq!(slice["endpoints"][0]["conditions"]["ready"], true);
         }
+    }
+}
+
+/// KEP-1645, Constraints and Conflict Resolution: a cluster's endpoints are only used for ports that this cluster exposes,
+/// under the names that the service has for them, for kube-proxy connects by name.
+#[test]
+fn slices_have_the_ports_that_their_cluster_exposes() {
+    type Ports = &'static [(Option<&'static str>, u16)];
+    // East's ports (it is older), west's; west's slice as it is copied, and as its gateway's (80 is at 30080 there).
+    type Case = (Ports, Ports, Option<Value>, Option<Value>);
+    let port_of = |name: &str, number: u16| json!({ "name": name, "protocol": "TCP", "port": number });
+    let cases: [Case; 4] = [
+        // a) East alone has 9090.
+        (
+            &[(Some("http"), 80), (Some("metrics"), 9090)],
+            &[(Some("http"), 80)],
+            Some(json!([port_of("http", 8080)])),
+            Some(json!([port_of("http", 30080)])),
+        ),
+        // b) One name, another number: east's port 80 is not exposed by west.
+        (&[(Some("http"), 80)], &[(Some("http"), 8080)], None, None),
+        // c) One number, another name: it is the same port.
+        (
+            &[(Some("web"), 80)],
+            &[(Some("http"), 80)],
+            Some(json!([port_of("web", 8080)])),
+            Some(json!([port_of("web", 30080)])),
+        ),
+        // One that west alone has.
+        (
+            &[(Some("web"), 443)],
+            &[(Some("http"), 80)],
+            Some(json!([port_of("http", 8080)])),
+            Some(json!([port_of("http", 30080)])),
+        ),
+    ];
+    for (east, west, copied, at_gateway) in cases {
+        let spec_of = |ports: Ports| ServiceSpec {
+            ports: ports.iter().map(|(name, number)| port(*name, *number)).collect(),
+            ..spec()
+        };
+        let ports_of_west = |home: &Home| {
+            let slices = home.names("EndpointSlice");
+            let slices = slices.into_iter().map(|name| home.get("EndpointSlice", &name).unwrap());
+            let of_west =
+                |s: &Value| s["metadata"]["labels"]["multicluster.kubernetes.io/source-cluster"] == "west";
+            slices.filter(of_west).map(|slice| slice["ports"].clone()).next()
+        };
+        let mut home = two_clusters(ServiceKind::ClusterIp);
+        home.tell(exports("east", 100, ServiceKind::ClusterIp, spec_of(east)));
+        home.tell(exports("west", 200, ServiceKind::ClusterIp, spec_of(west)));
+        home.settle();
+        assert_eq!(ports_of_west(&home), copied, "{east:?} {west:?}");
+        let at = GatewayAt::Addresses(["192.0.2.1".parse().unwrap()].into());
+        let ports = [GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: 30080 }].into();
+        let gateway = Some(Gateway { at, ports }.into());
+        let export = Export { name: web(), created: 200, exported: None, gateway };
+        home.tell([says("west", Object::Export(export))]);
+        home.tell([Event::Network { cluster: id("west"), network: "far".into() }]);
+        home.settle();
+        // West's 8080 is at the gateway's 8080, but nobody asks for it.
+        assert_eq!(ports_of_west(&home), at_gateway, "{east:?} {west:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use portolan_tests::harness::kubernetes::{export, headless_service, pod, service, with};
+use portolan_tests::harness::kubernetes::{Member, export, headless_service, pod, service, with};
 use portolan_tests::harness::{becomes, eventually, stays};
 use serde_json::json;
 
@@ -49,7 +49,7 @@ fn an_exported_service_is_there_in_every_cluster() {
         assert!(member.get("ServiceImport", ns, "private").is_none());
     }
     for (kind, expected) in
-        [("Valid", "True/Valid"), ("Ready", "True/Exported"), ("Conflict", "False/NoConflicts")]
+        [("Valid", "True/Valid"), ("Ready", "True/Ready"), ("Conflict", "False/NoConflicts")]
     {
         verdict_becomes(&set[0], ns, "web", kind, expected);
     }
@@ -94,23 +94,48 @@ fn the_last_export_takes_the_service_along() {
     assert!(set[0].get("Service", ns, "web").is_some(), "the Service itself is not ours");
 }
 
-/// An export without its Service is not valid (KEP-1645); it counts again when the Service is back.
+/// An export without its Service is not valid (KEP-1645); it counts again when the Service is back. Whoever replaces a
+/// Service deletes it first (`helm upgrade --force`): clients in all clusters know the virtual IP, and go on using it.
 #[test]
 fn a_service_is_deleted_and_made_again() {
     let ns = "exports-again";
     let set = set_with(ns);
     set[0].put(&export(ns, "web"));
     verdict_becomes(&set[0], ns, "web", "Valid", "False/NoService");
-    for _ in 0..2 {
+    let mut before = Vec::new();
+    for round in 0..3 {
         set[0].put(&service(ns, "web"));
+        set[0].run_pod(ns, "web", "web-1", &["10.1.0.1"]);
         verdict_becomes(&set[0], ns, "web", "Valid", "True/Valid");
-        for member in set.iter() {
-            let ips = texts(&imported(member, ns, "web")["spec"]["ips"]);
-            becomes("the answer", &ips, || member.answer(&format!("{} A", fqdn(ns, "web"))));
+        imports_become(&set, ns, "web", "/status/clusters", &json!([{ "cluster": "paris" }]));
+        let known = |member: &Member| {
+            let import = imported(member, ns, "web");
+            (import["metadata"]["uid"].clone(), texts(&import["spec"]["ips"]))
+        };
+        let now: Vec<_> = set.iter().map(known).collect();
+        for (member, (_, ips)) in set.iter().zip(&now) {
+            becomes("the answer", ips, || member.answer(&format!("{} A", fqdn(ns, "web"))));
         }
+        assert!(round == 0 || now == before, "{now:?} was {before:?}");
+        before = now;
         assert!(set[0].delete("Service", ns, "web"));
         verdict_becomes(&set[0], ns, "web", "Valid", "False/NoService");
-        vanishes(&set, ns, "web");
+        imports_become(&set, ns, "web", "/status/clusters", &json!(null));
+        for (member, (_, ips)) in set.iter().zip(&before) {
+            becomes("no endpoint is left", &0, || mirrored(member, ns, "web").len());
+            assert_eq!(&member.answer(&format!("{} A", fqdn(ns, "web"))), ips, "its address stays");
+        }
+    }
+    assert!(set[0].delete("ServiceExport", ns, "web"));
+    vanishes(&set, ns, "web");
+
+    // What is taken back goes at once. Who exports it again soon gets the former address.
+    set[0].put(&service(ns, "web"));
+    set[0].put(&export(ns, "web"));
+    for (member, (uid, ips)) in set.iter().zip(&before) {
+        let import = imported(member, ns, "web");
+        assert_eq!(&texts(&import["spec"]["ips"]), ips);
+        assert_ne!(&import["metadata"]["uid"], uid);
     }
 }
 

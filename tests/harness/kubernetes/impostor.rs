@@ -37,6 +37,7 @@ impl Impostor {
         Self { at }
     }
 
+    /// Where it listens.
     pub fn at(&self) -> SocketAddr {
         self.at
     }

@@ -286,3 +286,21 @@ fn kinds_that_are_no_longer_of_interest_are_taken_back() {
     case.intake.forget();
     assert_eq!(case.list(Topic::Namespace, [namespace("a")]), ["+Namespace a"]);
 }
+
+/// A list that never ends is cut off and begun anew, and a watch can tell of new objects for ever: what is known stays
+/// bounded, and what was known before the flood goes on to change.
+#[test]
+fn what_is_known_of_a_kind_is_bounded() {
+    let mut case = Case::of(&[Topic::Namespace]);
+    for number in 0..MOST {
+        case.intake.hear(Topic::Namespace, Word::Apply(namespace(&format!("n{number}"))), case.now);
+    }
+    assert_eq!(case.changes().len(), MOST);
+    assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), [""; 0]);
+    assert_eq!(
+        case.problems(),
+        [format!("there are more than {MOST} namespaces: those over it are left out")]
+    );
+    assert_eq!(case.hear(Topic::Namespace, [Word::Delete(namespace("n0"))]), ["-Namespace n0"]);
+    assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), ["+Namespace more"]);
+}

@@ -230,7 +230,7 @@ async fn an_endless_list_is_told_and_mends_nothing() {
 async fn a_flood_of_objects_is_cut_off() {
     let mut case = Case::of(Topic::Service);
     case.asked().await.fail(422);
-    let items = vec!["7"; OBJECTS + 10].join(",");
+    let items = vec!["7"; MOST + 10].join(",");
     case.asked().await.reply(
         200,
         &format!(r#"{{"kind": "List", "apiVersion": "v1", "metadata": {{"resourceVersion": "1"}}, "items": [{items}]}}"#),
@@ -243,7 +243,7 @@ async fn a_flood_of_objects_is_cut_off() {
             other => break other,
         }
     };
-    assert_eq!((listed, last), (OBJECTS, "broken"));
+    assert_eq!((listed, last), (MOST, "broken"));
 }
 
 /// After an outage a watch goes on where it was; everything is listed again only when the server says so. Who has heard

@@ -133,16 +133,16 @@ impl Reconciler {
             let by = self.writer.others(connection, target).await;
             return Err(WriteError::Contested { target: target.clone(), by });
         }
+        // Before the watch tells that it is gone.
+        let import = self.observed.see(name).facts.import.filter(|_| target.what == What::Import);
         match self.writer.carry_out(connection, action, end).await? {
             Some(json) => {
                 body.inspect(|body| self.contests.wrote(target, body, Instant::now()));
                 self.observed.wrote(kind(target.what), &json);
             }
             None => {
-                if target.what == What::Import {
-                    let import = self.observed.see(name).facts.import;
-                    let ips = import.map(|import| import.ips).unwrap_or_default();
-                    self.memory.bury(name, ips, Instant::now());
+                if let Some(import) = import {
+                    self.memory.bury(name, import.ips, Instant::now());
                 }
                 self.observed.deleted(kind(target.what), &target.namespace, &target.name);
             }

@@ -210,17 +210,16 @@ fn large_services_answer_one_subset_in_all_types() {
 /// Names longer than 255 octets can't be said; they are left out and reported, the rest is answered.
 #[test]
 fn names_at_the_limits() {
-    let long = "c".repeat(63);
-    let id = format!("{long}.{}", "d".repeat(63));
+    let id = format!("{}.{}", "c".repeat(31), "d".repeat(31));
     let mut world = World::new(&["clusterset.local"], &[&id]);
-    let (host, service_name) = ("h".repeat(63), "s".repeat(40));
+    let (host, service_name, ns) = ("h".repeat(63), "s".repeat(63), "n".repeat(50));
     world.reset(
         &id,
         vec![
-            export("n", &service_name, 1),
-            service("n", &service_name, ServiceKind::Headless, spec(&[])),
+            export(&ns, &service_name, 1),
+            service(&ns, &service_name, ServiceKind::Headless, spec(&[])),
             slice(
-                "n",
+                &ns,
                 &service_name,
                 "x",
                 &[("p", 1)],
@@ -229,8 +228,8 @@ fn names_at_the_limits() {
         ],
     );
     world.compile();
-    assert_eq!(world.lookup(&format!("{service_name}.n.svc.clusterset.local"), "A"), "10.0.0.2");
-    assert_eq!(world.lookup(&format!("ok.{id}.{service_name}.n.svc.clusterset.local"), "A"), "10.0.0.2");
+    assert_eq!(world.lookup(&format!("{service_name}.{ns}.svc.clusterset.local"), "A"), "10.0.0.2");
+    assert_eq!(world.lookup(&format!("ok.{id}.{service_name}.{ns}.svc.clusterset.local"), "A"), "10.0.0.2");
     assert_eq!(world.snapshot.counts.warnings, 1);
 }
 

@@ -298,6 +298,21 @@ fn happen(home: &mut Home, happening: &Happening) {
     }
 }
 
+/// The import's UID and addresses.
+fn addresses(home: &Home) -> (String, Vec<String>) {
+    let key = ("ServiceImport", "shop".to_owned(), "web".to_owned());
+    let Some(import) = home.store.get(&key) else { return Default::default() };
+    let ips = serde_json::from_value(import["spec"]["ips"].clone()).unwrap_or_default();
+    (import["metadata"]["uid"].to_string(), ips)
+}
+
+/// Whether an import, if it is still the same, has no other address of a family than it had.
+fn is_kept(before: &(String, Vec<String>), after: &(String, Vec<String>)) -> bool {
+    let family = |ip: &String| ip.contains(':');
+    let kept = |ip: &String| after.1.iter().all(|other| family(other) != family(ip) || other == ip);
+    before.0 != after.0 || before.1.iter().all(kept)
+}
+
 /// What does not depend on the way there: no UIDs, versions, times or addresses.
 fn essence(home: &Home) -> Vec<String> {
     let mut all = Vec::new();
@@ -335,17 +350,23 @@ proptest! {
             home.tell([Event::Hear(Hearing::AllBut([].into()))]);
         }
         for (happening, survives) in &happenings {
+            let before = [&steady, &unlucky].map(addresses);
             happen(&mut steady, happening);
             steady.settle();
             happen(&mut unlucky, happening);
             unlucky.settle_within(*survives);
             unlucky.restart();
+            // Clients know an address as long as it is the same import's.
+            let after = [&steady, &unlucky].map(addresses);
+            prop_assert!(before.iter().zip(&after).all(|(before, after)| is_kept(before, after)), "{before:?} {after:?}");
         }
+        let before = addresses(&unlucky);
         for home in [&mut steady, &mut unlucky] {
             home.full = false;
             home.settle();
             prop_assert_eq!(home.plan(&Trouble::default(), &BTreeSet::new()), vec![]);
         }
+        prop_assert!(is_kept(&before, &addresses(&unlucky)), "{before:?} {:?}", addresses(&unlucky));
         // Which families a Service had before may show in it for ever: an address that is there is kept.
         let but_derived = |home: &Home| -> Vec<String> {
             essence(home).into_iter().filter(|text| !text.starts_with("Service derived-")).collect()

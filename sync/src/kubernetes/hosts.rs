@@ -48,12 +48,12 @@ impl Hosts {
             self.moved |= objects.is_empty();
             objects.insert(key.clone());
         }
-        if named.names.is_empty() {
-            return self.forget(&key);
-        }
-        let before = self.objects.insert(key.clone(), named.clone()).map(|before| before.names);
+        let before = self.objects.remove(&key).map(|before| before.names);
         for name in before.into_iter().flatten().filter(|name| !named.names.contains(name)) {
             self.release(&name, &key);
+        }
+        if !named.names.is_empty() {
+            self.objects.insert(key, named);
         }
     }
 

@@ -16,8 +16,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::backoff::{chance, jitter};
 use crate::convert::is_endpoint;
 
-/// A name, and its addresses or why there are none.
-pub(crate) type Resolved = (Box<str>, Result<Box<[IpAddr]>, String>);
+/// A name's addresses, or why there are none.
+type Answer = Result<Box<[IpAddr]>, String>;
+/// A name, and what is told of it.
+pub(crate) type Resolved = (Box<str>, Answer);
 
 /// Between two looks at a name.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -100,7 +102,7 @@ struct Name {
     /// Its last answers.
     answers: VecDeque<BTreeSet<IpAddr>>,
     /// What was told last.
-    told: Option<Result<Box<[IpAddr]>, String>>,
+    told: Option<Answer>,
 }
 
 impl Name {
@@ -108,10 +110,7 @@ impl Name {
     ///
     /// What is told are the addresses of the last few answers together, so that a name whose answers rotate has the same all
     /// the time; one that moved is rid of its former addresses soon.
-    fn seen(
-        &mut self,
-        answer: Result<BTreeSet<IpAddr>, String>,
-    ) -> (Option<Result<Box<[IpAddr]>, String>>, Duration) {
+    fn seen(&mut self, answer: Result<BTreeSet<IpAddr>, String>) -> (Option<Answer>, Duration) {
         let failed = answer.is_err();
         let union = answer.map(|answer| {
             self.answers.push_back(answer);

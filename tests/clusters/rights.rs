@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
-use portolan_tests::harness::becomes;
 use portolan_tests::harness::kubernetes::{
-    CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, SERVER, export, pod, service, with,
+    CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, SERVER, binary, export, install, pod, service, with,
 };
+use portolan_tests::harness::{becomes, run, until};
 use serde_json::{Value, json};
 
 use crate::peers::export_db;
@@ -102,6 +103,34 @@ fn the_rights_suffice_and_are_not_exceeded() {
             }
         }
     }
+}
+
+/// What RBAC can't say is refused by the API server itself: objects of others are out of reach, whatever label a tool
+/// gave them, even for a controller that went wrong.
+#[test]
+fn objects_of_others_are_out_of_reach() {
+    let cluster = Cluster::start(Options { controllers: false, ..Options::new("paris") });
+    install(&cluster);
+    cluster.namespace(NS);
+    let controller = cluster.kubeconfig(CONTROLLER);
+    let labelled = |name: &str, label: &str| {
+        cluster.put(&with(service(NS, name), json!({ "metadata": { "labels": { label: "true" } } })));
+    };
+    let delete = |name: &str| {
+        let mut kubectl = Command::new(binary("kubectl"));
+        kubectl.arg("--kubeconfig").arg(&controller).arg("--cache-dir").arg(cluster.path("kubectl-cache"));
+        run(kubectl.args(["--namespace", NS, "delete", "--wait=false", "service", name]))
+    };
+    // A policy is in force some time after it was written.
+    until("the policy is in force", || {
+        labelled("foreign", "app.kubernetes.io/managed-by");
+        let (deleted, text) = delete("foreign");
+        (!deleted && text.contains("it has no label portolan.dev/managed")).then_some(())
+    });
+    assert!(cluster.get("Service", NS, "foreign").is_some());
+    labelled("own", "portolan.dev/managed");
+    let (deleted, text) = delete("own");
+    assert!(deleted, "{text}");
 }
 
 /// Export, conflict, change and unexport, of both types of services.

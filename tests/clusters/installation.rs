@@ -148,6 +148,7 @@ fn each_part_may_do_what_it_does() {
                 "clusterpeers: get list watch",
                 "clusterpeers/status: patch",
                 "leases in portolan-system: get list create update patch delete",
+                "leases in shop: list",
             ],
         ),
         (

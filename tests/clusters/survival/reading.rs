@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use portolan_tests::harness::kubernetes::{
     Cluster, Options, Proxy, block_on, export, headless_service, namespace, object, service, with,
 };
-use portolan_tests::harness::{DNS, Server, Setup, becomes, eventually, until_within};
+use portolan_tests::harness::{DNS, Server, Setup, becomes, eventually, stays, until_within};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -135,6 +135,59 @@ fn one_list_is_denied() {
         (addresses(server.at(DNS), DB) == Ok(vec!["10.1.0.1".into(), "10.2.0.2".into()])).then_some(())
     });
     eventually("it is fresh", || !is_stale(&server, DB) && problems(&server, "tokyo") == "[]");
+}
+
+/// A cluster that was withdrawn because it can't be read, though it answers, stays so until all that is needed of it was
+/// read again.
+#[test]
+fn withdrawn_until_it_can_be_read() {
+    let [paris, tokyo] = start(["paris", "tokyo"]);
+    tokyo.put(&object("v1", "ServiceAccount", "shop", "reader"));
+    let may = |resources: &[&str]| {
+        let rule = json!({ "apiGroups": ["*"], "resources": resources, "verbs": ["get", "list", "watch"] });
+        tokyo.put(&with(
+            object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "reader"),
+            json!({ "rules": [rule] }),
+        ));
+    };
+    let all = ["services", "serviceexports", "clusterproperties", "nodes", "namespaces", "endpointslices"];
+    may(&all);
+    tokyo.put(&with(
+        object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "reader"),
+        json!({
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader" },
+            "subjects": [{ "kind": "ServiceAccount", "namespace": "shop", "name": "reader" }],
+        }),
+    ));
+    export_headless(&paris, "db", &["10.1.0.1"]);
+    export_headless(&tokyo, "db", &["10.2.0.1"]);
+    let proxy = Proxy::start(tokyo.at());
+    let reader = tokyo.kubeconfig_at("system:serviceaccount:shop:reader", proxy.at());
+    let admin = paris.kubeconfig("admin");
+    let server = Setup::new(&format!(
+        "clusters:\n- {{name: paris, kubeconfig: '{}'}}\n\
+         - {{name: tokyo, kubeconfig: '{}', stale-after: 2s, withdraw-after: 5s}}\n",
+        admin.display(),
+        reader.display()
+    ))
+    .start();
+    answered(&server, DB, BOTH);
+
+    may(&all[..5]);
+    proxy.cut();
+    proxy.resume();
+    answered(&server, DB, &BOTH[..1]);
+    // It answers whoever asks who it is.
+    eventually("it answers", || cluster(&server, "tokyo")["reachable"] == true);
+    stays("withdrawn", Duration::from_secs(8), || cluster(&server, "tokyo")["withdrawn"] == true);
+    assert!(problems(&server, "tokyo").contains("endpointslices.discovery.k8s.io can't be read"));
+    may(&all);
+    steady(&server, DB, &[&BOTH[..1], BOTH], || {
+        until_within(Duration::from_secs(60), "it is back", || {
+            (addresses(server.at(DNS), DB) == Ok(vec!["10.1.0.1".into(), "10.2.0.1".into()])).then_some(())
+        });
+    });
+    assert_eq!(cluster(&server, "tokyo")["withdrawn"], false);
 }
 
 /// Many watches that lose their API server at once don't storm it: ever fewer tries by ever fewer, each at a time of its

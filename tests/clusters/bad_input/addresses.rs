@@ -99,8 +99,8 @@ fn the_range_of_services_is_exhausted() {
         ready().contains("False") && ready().contains("range of Service addresses is exhausted")
     });
     verdict_becomes(oslo, ns, "web", "Ready", "True/Ready");
-    let table = status(oslo);
-    assert!(table.contains(&format!("{ns}/web: no virtual IP is left for it")), "{table}");
+    let text = format!("{ns}/web: no virtual IP is left for it");
+    eventually("the status says so", || status(oslo).contains(&text));
     assert_eq!(oslo.dig(&format!("{} A", fqdn(ns, "web"))).answer, [""; 0]);
     export_db(oslo, ns, "10.1.0.1");
     answer_becomes(oslo, &format!("{} A", fqdn(ns, "db")), &["10.1.0.1"]);

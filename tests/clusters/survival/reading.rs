@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    DB, addresses, answered, cluster, export_headless, is_stale, metric, problems, slice, steady, watched,
+    DB, addresses, answered, cluster, export_headless, is_stale, metric, paris_and_tokyo, problems, slice,
+    steady, watched,
 };
 use crate::steps::fqdn;
 
@@ -188,6 +189,35 @@ fn withdrawn_until_it_can_be_read() {
         });
     });
     assert_eq!(cluster(&server, "tokyo")["withdrawn"], false);
+}
+
+/// A reload leaves to the own cluster's imports what the server read of other clusters itself, and the next one takes that
+/// back: no name is denied meanwhile (it may have to be read first: SERVFAIL), and all are answered in the end.
+#[test]
+fn from_clusters_to_imports_and_back() {
+    let mut set = paris_and_tokyo(json!({}));
+    export_headless(&set[0], "db", &["10.1.0.1"]);
+    export_headless(&set[1], "db", &["10.2.0.1"]);
+    answered(&set[0].server, DB, BOTH);
+    let (at, own) = (set[0].server.at(DNS), set[0].server.yaml());
+    let item = |name: &str, file: &Path| format!("- {{name: {name}, kubeconfig: '{}'}}\n", file.display());
+    let clusters = [item("paris", &set[0].kubeconfig("admin")), item("tokyo", &set[1].kubeconfig("admin"))];
+    let others = own.lines().filter(|line| !line.starts_with("kubernetes:")).collect::<Vec<_>>().join("\n");
+    let direct = format!("{others}\nclusters:\n{}", clusters.concat());
+    watched(
+        || assert_ne!(addresses(at, DB), NXDOMAIN),
+        || {
+            let server = &mut set[0].server;
+            for _ in 0..2 {
+                server.reconfigure(&direct);
+                eventually("Tokyo is read", || cluster(server, "tokyo")["synced"] == true);
+                answered(server, DB, BOTH);
+                server.reconfigure(&own);
+                eventually("Tokyo is read no longer", || cluster(server, "tokyo") == Value::Null);
+                answered(server, DB, BOTH);
+            }
+        },
+    );
 }
 
 /// Many watches that lose their API server at once don't storm it: ever fewer tries by ever fewer, each at a time of its

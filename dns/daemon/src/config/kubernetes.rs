@@ -55,7 +55,7 @@ pub(super) enum Cluster {
     /// Read from files.
     Manifests(ClusterSource),
     /// Followed at its API server.
-    Api(PeerConfig),
+    Api(Box<PeerConfig>),
 }
 
 impl Cluster {
@@ -79,7 +79,7 @@ impl Cluster {
                 }
                 Some(Self::Manifests(ClusterSource { name: id, path: section.beside_file(&manifests) }))
             }
-            (None, Some(kubeconfig)) => Some(Self::Api(peer(section.beside_file(&kubeconfig)))),
+            (None, Some(kubeconfig)) => Some(Self::Api(Box::new(peer(section.beside_file(&kubeconfig))))),
             (Some(_), Some(_)) => {
                 section.problem("kubeconfig", "`manifests` is given, too: remove one of them");
                 None

@@ -52,7 +52,7 @@ fn config(root: &mut Section<'_>) -> Config {
     for cluster in listed {
         match cluster {
             Cluster::Manifests(source) => clusters.push(source),
-            Cluster::Api(peer) => peers.push(peer),
+            Cluster::Api(peer) => peers.push(*peer),
         }
     }
     let home = root.optional("home");

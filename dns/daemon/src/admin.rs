@@ -195,6 +195,7 @@ mod tests {
             problems: vec!["nodes are denied".into()],
             duplicate_of: None,
             is_own: false,
+            leases: [(ClusterId::new("ber1").unwrap(), true)].into(),
         }
     }
 
@@ -352,8 +353,9 @@ mod tests {
             leading: true,
             queue: 2,
             requests: vec![Requests { kind: "ServiceImport", verb: "apply", count: 7 }],
-            refused: 1,
-            problems: Vec::new(),
+            failed: 1,
+            failing: 4,
+            ..ControllerState::default()
         };
         let peer = ClusterState { origin: Some(Origin::ClusterPeer), name: "west".into(), id: None, ..own() };
         let server = start_with(DEADLINE, Some(state), vec![own(), peer]).await;
@@ -378,7 +380,10 @@ mod tests {
             "portolan_controller_leading 1",
             "portolan_controller_queue 2",
             "portolan_controller_requests_total{kind=\"ServiceImport\",verb=\"apply\"} 7",
-            "portolan_controller_refused_requests_total 1",
+            "portolan_cluster_lease_stale{cluster=\"ber1\",source=\"own\"} 1",
+            "portolan_controller_failed_requests_total 1",
+            "portolan_controller_failing_services 4",
+            "portolan_controller_unreachable 0",
         ] {
             assert!(metrics.lines().any(|line| line == sample), "{sample} is not in {metrics}");
         }

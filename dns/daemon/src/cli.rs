@@ -217,7 +217,7 @@ pub(crate) struct Target {
 pub(crate) struct Export {
     #[command(flatten)]
     pub target: Target,
-    /// Label of the ServiceExport; may be repeated
+    /// Label that the imports in all clusters shall have; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 }

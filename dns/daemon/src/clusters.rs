@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use portolan_sync::kubernetes::{Access, ClusterState, KubernetesConfig, Origin};
 use portolan_sync::{Severity, SourceStatus};
-use portolan_zones::{Snapshot, Zones};
+use portolan_zones::{ClusterId, Snapshot, Zones};
 use serde_json::{Value, json};
 
 use crate::config::{Config, Problem};
@@ -80,6 +80,10 @@ pub(crate) fn source_json(source: &SourceStatus) -> Value {
     })
 }
 
+fn lease_json((cluster, stale): (&ClusterId, &bool)) -> Value {
+    json!({ "cluster": cluster.to_string(), "stale": stale })
+}
+
 /// Who names it.
 pub(crate) fn origin(cluster: &ClusterState) -> &'static str {
     match cluster.origin {
@@ -92,12 +96,14 @@ pub(crate) fn origin(cluster: &ClusterState) -> &'static str {
 
 /// A cluster behind an API server as `/status` shows it.
 pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
+    let leases: Vec<_> = cluster.leases.iter().map(lease_json).collect();
     json!({
         "name": cluster.name,
         "origin": origin(cluster),
         "cluster": cluster.id.as_ref().map(ToString::to_string),
         "uid": cluster.uid,
         "version": cluster.version,
+        "leases": leases,
         "reachable": cluster.reachable,
         "synced": cluster.synced,
         "stale": cluster.stale,

@@ -5,14 +5,14 @@ use portolan_sync::kubernetes::exports::{self, Exported, Target};
 use crate::cli;
 use crate::output::Outcome;
 
-/// Creates the ServiceExport, or gives it other labels.
+/// Creates the ServiceExport, or has it export other labels.
 pub(crate) fn export(asked: &cli::Export) -> anyhow::Result<Outcome> {
     let labels = asked.labels.iter().cloned().collect();
     let exported = block_on(exports::export(&target(&asked.target), service(&asked.target), &labels))?;
     let name = name(&asked.target);
     Ok(Outcome::good(match exported {
         Exported::Created => format!("{name} is exported\n"),
-        Exported::Changed => format!("{name} was exported already; its labels are changed\n"),
+        Exported::Changed => format!("{name} was exported already; the labels of its imports are changed\n"),
         Exported::Unchanged => format!("{name} was exported already\n"),
     }))
 }

@@ -119,6 +119,15 @@ fn clusters(encoder: &mut DescriptorEncoder<'_>, clusters: &[Cluster]) -> fmt::R
     for (name, help, value) in metrics {
         by_cluster(encoder, clusters, name, help, value)?;
     }
+    let help = "Whether the controller of the own cluster hears it no longer, as its Lease tells";
+    let mut told =
+        encoder.encode_descriptor("portolan_cluster_lease_stale", help, None, MetricType::Gauge)?;
+    for cluster in clusters {
+        for (id, stale) in cluster.api.iter().flat_map(|api| &api.leases) {
+            let labels = [("cluster", id.to_string()), ("source", cluster.source.clone())];
+            ConstGauge::new(int(*stale)).encode(told.encode_family(&labels)?)?;
+        }
+    }
     let help = "How long the last changes took from the API server's word to the table's queue";
     by_cluster(encoder, clusters, "portolan_cluster_lag_seconds", help, |cluster| {
         cluster.api.as_ref().and_then(|api| Some(api.lag?.as_secs_f64()))
@@ -201,18 +210,37 @@ impl Collector for ControllerMetrics {
         for (name, help, value) in [
             ("portolan_controller_leading", "Whether this process writes", int(state.leading)),
             ("portolan_controller_queue", "Services that wait to be written", int(state.queue as u64)),
-            ("portolan_controller_problems", "What can't be written", int(state.problems.len() as u64)),
+            (
+                "portolan_controller_unreachable",
+                "Whether nothing at all can be written",
+                int(state.unreachable.is_some()),
+            ),
+            (
+                "portolan_controller_failing_services",
+                "Services that can't be written",
+                int(state.failing as u64),
+            ),
+            (
+                "portolan_controller_exhausted_services",
+                "Services that get no virtual IP, for the range has none left",
+                int(state.exhausted as u64),
+            ),
+            (
+                "portolan_controller_foreign_objects",
+                "Objects of others where the controller's should be",
+                int(state.foreign as u64),
+            ),
         ] {
             gauge(&mut encoder, name, help, value)?;
         }
         let help = "Requests that came to nothing";
-        let refused = encoder.encode_descriptor(
-            "portolan_controller_refused_requests",
+        let failed = encoder.encode_descriptor(
+            "portolan_controller_failed_requests",
             help,
             None,
             MetricType::Counter,
         )?;
-        ConstCounter::new(state.refused).encode(refused)?;
+        ConstCounter::new(state.failed).encode(failed)?;
         let help = "Requests that should change something";
         let mut requests =
             encoder.encode_descriptor("portolan_controller_requests", help, None, MetricType::Counter)?;

@@ -98,6 +98,14 @@ struct Cluster {
     problems: Vec<String>,
     duplicate_of: Option<String>,
     is_own: bool,
+    leases: Vec<Lease>,
+}
+
+/// A cluster that the controller follows, as it tells the DNS servers of its own cluster.
+#[derive(Debug, Deserialize)]
+struct Lease {
+    cluster: String,
+    stale: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,7 +114,8 @@ struct Controller {
     leading: bool,
     queue: u64,
     requests: Vec<Requests>,
-    refused: u64,
+    failed: u64,
+    unreachable: Option<String>,
     problems: Vec<String>,
 }
 
@@ -144,9 +153,11 @@ struct Line {
 }
 
 impl Report {
-    /// Whether every cluster is heard and known. What is wrong with single objects is for those who wrote them.
+    /// Whether every cluster is heard and known, and something can be written by who leads. What is wrong with single
+    /// objects is for those who wrote them.
     fn is_well(&self) -> bool {
-        self.lines().iter().all(|line| line.well)
+        let writes = self.controller.as_ref().is_none_or(|controller| controller.unreachable.is_none());
+        writes && self.lines().iter().all(|line| line.well)
     }
 
     fn lines(&self) -> Vec<Line> {
@@ -189,10 +200,10 @@ impl Report {
         if let Some(controller) = &self.controller {
             let role = if controller.leading { "leads" } else { "does not lead" };
             let requests: u64 = controller.requests.iter().map(|requests| requests.count).sum();
-            let Controller { queue, refused, .. } = controller;
+            let Controller { queue, failed, .. } = controller;
             writeln!(
                 out,
-                "{role}; {queue} services in the queue, {requests} requests, {refused} of them refused"
+                "{role}; {queue} services in the queue, {requests} requests, {failed} of them failed"
             )?;
         }
         writeln!(out)
@@ -256,6 +267,10 @@ impl Cluster {
             problems
                 .push(format!("{refused} exports don't count: their namespaces are not accepted: {some}"));
         }
+        let stale = self.leases.iter().filter(|lease| lease.stale);
+        problems.extend(stale.clone().map(|lease| {
+            format!("the controller does not hear {}: its endpoints may be out of date", lease.cluster)
+        }));
         let source = match self.origin.as_str() {
             "own" => self.name.clone(),
             origin => format!("{origin} {}", self.name),
@@ -267,7 +282,8 @@ impl Cluster {
                 && self.synced
                 && !self.stale
                 && !self.withdrawn
-                && self.duplicate_of.is_none());
+                && self.duplicate_of.is_none()
+                && stale.count() == 0);
         Line {
             cells: [
                 self.cluster.clone().unwrap_or_else(|| "?".to_owned()),
@@ -311,13 +327,14 @@ mod tests {
             "name": "west", "origin": "ClusterPeer", "cluster": "fra2", "reachable": true, "synced": true,
             "stale": false, "withdrawn": false, "contactAt": 998, "objects": {"EndpointSlice": 3, "ServiceExport": 1},
             "refusedExports": 0, "refused": [], "lagSeconds": 0.0124, "problems": [], "duplicateOf": null, "isOwn": false,
+            "leases": [{"cluster": "ber1", "stale": false}],
         });
         json!({
             "version": "1.0", "command": "controller", "now": 1000, "uptimeSeconds": 7300, "phase": "serving",
             "complete": true,
             "config": {"file": "portolan.yaml", "errors": [], "needsRestart": []},
             "sources": [], "clusters": [west],
-            "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "refused": 1, "problems": []},
+            "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "failed": 1, "unreachable": null, "problems": []},
             "vips": {"problems": [], "stateFileError": null}, "invalidExports": [],
             "counts": {"services": 4, "endpoints": 9, "conflicts": 0},
         })
@@ -335,7 +352,7 @@ mod tests {
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         assert_eq!(lines[0], ["portolan controller 1.0: serving for 2h1m"]);
-        assert_eq!(lines[2], ["leads; 2 services in the queue, 5 requests, 1 of them refused"]);
+        assert_eq!(lines[2], ["leads; 2 services in the queue, 5 requests, 1 of them failed"]);
         assert_eq!(
             lines[5],
             ["fra2", "ClusterPeer west", "yes", "2s", "yes", "no", "3 slices, 1 exports", "12ms", "-"]
@@ -353,11 +370,15 @@ mod tests {
             ("stale", json!(true)),
             ("withdrawn", json!(true)),
             ("duplicateOf", json!("east")),
+            ("leases", json!([{"cluster": "ber1", "stale": true}])),
         ] {
             let mut status = status();
             status["clusters"][0][key] = value;
             assert!(!read(status).is_well(), "{key}");
         }
+        let mut mute = status();
+        mute["controller"]["unreachable"] = json!("connection refused");
+        assert!(!read(mute).is_well(), "nothing can be written");
         let mut own = status();
         own["clusters"][0]["isOwn"] = json!(true);
         own["clusters"][0]["reachable"] = json!(false);

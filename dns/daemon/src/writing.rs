@@ -14,7 +14,15 @@ pub(crate) struct ControllerState {
     /// Requests that should change something, since the start.
     pub requests: Vec<Requests>,
     /// How many of them came to nothing.
-    pub refused: u64,
+    pub failed: u64,
+    /// Services that can't be written.
+    pub failing: usize,
+    /// Services that get no virtual IP, for the range has none left.
+    pub exhausted: usize,
+    /// Objects of others where the controller's should be.
+    pub foreign: usize,
+    /// Why nothing at all can be written.
+    pub unreachable: Option<String>,
     /// All that keeps something from being written, and all that is wrong with the list of peers.
     pub problems: Vec<String>,
 }
@@ -50,7 +58,11 @@ impl From<ControllerStatus> for ControllerState {
             leading: writing.leader,
             queue: writing.queue,
             requests: requests.collect(),
-            refused: status.refused,
+            failed: status.failed,
+            failing: writing.failure_count,
+            exhausted: writing.exhausted_count,
+            foreign: writing.foreign_count,
+            unreachable: writing.unreachable.clone(),
             problems: problems.collect(),
         }
     }
@@ -70,19 +82,22 @@ mod tests {
             failures: vec![("shop/cart".into(), "denied".into())],
             failure_count: 5,
             exhausted: vec!["shop/db".into()],
+            exhausted_count: 1,
             foreign: vec!["somebody else's import shop/x".into()],
+            foreign_count: 1,
             notices: vec!["another controller leads".into()],
             unreachable: Some("connection refused".into()),
         };
         let status = ControllerStatus {
             writing,
             writes: [(("ServiceImport", "apply"), 4)].into(),
-            refused: 2,
+            failed: 2,
             peer_problems: vec!["west: its Secret is missing".into()],
             ..ControllerStatus::default()
         };
         let state = ControllerState::from(status);
-        assert_eq!((state.leading, state.queue, state.refused, state.requests[0].count), (true, 3, 2, 4));
+        assert_eq!((state.leading, state.queue, state.failed, state.requests[0].count), (true, 3, 2, 4));
+        assert_eq!((state.failing, state.exhausted, state.foreign), (5, 1, 1));
         let expected = [
             "nothing can be written: connection refused",
             "another controller leads",

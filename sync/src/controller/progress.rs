@@ -32,8 +32,12 @@ pub struct WriteStatus {
     pub failure_count: usize,
     /// Services without a virtual IP for want of addresses. At most [`MAX_PROBLEMS`].
     pub exhausted: Vec<String>,
+    /// How many there are, listed or not.
+    pub exhausted_count: usize,
     /// Objects of others where ours should be. At most [`MAX_PROBLEMS`].
     pub foreign: Vec<String>,
+    /// How many there are, listed or not.
+    pub foreign_count: usize,
     /// What is wrong with the cluster that is written to, and with who else writes there.
     pub notices: Vec<String>,
     /// Why nothing at all can be written.
@@ -161,7 +165,9 @@ impl Progress {
             queue: self.queue.len(),
             failures: failures.take(MAX_PROBLEMS).collect(),
             failure_count: self.queue.failing(),
+            exhausted_count: exhausted.clone().count(),
             exhausted: exhausted.take(MAX_PROBLEMS).map(|(name, _)| name.to_string()).collect(),
+            foreign_count: self.foreign.len(),
             foreign: self.foreign.values().take(MAX_PROBLEMS).cloned().collect(),
             notices: notices.to_vec(),
             unreachable: self.unreachable.clone(),

@@ -75,7 +75,7 @@ pub struct ControllerStatus {
     /// Requests so far, by kind and verb (`apply`, `delete`).
     pub writes: BTreeMap<(&'static str, &'static str), u64>,
     /// How many of them were refused or not answered.
-    pub refused: u64,
+    pub failed: u64,
     /// What is wrong with the clusters' configuration.
     pub peer_problems: Vec<String>,
 }
@@ -160,7 +160,7 @@ impl RunningController {
         let shared = &self.shared;
         let list = shared.list.borrow().clone();
         let named = list.problems.iter().map(|problem| format!("{}: {}", problem.name, problem.text));
-        let (writes, refused) = shared.writer.counts();
+        let (writes, failed) = shared.writer.counts();
         ControllerStatus {
             clusters: Status {
                 kubernetes: shared.states.borrow().to_vec(),
@@ -169,7 +169,7 @@ impl RunningController {
             },
             writing: shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             writes,
-            refused,
+            failed,
             peer_problems: list.source_problems.iter().cloned().chain(named).collect(),
         }
     }

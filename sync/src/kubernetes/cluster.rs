@@ -387,6 +387,7 @@ impl Cluster {
         let stranger = self.identity.stranger().and_then(|_| self.identity.problem(self.spec.origin));
         state.stranger = stranger;
         state.problems = self.intake.problems.texts();
+        state.leases = self.leases.peers();
         let report = Report {
             name: self.spec.name.clone(),
             state: self.state.clone(),

@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Access;
 use super::access::tell;
@@ -18,8 +18,10 @@ use super::access::tell;
 const GROUP: &str = "multicluster.x-k8s.io";
 /// Its versions that we know, the best first.
 const VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
-/// Server-side apply: what we set is ours, what others set stays theirs.
-const FIELD_MANAGER: &str = "kubectl-portolan";
+/// The field manager of server-side apply: what we set is ours, what others set stays theirs.
+const WRITER: &str = "kubectl-portolan";
+/// Bears the Service's name on slices, and the import's on Services that controllers derive (KEP-1645).
+const SERVICE_NAME: &str = "multicluster.kubernetes.io/service-name";
 /// A person waits for the answer.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
@@ -38,7 +40,7 @@ pub struct Target {
 pub enum Exported {
     /// The Service was not exported before.
     Created,
-    /// It was, with other labels.
+    /// It was, with other exported labels.
     Changed,
     /// It was, exactly so.
     Unchanged,
@@ -75,6 +77,11 @@ pub enum ExportError {
     /// The Service is a name of something else.
     #[error("service {0} is of type ExternalName, which can't be exported (KEP-1645)")]
     ExternalName(String),
+    /// A controller made it for an import.
+    #[error(
+        "service {0} stands for an import, so it is in other clusters already: export the Service that they export"
+    )]
+    Derived(String),
     /// There is nothing to take back.
     #[error("service {0} is not exported")]
     NotExported(String),
@@ -95,7 +102,8 @@ pub enum ExportError {
     Refused(String),
 }
 
-/// Exports a Service: creates its ServiceExport with these labels, or takes them over where there is one.
+/// Exports a Service: creates its ServiceExport, or changes the one that is there. The labels are those that the imports
+/// in all clusters shall have (`spec.exportedLabels`); none: those that are there stay.
 pub async fn export(
     target: &Target,
     (namespace, name): (&str, &str),
@@ -109,18 +117,28 @@ pub async fn export(
         move |error| server.failure(error, verb, EXPORTS, namespace)
     };
     let before = exports.get_opt(name).await.map_err(failed("get"))?;
-    let wanted = json!({
+    if before.is_some() && labels.is_empty() {
+        return Ok(Exported::Unchanged);
+    }
+    let mut wanted = json!({
         "apiVersion": api_version,
         "kind": "ServiceExport",
-        "metadata": { "namespace": namespace, "name": name, "labels": labels },
+        "metadata": { "namespace": namespace, "name": name },
     });
-    let (params, patch) = (PatchParams::apply(FIELD_MANAGER), Patch::Apply(wanted));
+    if !labels.is_empty() {
+        wanted["spec"] = json!({ "exportedLabels": labels });
+    }
+    let (params, patch) = (PatchParams::apply(WRITER), Patch::Apply(wanted));
     let after = exports.patch(name, &params, &patch).await.map_err(failed("patch"))?;
     Ok(match before {
         None => Exported::Created,
-        Some(before) if before.metadata.labels == after.metadata.labels => Exported::Unchanged,
+        Some(before) if exported_labels(&before) == exported_labels(&after) => Exported::Unchanged,
         Some(_) => Exported::Changed,
     })
+}
+
+fn exported_labels(export: &DynamicObject) -> Option<&Value> {
+    export.data.pointer("/spec/exportedLabels")
 }
 
 /// Takes an export back: deletes the ServiceExport.
@@ -174,13 +192,14 @@ impl Server {
             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
             found => found.map_err(|error| self.failure(error, "get", SERVICES, namespace))?,
         };
-        let of_type = service.map(|service| service.spec.and_then(|spec| spec.type_));
-        match of_type {
-            None => Err(ExportError::NoService(format!("{namespace}/{name}"))),
-            Some(Some(kind)) if kind == "ExternalName" => {
-                Err(ExportError::ExternalName(format!("{namespace}/{name}")))
-            }
-            Some(_) => Ok(()),
+        let full = format!("{namespace}/{name}");
+        let Some(service) = service else { return Err(ExportError::NoService(full)) };
+        if service.metadata.labels.is_some_and(|labels| labels.contains_key(SERVICE_NAME)) {
+            return Err(ExportError::Derived(full));
+        }
+        match service.spec.and_then(|spec| spec.type_) {
+            Some(kind) if kind == "ExternalName" => Err(ExportError::ExternalName(full)),
+            _ => Ok(()),
         }
     }
 

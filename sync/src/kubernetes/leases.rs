@@ -95,6 +95,11 @@ impl Leases {
         events
     }
 
+    /// All clusters that there are Leases of, and whether they were told to be stale.
+    pub(crate) fn peers(&self) -> BTreeMap<ClusterId, bool> {
+        self.peers.values().map(|peer| (peer.cluster.clone(), self.told.contains(&peer.cluster))).collect()
+    }
+
     fn apply(&mut self, raw: &Raw, now: Instant) {
         if let Some(listed) = &mut self.listing {
             listed.insert(raw.name().to_owned());
@@ -174,6 +179,9 @@ mod tests {
             let now = start + Duration::from_secs(second);
             words.iter().for_each(|word| leases.hear(word, now));
             assert_eq!(texts(leases.judge(now, deaf)).join(", "), expected, "at {second} s");
+            if second == 30 {
+                assert_eq!(leases.peers(), [(ClusterId::new("west").unwrap(), true)].into());
+            }
         }
     }
 
@@ -187,5 +195,6 @@ mod tests {
         }
         leases.hear(&Word::Apply(lease("c", "no cluster id", 1)), now);
         assert_eq!(leases.judge(now + Duration::from_secs(100), false), []);
+        assert!(leases.peers().is_empty());
     }
 }

@@ -50,6 +50,9 @@ pub struct ClusterState {
     pub duplicate_of: Option<String>,
     /// Whether this peer is the own cluster, which needs no following twice.
     pub is_own: bool,
+    /// Clusters whose freshness the own cluster's Leases tell, and whether they are stale: the controller there hears
+    /// them no longer.
+    pub leases: BTreeMap<ClusterId, bool>,
 }
 
 impl ClusterState {
@@ -75,6 +78,7 @@ impl ClusterState {
             problems: Vec::new(),
             duplicate_of: None,
             is_own: false,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -89,6 +93,7 @@ impl ClusterState {
             && self.stranger == other.stranger
             && self.duplicate_of == other.duplicate_of
             && self.problems == other.problems
+            && self.leases == other.leases
     }
 }
 

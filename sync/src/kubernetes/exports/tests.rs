@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,11 +110,10 @@ fn service(kind: &str) -> (u16, Value) {
 }
 
 fn service_export(labels: &Value) -> (u16, Value) {
-    let metadata = json!({ "name": "cart", "namespace": "shop", "labels": labels });
-    (
-        200,
-        json!({ "kind": "ServiceExport", "apiVersion": "multicluster.x-k8s.io/v1beta1", "metadata": metadata }),
-    )
+    let metadata = json!({ "name": "cart", "namespace": "shop" });
+    let spec = json!({ "exportedLabels": labels });
+    let version = "multicluster.x-k8s.io/v1beta1";
+    (200, json!({ "kind": "ServiceExport", "apiVersion": version, "metadata": metadata, "spec": spec }))
 }
 
 const SERVICE: &str = "GET /api/v1/namespaces/shop/services/cart";
@@ -149,17 +147,24 @@ async fn what_an_export_changes_is_told() {
     assert_eq!(server.export(&[("team", "a")]).await.unwrap(), Exported::Unchanged);
     let server = Fake::start(before(json!({"team": "b"})).chain([after])).await;
     assert_eq!(server.export(&[("team", "a")]).await.unwrap(), Exported::Changed);
+    // Without labels nothing is to be changed: those of before stay.
+    let server = Fake::start(before(json!({"team": "b"}))).await;
+    assert_eq!(server.export(&[]).await.unwrap(), Exported::Unchanged);
+    assert!(server.asked().iter().all(|asked| asked.starts_with("GET ")), "{:?}", server.asked());
 }
 
 /// Nothing is written when something is wrong, and the message says what to do.
 #[tokio::test]
 async fn what_is_in_the_way_is_told() {
     let beta = || ("GET /apis", groups(&["v1beta1"]));
+    let mut derived = service("ClusterIP");
+    derived.1["metadata"]["labels"] = json!({ SERVICE_NAME: "cart" });
     let denied = failure(403, "serviceexports is forbidden: User \"eve\" cannot patch");
     let rows = [
         (vec![("GET /apis", groups(&[]))], "install the MCS API's definitions"),
         (vec![beta()], "service shop/cart does not exist"),
         (vec![beta(), (SERVICE, service("ExternalName"))], "ExternalName"),
+        (vec![beta(), (SERVICE, derived)], "export the Service that they export"),
         (vec![("GET /apis", (401, failure(401, "Unauthorized")))], "Unauthorized"),
         (
             vec![beta(), (SERVICE, service("ClusterIP")), (PATCH_BETA, (403, denied))],

@@ -23,7 +23,7 @@ const BELONGS_TO: [(&str, &[&str]); 13] = [
     ("hickory-server", &["portolan-dns"]),
     ("governor", &["portolan-dns", "portolan-sync"]),
     ("maxminddb", &["portolan-dns"]),
-    ("rustls", &["portolan-dns"]),
+    ("rustls", &["portolan-dns", "portolan-tests"]),
     ("tokio-rustls", &["portolan-dns"]),
     ("aya", &["portolan-ebpf", "portolan-agent"]),
     ("clap", &["portolan"]),

@@ -10,7 +10,8 @@ Usage: deploy/kubernetes/join.sh CLUSTER CLUSTER...
 
 A CLUSTER is NAME or NAME=CONTEXT: the name of its ClusterPeer, which becomes its id if it has none (ClusterProperty
 cluster.clusterset.k8s.io), and the context of your kubeconfig that leads there as an administrator. The address in
-that context must be one at which the other clusters reach it, too.
+that context must be one at which the other clusters reach it, too; of how to reach it, address and authority are
+taken over, and no more.
 
 Example: deploy/kubernetes/join.sh paris=kind-paris tokyo=kind-tokyo
 END
@@ -52,7 +53,8 @@ for cluster in "$@"; do
     property=(kubectl --context "$(context "$cluster")" get clusterproperty cluster.clusterset.k8s.io)
     [ -z "$("${property[@]}" --ignore-not-found --output name)" ] || continue
     echo "==> the id of $(name "$cluster")"
-    version=$(kubectl --context "$(context "$cluster")" api-versions | grep '^about.k8s.io/' | sort | tail -1)
+    version=$(kubectl --context "$(context "$cluster")" api-versions | grep '^about.k8s.io/' | sort | tail -1 || true)
+    [ -n "$version" ] || { echo "$(name "$cluster"): ClusterProperty is not defined there: apply the CRD of sigs.k8s.io/about-api" >&2; exit 1; }
     kubectl --context "$(context "$cluster")" apply --server-side --filename - <<END
 apiVersion: $version
 kind: ClusterProperty

@@ -114,7 +114,10 @@ fn objects_of_others_are_out_of_reach() {
     cluster.namespace(NS);
     let controller = cluster.kubeconfig(CONTROLLER);
     let labelled = |name: &str, label: &str| {
-        cluster.put(&with(service(NS, name), json!({ "metadata": { "labels": { label: "true" } } })));
+        let owner = json!({ "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport", "name": name,
+            "uid": "b3a3f0f6-4a4d-4a39-9d5e-000000000001" });
+        let metadata = json!({ "labels": { label: "true" }, "ownerReferences": [owner] });
+        cluster.put(&with(service(NS, name), json!({ "metadata": metadata })));
     };
     let delete = |name: &str| {
         let mut kubectl = Command::new(binary("kubectl"));
@@ -123,13 +126,16 @@ fn objects_of_others_are_out_of_reach() {
     };
     // A policy is in force some time after it was written.
     until("the policy is in force", || {
-        labelled("foreign", "app.kubernetes.io/managed-by");
-        let (deleted, text) = delete("foreign");
+        labelled("derived-foreign", "app.kubernetes.io/managed-by");
+        let (deleted, text) = delete("derived-foreign");
         (!deleted && text.contains("it has no label portolan.dev/managed")).then_some(())
     });
-    assert!(cluster.get("Service", NS, "foreign").is_some());
-    labelled("own", "portolan.dev/managed");
-    let (deleted, text) = delete("own");
+    assert!(cluster.get("Service", NS, "derived-foreign").is_some());
+    labelled("copied", "portolan.dev/managed");
+    let (deleted, text) = delete("copied");
+    assert!(!deleted && text.contains("it was not derived of a ServiceImport"), "{text}");
+    labelled("derived-own", "portolan.dev/managed");
+    let (deleted, text) = delete("derived-own");
     assert!(deleted, "{text}");
 }
 

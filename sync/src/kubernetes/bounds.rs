@@ -32,6 +32,8 @@ pub(crate) fn bounded(client: Client, bearer: Option<watch::Receiver<HeaderValue
         }
         async move {
             let response: Response<Body> = client.send(request).await?;
+            // kube collects the whole of an error.
+            let is_watch = is_watch && response.status().is_success();
             Ok::<_, BoxError>(response.map(|body| Bounded { body, is_watch, taken: 0 }))
         }
     });
@@ -120,6 +122,29 @@ mod tests {
             let mut bounded = Bounded { body: Body::empty(), is_watch, taken: 0 };
             let result = pieces.iter().try_for_each(|piece| bounded.take(piece));
             assert_eq!(result, expected, "case {number}");
+        }
+    }
+
+    /// A watch that is refused is answered by a text as a whole, which may have any number of lines.
+    #[tokio::test]
+    async fn the_error_that_answers_a_watch_is_bounded_as_a_whole() {
+        for (code, fits) in [(200, true), (500, false)] {
+            let server = service_fn(move |_: Request<Body>| async move {
+                let lines = Body::from(vec![b'\n'; BODY + 1]);
+                Ok::<_, BoxError>(Response::builder().status(code).body(lines)?)
+            });
+            let client = bounded(Client::new(server, "default"), None);
+            let request = Request::get("/api/v1/nodes?watch=true").body(Body::empty()).unwrap();
+            let mut body = client.send(request).await.unwrap().into_body();
+            let mut fitted = true;
+            while let Some(frame) = std::future::poll_fn(|context| {
+                http_body::Body::poll_frame(Pin::new(&mut body), context)
+            })
+            .await
+            {
+                fitted &= frame.is_ok();
+            }
+            assert_eq!(fitted, fits, "{code}");
         }
     }
 }

@@ -205,21 +205,28 @@ impl Cluster {
         }
     }
 
-    /// New credentials take the place of those that work once the same cluster answers to them.
+    /// New credentials take the place of those that work once the same cluster answers to them, as far as its UID tells.
     fn take_over(&mut self) {
         let mut problem = None;
         if let Some(next) = self.connection.next_pulse() {
             let mut identity = self.identity.clone();
-            identity.answers(next.uid.as_ref());
+            identity.meets(next.uid.clone());
             let stranger = identity.stranger().and_then(|_| identity.problem(self.spec.origin));
             problem = next.error.or(stranger);
             if problem.is_none() && next.contact.is_some() {
                 self.connection.take_over();
-                self.watched = None;
+                self.meet(next.uid);
             }
         }
         let text = |text| format!("the new credentials can't be used, and the former ones count on: {text}");
         self.intake.problems.found(About::Credentials, problem.map(text));
+    }
+
+    /// Somebody else may answer from now on: they are asked first who they are.
+    fn meet(&mut self, uid: Option<String>) {
+        self.identity.meets(uid);
+        self.intake.forget_id();
+        self.watched = None;
     }
 
     /// What is of interest: of who is not followed only who it is.
@@ -228,16 +235,17 @@ impl Cluster {
         all.filter(|topic| self.speaks_for.is_some() || *topic == Topic::ClusterProperty).collect()
     }
 
-    /// Watches what is to be watched now. What is known stays, and the lists tell what still holds. Of a stranger only who
-    /// it is can be of interest, so that what was known of the one in whose place it is holds.
+    /// Watches what is to be watched now. What is known stays, and the lists tell what still holds. Of a stranger, and
+    /// until it is clear whether it is one, only who it is can be of interest, so that what was known of the one in whose
+    /// place it is holds.
     fn attend(&mut self) {
         let pulse = self.connection.pulse();
         let topics = self.topics();
         let mut watched = topics.clone();
         match self.identity.stranger() {
             Some(Stranger::Uid { .. }) => watched.clear(),
-            Some(_) => watched.retain(|topic| *topic == Topic::ClusterProperty),
-            None => {}
+            None if self.identity.asked => {}
+            _ => watched.retain(|topic| *topic == Topic::ClusterProperty),
         }
         let now = (pulse.generation, watched);
         if self.watched.as_ref() == Some(&now) {
@@ -266,7 +274,10 @@ impl Cluster {
             events.push(Event::Network { cluster: id.clone(), network: self.spec.network.clone() });
         }
         self.identity.configured.clone_from(&self.spec.id);
-        self.connection.set(&self.spec.access, self.spec.stale_after);
+        let good = self.identity.stranger().is_none();
+        if self.connection.set(&self.spec.access, self.spec.stale_after, good) {
+            self.meet(None);
+        }
         self.take_over();
         if before.wanted != self.spec.wanted || before.namespaces != self.spec.namespaces {
             self.watched = None;

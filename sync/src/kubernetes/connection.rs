@@ -50,22 +50,25 @@ impl Connection {
         Self { now: Line::new(access, stale_after.subscribe()), next: None, stale_after }
     }
 
-    /// These credentials are to be used from now on, and contact is to be judged by this time.
-    pub(crate) fn set(&mut self, access: &Access, stale_after: Duration) {
+    /// These credentials are to be used from now on, and contact is to be judged by this time. Those in use are kept until
+    /// these work, if they are `good` for anything. Whether others are in use now.
+    pub(crate) fn set(&mut self, access: &Access, stale_after: Duration, good: bool) -> bool {
         self.stale_after.send_if_modified(|known| std::mem::replace(known, stale_after) != stale_after);
         let newest = self.next.as_ref().unwrap_or(&self.now);
         if newest.access == *access {
-            return;
+            return false;
         }
         self.next = None;
-        if self.now.access != *access {
-            let line = Line::new(access.clone(), self.stale_after.subscribe());
-            if self.now.has_answered() {
-                self.next = Some(line);
-            } else {
-                self.now = line;
-            }
+        if self.now.access == *access {
+            return false;
         }
+        let line = Line::new(access.clone(), self.stale_after.subscribe());
+        if good && self.now.has_answered() {
+            self.next = Some(line);
+            return false;
+        }
+        self.now = line;
+        true
     }
 
     /// Waits until a server has been asked again.
@@ -117,24 +120,32 @@ mod tests {
     #[tokio::test]
     async fn what_works_is_kept_until_something_else_does() {
         let mut idle = connection(false);
-        idle.set(&access("new"), Duration::from_secs(30));
+        idle.set(&access("new"), Duration::from_secs(30), true);
         assert!(idle.next.is_none() && idle.now.access == access("new"));
 
         let mut busy = connection(true);
-        busy.set(&access("new"), Duration::from_secs(30));
+        busy.set(&access("new"), Duration::from_secs(30), true);
         assert!(busy.next.is_some() && busy.now.access == access("old"));
-        busy.set(&access("old"), Duration::from_secs(30));
+        busy.set(&access("old"), Duration::from_secs(30), true);
         assert!(busy.next.is_none(), "corrected");
-        busy.set(&access("newer"), Duration::from_secs(30));
+        busy.set(&access("newer"), Duration::from_secs(30), true);
         busy.take_over();
         assert!(busy.next.is_none() && busy.now.access == access("newer"));
+    }
+
+    /// The most ordinary mistake there is: another cluster's kubeconfig in the Secret. It works, and is no good.
+    #[tokio::test]
+    async fn credentials_of_a_stranger_are_not_kept() {
+        let mut wrong = connection(true);
+        assert!(wrong.set(&access("right"), Duration::from_secs(30), false));
+        assert!(wrong.next.is_none() && wrong.now.access == access("right"));
     }
 
     #[tokio::test]
     async fn another_patience_is_no_reason_to_connect_anew() {
         let mut connection = connection(true);
         let before = connection.now.pulses.clone();
-        connection.set(&access("old"), Duration::from_secs(5));
+        connection.set(&access("old"), Duration::from_secs(5), true);
         assert!(connection.next.is_none() && connection.now.pulses.same_channel(&before));
         assert_eq!(*connection.stale_after.borrow(), Duration::from_secs(5));
     }

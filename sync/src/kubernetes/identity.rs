@@ -101,6 +101,12 @@ impl Identity {
         }
     }
 
+    /// Somebody else may answer from now on, who has this UID, as far as that can be read: what was said before is no word of
+    /// theirs.
+    pub(crate) fn meets(&mut self, uid: Option<String>) {
+        (self.said_uid, self.said_id, self.asked) = (uid, None, false);
+    }
+
     /// It is followed under this id: it stands for whom it is now.
     pub(crate) fn pin(&mut self, id: &ClusterId) {
         self.pinned_id = Some(id.clone());

@@ -168,6 +168,13 @@ impl Intake {
         self.changes.clear();
     }
 
+    /// Who answers may be another cluster than before: the id that it gave itself is to be asked again.
+    pub(crate) fn forget_id(&mut self) {
+        if let Some(heard) = self.topics.get_mut(&Topic::ClusterProperty) {
+            *heard = Heard::default();
+        }
+    }
+
     /// Takes a word in.
     pub(crate) fn hear(&mut self, topic: Topic, word: Word, now: Instant) {
         let Some(heard) = self.topics.get_mut(&topic) else { return };

@@ -71,3 +71,29 @@ fn an_entry_is_held_to_whom_it_was_first_followed_as() {
     assert_eq!(identity.stranger(), Some(Stranger::Uid { is: "2".to_owned(), was: "1".to_owned() }));
     assert_eq!((identity.claim(), identity.uid()), (None, Some(&"1".to_owned())));
 }
+
+/// Another cluster's kubeconfig was in the Secret, and is corrected: neither the id nor the UID of who answered before
+/// speaks against who answers now.
+#[test]
+fn who_is_met_anew_is_judged_by_their_own_words_only() {
+    let wrong = |uid: Option<&str>| {
+        let mut identity = Identity { configured: id("east"), ..pinned() };
+        identity.pinned_uid = uid.map(str::to_owned);
+        identity.answers(Some(&"9".to_owned()));
+        identity.said_id = id("west");
+        assert!(identity.stranger().is_some());
+        identity
+    };
+    for pinned in [None, Some("1")] {
+        for uid in [None, Some("1".to_owned())] {
+            let mut identity = wrong(pinned);
+            identity.meets(uid);
+            assert_eq!((identity.stranger(), identity.claim()), (None, None), "and nothing is claimed yet");
+            (identity.said_id, identity.asked) = (id("east"), true);
+            assert_eq!(identity.claim(), id("east").as_ref());
+        }
+    }
+    let mut identity = wrong(Some("1"));
+    identity.meets(Some("2".to_owned()));
+    assert!(matches!(identity.stranger(), Some(Stranger::Uid { .. })));
+}

@@ -38,6 +38,7 @@ build: deps-build ## release binary at target/release/portolan
 	@$(CARGO) build --release --locked -p portolan
 
 image: build ## the release binary as a container image's root, and how to load it
+	@deploy/install.sh ca-certificates
 	@deploy/image.sh
 	@echo "load it: docker import --change 'ENTRYPOINT [\"/usr/bin/portolan\"]' target/image/portolan.tar portolan:0.1.0"
 

@@ -130,7 +130,11 @@ pub(crate) fn merge(words: &[Word], clusters: &Clusters) -> Option<Merged> {
         (None, Some(tales)) if unheard.is_empty() && !tales.import.clusters.is_empty() && !awaited => {
             return None;
         }
-        (_, Some(tales)) => (tales.import.headless, tales.import.spec.clone(), true),
+        (_, Some(tales)) => {
+            // It says nobody who exports it: whoever does may not be heard.
+            let held = !unheard.is_empty() || tales.import.clusters.is_empty();
+            (tales.import.headless, tales.import.spec.clone(), held)
+        }
         (_, None) => return None,
     };
     let mut members: Vec<Member> = voices
@@ -170,7 +174,8 @@ impl Voice<'_> {
 struct Tales<'w> {
     import: &'w Import,
     home: &'w Word,
-    /// Whom it tells of. Where the import says who exports it, nobody else is added by a label on a slice.
+    /// Whom it tells of. Where the import says who exports it, nobody else is added by a label on a slice; but our own
+    /// controller writes slices before it says so.
     clusters: BTreeSet<&'w ClusterId>,
 }
 
@@ -178,9 +183,8 @@ impl<'w> Tales<'w> {
     fn of(home: &'w Word) -> Option<Self> {
         let import = home.import.as_deref()?;
         let mut clusters: BTreeSet<&ClusterId> = import.clusters.iter().collect();
-        if clusters.is_empty() {
-            clusters.extend(home.slices.iter().filter_map(|slice| slice.source.as_ref()));
-        }
+        let is_told = |slice: &&Arc<Slice>| import.clusters.is_empty() || slice.ours;
+        clusters.extend(home.slices.iter().filter(is_told).filter_map(|slice| slice.source.as_ref()));
         Some(Self { import, home, clusters })
     }
 

@@ -320,6 +320,8 @@ pub struct Slice {
     /// The cluster whose endpoints these are, when a controller mirrored them from there
     /// (`multicluster.kubernetes.io/source-cluster`); `None` for the cluster's own.
     pub source: Option<ClusterId>,
+    /// Whether it was our controller that mirrored it.
+    pub ours: bool,
     /// Whether these are addresses of a gateway to the endpoints, not of the endpoints (label `portolan.dev/gateway`).
     pub gateway: bool,
     /// `ports`; the numbers are target ports.

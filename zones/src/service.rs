@@ -17,7 +17,8 @@ pub struct Service {
     pub headless: bool,
     /// The merged properties.
     pub spec: Arc<ServiceSpec>,
-    /// Whether type and properties are those of the home cluster's import, because not all clusters behind it are heard.
+    /// Whether type and properties are those of the home cluster's import, because not all clusters behind it are heard, or
+    /// it does not say which these are.
     pub held: bool,
     /// Whether some cluster exports it and has no Service of its name. An import that nobody else stands behind is for the
     /// controller to keep or to let go: the Service may be about to be made anew.

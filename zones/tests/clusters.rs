@@ -353,3 +353,37 @@ fn a_cluster_told_one_by_one_is_synced_when_it_says_so() {
     world.say("a", portolan_zones::Change::Synced).compile();
     assert_eq!(world.lookup("x.n.svc.clusterset.local", "A"), "NXDOMAIN");
 }
+
+/// Our controller writes slices before it says whose they are: one that dies in between has copied them all the same, and
+/// must not take half a word of theirs for all when it starts anew.
+#[test]
+fn our_own_copies_tell_of_clusters_that_the_import_does_not_name_yet() {
+    let mut world = World::new(&["clusterset.local"], &["home"]);
+    let Object::Slice(copy) = pods(Some("b"), "10.2.0.1") else { unreachable!() };
+    let copy = Object::Slice(Slice { ours: true, ..copy });
+    world.home("home").reset("home", vec![imported(&["a"]), pods(Some("a"), "10.1.0.1"), copy]);
+    let told = ["a: 10.1.0.1", "b: 10.2.0.1"];
+    hear(&mut world, Hearing::Only(ids(&["home"])));
+    assert_eq!(members(&world), told);
+    hear(&mut world, Hearing::AllBut(ids(&["a", "b"])));
+    for object in exported(1) {
+        world.apply("b", object).compile();
+        assert_eq!(members(&world), told, "b has not said all");
+    }
+    hear(&mut world, Hearing::AllBut(ids(&["a"])));
+    assert_eq!(members(&world), [told[0], "b: "], "it has");
+}
+
+/// An import whose clusters are all heard is held by nobody: one that waits for a Service is the controller's to judge.
+#[test]
+fn nobody_who_is_not_heard_is_behind_an_import_that_says_so() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    world.home("home").reset("home", Vec::new()).reset("a", vec![exported(1)[0].clone()]);
+    hear(&mut world, Hearing::AllBut(ids(&["silent"])));
+    for (clusters, expected) in [(&["a"][..], (false, 0)), (&["a", "silent"], (true, 1)), (&[], (true, 0))] {
+        world.apply("home", imported(clusters)).compile();
+        let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+        assert_eq!((service.held, service.members.len()), expected, "{clusters:?}");
+        assert!(service.awaited);
+    }
+}

@@ -125,6 +125,7 @@ fn slice(service: ServiceName) -> Slice {
         name: SliceName::new("n", "h"),
         service,
         source: None,
+        ours: false,
         gateway: false,
         ports: Arc::new([SlicePort {
             name: Some("p".into()),

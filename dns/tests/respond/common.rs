@@ -312,6 +312,7 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         name: SliceName::new("shop", slice),
         service: name(service),
         source: None,
+        ours: false,
         gateway: false,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),

@@ -72,6 +72,7 @@ fn slice(cluster: &str, name: &str, addresses: &[&str]) -> Event {
             name: SliceName::new("shop", name),
             service: web(),
             source: None,
+            ours: false,
             gateway: false,
             ports: [port].into(),
             endpoints: addresses.iter().enumerate().map(endpoint).collect(),

@@ -50,6 +50,8 @@ pub fn slice(
     };
     let labels = metadata.labels.as_ref();
     let gateway = source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
+    let ours =
+        source.is_some() && labels.is_some_and(|labels| labels.managed_by.as_deref() == Some(MANAGED_BY));
     let family = match slice.address_type.as_deref().unwrap_or_default() {
         "IPv4" => "IPv4",
         "IPv6" => "IPv6",
@@ -69,6 +71,7 @@ pub fn slice(
         name,
         service,
         source,
+        ours,
         gateway,
         ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
         endpoints: endpoints.into(),

@@ -84,12 +84,14 @@ pub fn slice(
         name: SliceName::new(namespace, slice),
         service: name(namespace, service),
         source: None,
+        ours: false,
         gateway: false,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })
 }
 
+/// As somebody else than our controller would mirror it.
 pub fn mirrored(object: Object, source: &str) -> Object {
     let Object::Slice(slice) = object else { panic!("not a slice") };
     Object::Slice(Slice { source: Some(cluster(source)), ..slice })

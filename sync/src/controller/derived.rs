@@ -8,9 +8,6 @@ use super::desired::Past;
 use super::facts::Facts;
 use super::imports::{self, families};
 
-/// `ipFamilyPolicy` of Services that may have both families.
-pub(super) const DUAL: &str = "PreferDualStack";
-
 /// The derived Service of a ClusterSetIP service.
 ///
 /// Which address comes first does not matter: the import has its own order. So the API server chooses the first family
@@ -21,14 +18,12 @@ pub(super) fn spec(service: &Service, facts: &Facts, past: &Past) -> DerivedSpec
         facts.derived.iter().flat_map(|derived| &derived.ips).map(|ip| (*ip).into()).collect();
     let single = match (&*wanted, has.first()) {
         ([only], None) => Some(*only),
-        // The import has the families that there were, not those that were asked for.
-        ([_], Some(_)) if service.held && facts.derived.as_ref().is_some_and(|derived| derived.dual) => None,
         ([only], Some(first)) if only == first => Some(*only),
         _ => None,
     };
     let (policy, listed) = match single {
         Some(only) => ("SingleStack", vec![only]),
-        None => (DUAL, has),
+        None => ("PreferDualStack", has),
     };
     let cluster_ips = match &facts.derived {
         Some(_) => Vec::new(),

@@ -167,19 +167,22 @@ pub(super) fn desire<'a>(
         Standing::Waits(service) => {
             keep(&mut desired, service, seen, world, past);
             let ready = imports::waits_for_its_service();
-            desired.import_status = Some(ImportStatus { clusters: Vec::new(), ready });
+            // Who exported it is what the next one who judges it goes by.
+            let clusters = import.map(|import| import.clusters.clone()).unwrap_or_default();
+            desired.import_status = Some(ImportStatus { clusters, ready });
         }
     }
     desired.export = export_verdicts(&desired, service, &seen.facts, world, past);
     Some(desired)
 }
 
-/// The import stays as it is, and its address with it.
+/// The import stays as it is, and its address with it: a derived Service that is missing is made anew. One that is there
+/// may know more than an import whose definition lacks fields.
 fn keep<'a>(desired: &mut Desired<'a>, service: &'a Service, seen: &'a Seen, world: &World, past: &Past) {
-    let has_address = seen.facts.derived.is_some()
-        || seen.facts.import.as_ref().is_some_and(|import| !import.ips.is_empty());
+    let has_address = seen.facts.import.as_ref().is_some_and(|import| !import.ips.is_empty());
     desired.import = Want::Kept;
-    desired.derived = if has_address && gives_address(service, seen, world) {
+    let is_lost = has_address && seen.facts.derived.is_none();
+    desired.derived = if is_lost && gives_address(service, seen, world) {
         Want::Like(derived::spec(service, &seen.facts, past))
     } else {
         Want::Kept

@@ -13,7 +13,6 @@ use smallvec::SmallVec;
 
 use super::bodies::{DerivedSpec, EndpointBody, ImportSpec, PortBody, SliceBody, nullable};
 use super::conditions::Condition;
-use super::derived::DUAL;
 use super::words;
 use crate::convert::{Kind, MANAGED_BY};
 
@@ -56,7 +55,8 @@ pub(super) struct ImportFacts {
     pub(super) labels: BTreeMap<String, String>,
     /// But ours.
     pub(super) annotations: BTreeMap<String, String>,
-    pub(super) clusters: u64,
+    /// `status.clusters`.
+    pub(super) clusters: Vec<String>,
     pub(super) ready: Option<Condition>,
 }
 
@@ -67,8 +67,6 @@ pub(super) struct DerivedFacts {
     pub(super) version: u64,
     /// Of spec, owner and labels.
     pub(super) state: u64,
-    /// Whether it may have both families.
-    pub(super) dual: bool,
     pub(super) ips: SmallVec<[IpAddr; 2]>,
 }
 
@@ -209,7 +207,6 @@ impl ImportFacts {
         let mut taken = |key: &str| metadata.annotations.remove(key).map(Box::from);
         let (applied, derived) = (taken(words::APPLIED), taken(words::DERIVED));
         metadata.labels.remove(words::MANAGED);
-        let clusters: Vec<String> = status.clusters.into_iter().map(|cluster| cluster.cluster).collect();
         Ok(Self {
             ours,
             uid: metadata.uid.as_str().into(),
@@ -220,7 +217,7 @@ impl ImportFacts {
             derived,
             labels: if ours { metadata.labels } else { BTreeMap::new() },
             annotations: if ours { metadata.annotations } else { BTreeMap::new() },
-            clusters: words::fingerprint(&clusters),
+            clusters: status.clusters.into_iter().map(|cluster| cluster.cluster).collect(),
             ready: status.conditions.into_iter().find(|condition| condition.kind == "Ready"),
         })
     }
@@ -246,7 +243,6 @@ impl DerivedFacts {
             uid: metadata.uid.as_str().into(),
             version: metadata.version(),
             state: Self::state(&spec, metadata.owner(), service),
-            dual: spec.ip_family_policy == DUAL,
             ips: spec.cluster_ips.into(),
         })
     }

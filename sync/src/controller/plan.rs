@@ -134,7 +134,7 @@ impl Planner<'_> {
         if let (Some(status), Some(import)) = (&desired.import_status, import) {
             let before: Vec<_> = import.ready.iter().cloned().collect();
             let told = status.ready.is_in(&before) || self.world.pruned.contains("status.conditions");
-            if import.clusters != words::fingerprint(&status.clusters) || !told {
+            if import.clusters != status.clusters || !told {
                 let clusters: Vec<_> = status.clusters.iter().map(|id| json!({ "cluster": id })).collect();
                 let ready = status.ready.after(&before, self.world.now);
                 let status = json!({ "clusters": clusters, "conditions": [ready] });

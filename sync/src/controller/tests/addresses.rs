@@ -32,7 +32,8 @@ fn an_import_waits_for_a_service_that_is_made_anew() {
     let uid = home.uid("ServiceImport", "web");
     home.settle();
     assert_eq!((ips(&home), home.mirrored().len()), (before.clone(), 0), "no endpoint is left");
-    assert_eq!(home.get("ServiceImport", "web").unwrap()["status"]["clusters"], json!([]));
+    let clusters = |home: &Home| home.get("ServiceImport", "web").unwrap()["status"]["clusters"].clone();
+    assert_eq!(clusters(&home), json!([{ "cluster": "east" }]), "who it waits for");
     assert!(home.condition("ServiceImport", "Ready").unwrap().1.contains("stay for 5 minutes"));
     assert_eq!(home.condition("ServiceExport", "Valid").unwrap().0, "False/NoService");
     let (ready, message) = home.condition("ServiceExport", "Ready").unwrap();
@@ -57,6 +58,30 @@ fn an_import_does_not_wait_for_ever() {
     home.now += HOLD.as_secs() as i64;
     assert!(home.settle().contains(&"delete ServiceImport shop/web".to_owned()));
     assert_eq!(home.condition("ServiceExport", "Ready").unwrap().1, "the export is not valid");
+}
+
+/// A peer that was never heard is not behind an import that says who is: that one's endpoints go at once, and it waits no
+/// longer for that.
+#[test]
+fn nobody_else_who_is_silent_keeps_an_import_whose_service_is_gone() {
+    let (mut home, before) = without_its_service();
+    home.all_heard = false;
+    home.tell([Event::Hear(Hearing::AllBut([id("tokyo")].into()))]);
+    home.settle();
+    assert_eq!((ips(&home), home.mirrored().len()), (before, 0), "no endpoint is left");
+    assert!(home.condition("ServiceImport", "Ready").unwrap().1.contains("stay for 5 minutes"));
+    home.now += HOLD.as_secs() as i64;
+    assert!(home.settle().contains(&"delete ServiceImport shop/web".to_owned()));
+
+    // Who waits remembers for whom: the export is taken back while somebody else is silent.
+    let (mut home, _) = without_its_service();
+    home.settle();
+    home.restart();
+    home.all_heard = false;
+    home.tell([Event::Hear(Hearing::AllBut([id("tokyo")].into()))]);
+    home.remove("ServiceExport", "web");
+    home.tell([takes_back("east", ObjectKey::Export(web()))]);
+    assert_eq!(home.settle().last().unwrap(), "delete ServiceImport shop/web");
 }
 
 /// Whoever takes the export back means it, also while the Service is missing.
@@ -155,6 +180,22 @@ fn while_a_peer_is_not_heard_the_derived_service_is_put_right() {
         let has: Vec<String> = serde_json::from_value(service["spec"]["clusterIPs"].clone()).unwrap();
         assert!(before.as_array().unwrap().iter().all(|ip| has.contains(&ip.as_str().unwrap().to_owned())));
     }
+}
+
+/// An import that lacks what its definition does not have is no model for a Service that has it.
+#[test]
+fn a_derived_service_that_is_there_is_not_made_like_an_import_that_is_held() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    let local = || ServiceSpec { internal_traffic_local: true, ..spec() };
+    home.pruned = vec!["spec.internalTrafficPolicy"];
+    home.tell(exports("east", 100, ServiceKind::ClusterIp, local()));
+    home.tell(exports("west", 200, ServiceKind::ClusterIp, local()));
+    home.settle();
+    home.all_heard = false;
+    home.tell([Event::Hear(Hearing::AllBut([id("west")].into()))]);
+    assert_eq!(home.settle(), [""; 0]);
+    let service = home.get("Service", &derived(&home).unwrap()).unwrap();
+    assert_eq!(service["spec"]["internalTrafficPolicy"], "Local");
 }
 
 /// What is to be said of the own export needs no word of others.

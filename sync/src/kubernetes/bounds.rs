@@ -17,7 +17,7 @@ use tower::{BoxError, service_fn};
 use super::ear::is_watch;
 
 const MIB: usize = 1 << 20;
-/// An answer that comes as a whole. Pages have 500 objects, and few of these are over 100 KiB.
+/// An answer that comes as a whole. Pages have 100 objects, and few of these are over 500 KiB.
 const BODY: usize = 64 * MIB;
 /// One event of a watch. Objects in etcd are up to 1.5 MiB.
 const LINE: usize = 4 * MIB;
@@ -137,10 +137,9 @@ mod tests {
             let request = Request::get("/api/v1/nodes?watch=true").body(Body::empty()).unwrap();
             let mut body = client.send(request).await.unwrap().into_body();
             let mut fitted = true;
-            while let Some(frame) = std::future::poll_fn(|context| {
-                http_body::Body::poll_frame(Pin::new(&mut body), context)
-            })
-            .await
+            while let Some(frame) =
+                std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut body), context))
+                    .await
             {
                 fitted &= frame.is_ok();
             }

@@ -10,20 +10,20 @@ use super::pulse::{Pulse, feel};
 
 /// The credentials in use, and those that are to take their place.
 pub(crate) struct Connection {
-    now: Line,
-    next: Option<Line>,
+    now: Link,
+    next: Option<Link>,
     stale_after: watch::Sender<Duration>,
 }
 
 /// A pulse that is felt.
-struct Line {
+struct Link {
     access: Access,
     pulses: watch::Receiver<Pulse>,
     /// The task behind `pulses`; it never ends by itself.
     _feeling: JoinSet<()>,
 }
 
-impl Line {
+impl Link {
     fn new(access: Access, stale_after: watch::Receiver<Duration>) -> Self {
         let (sender, pulses) = watch::channel(Pulse::default());
         let mut feeling = JoinSet::new();
@@ -47,7 +47,7 @@ impl Connection {
     /// Begins to ask. Inside of a runtime.
     pub(crate) fn new(access: Access, stale_after: Duration) -> Self {
         let stale_after = watch::Sender::new(stale_after);
-        Self { now: Line::new(access, stale_after.subscribe()), next: None, stale_after }
+        Self { now: Link::new(access, stale_after.subscribe()), next: None, stale_after }
     }
 
     /// These credentials are to be used from now on, and contact is to be judged by this time. Those in use are kept until
@@ -62,12 +62,12 @@ impl Connection {
         if self.now.access == *access {
             return false;
         }
-        let line = Line::new(access.clone(), self.stale_after.subscribe());
+        let link = Link::new(access.clone(), self.stale_after.subscribe());
         if good && self.now.has_answered() {
-            self.next = Some(line);
+            self.next = Some(link);
             return false;
         }
-        self.now = line;
+        self.now = link;
         true
     }
 

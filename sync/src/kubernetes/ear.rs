@@ -2,7 +2,8 @@
 //! come, that nothing does.
 //!
 //! The watcher is given a client around the cluster's. Ending the answer under way makes it take up its watch where it
-//! was, by a new request: so a connection that may be dead costs one request, not a list of everything.
+//! was, by a new request: so a connection that may be dead costs one request, and a list of everything only where a list
+//! was under way.
 
 use std::io;
 use std::pin::Pin;
@@ -30,9 +31,11 @@ const PACE: Duration = Duration::from_secs(1);
 pub(crate) struct Signs {
     /// When the last came.
     pub(crate) alive_at: Instant,
-    /// How many watches were accepted.
-    pub(crate) accepted: u64,
-    /// When the last of them was.
+    /// Counts what speaks for a watch: that it was accepted, and each piece of what it says.
+    pub(crate) evidence: u64,
+    /// Watches that were accepted since anything was last said, in any answer.
+    pub(crate) mute: u32,
+    /// When the last watch was accepted.
     accepted_at: Option<Instant>,
 }
 
@@ -47,7 +50,7 @@ pub(crate) struct Ear {
 impl Ear {
     /// An ear, and the client that it listens to.
     pub(crate) fn on(client: Client) -> (Arc<Self>, Client) {
-        let signs = Signs { alive_at: Instant::now(), accepted: 0, accepted_at: None };
+        let signs = Signs { alive_at: Instant::now(), evidence: 0, mute: 0, accepted_at: None };
         let ear = Arc::new(Self { signs: watch::channel(signs).0, end: Mutex::default() });
         let (listening, namespace) = (ear.clone(), client.default_namespace().to_owned());
         let service = service_fn(move |request| {
@@ -70,7 +73,7 @@ impl Ear {
         self: Arc<Self>,
         client: &Client,
         request: Request<Body>,
-    ) -> Result<Response<Heard>, BoxError> {
+    ) -> Result<Response<Overheard>, BoxError> {
         let watches = is_watch(&request);
         let accepted_at = self.signs.borrow().accepted_at;
         if let (true, Some(at)) = (watches, accepted_at) {
@@ -88,10 +91,16 @@ impl Ear {
         let accepted = watches && response.status().is_success();
         self.signs.send_modify(|signs| {
             signs.alive_at = Instant::now();
-            signs.accepted += u64::from(accepted);
+            signs.evidence += u64::from(accepted);
+            signs.mute += u32::from(accepted);
             signs.accepted_at = accepted.then_some(signs.alive_at).or(signs.accepted_at);
         });
-        Ok(response.map(|body| Heard { body, ear: self, ended: Box::pin(end.cancelled_owned()) }))
+        Ok(response.map(|body| Overheard {
+            body,
+            accepted,
+            ear: self,
+            ended: Box::pin(end.cancelled_owned()),
+        }))
     }
 }
 
@@ -106,13 +115,15 @@ fn given_up() -> io::Error {
 }
 
 /// The body of an answer: each piece of it is a sign of life.
-pub(crate) struct Heard {
+pub(crate) struct Overheard {
     body: Body,
+    /// Whether it is a watch that was accepted.
+    accepted: bool,
     ear: Arc<Ear>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl http_body::Body for Heard {
+impl http_body::Body for Overheard {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -122,7 +133,11 @@ impl http_body::Body for Heard {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             if matches!(frame, Some(Ok(_))) {
-                self.ear.signs.send_modify(|signs| signs.alive_at = Instant::now());
+                let accepted = self.accepted;
+                self.ear.signs.send_modify(|signs| {
+                    (signs.alive_at, signs.mute) = (Instant::now(), 0);
+                    signs.evidence += u64::from(accepted);
+                });
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

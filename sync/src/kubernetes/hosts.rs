@@ -10,7 +10,7 @@ use super::discovery::Topic;
 use crate::convert::{Kind, Names};
 
 /// Names that are looked up for one cluster; of more than these what was known holds.
-const MOST: usize = 1000;
+const MOST_NAMES: usize = 1000;
 
 /// The names of one cluster.
 #[derive(Default)]
@@ -89,14 +89,14 @@ impl Hosts {
         self.tried.retain(|name, _| self.wanted.contains_key(name));
         self.addresses.retain(|name, _| self.wanted.contains_key(name));
         let new = self.wanted.keys().filter(|name| !self.tried.contains_key(*name));
-        let new: Vec<Box<str>> = new.take(MOST.saturating_sub(self.tried.len())).cloned().collect();
+        let new: Vec<Box<str>> = new.take(MOST_NAMES.saturating_sub(self.tried.len())).cloned().collect();
         self.tried.extend(new.into_iter().map(|name| (name, false)));
         Some(self.tried.keys().cloned().collect())
     }
 
     /// How many names are not looked up, for there are too many.
     pub(crate) fn left_out(&self) -> usize {
-        self.wanted.len().saturating_sub(MOST)
+        self.wanted.len().saturating_sub(MOST_NAMES)
     }
 
     /// Whether every name was looked up once: only then is it known what can't be.
@@ -191,11 +191,11 @@ mod tests {
         let mut hosts = Hosts::default();
         hosts.set(key("first"), named(&["z.x"]));
         hosts.take();
-        let many: Vec<String> = (0..MOST + 9).map(|i| format!("{i}.x")).collect();
+        let many: Vec<String> = (0..MOST_NAMES + 9).map(|i| format!("{i}.x")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         hosts.set(key("many"), named(&many));
         let names = taken(&mut hosts).unwrap();
-        assert!(names.len() == MOST && names.contains(&"z.x".to_owned()));
+        assert!(names.len() == MOST_NAMES && names.contains(&"z.x".to_owned()));
         assert_eq!(hosts.left_out(), 10);
         hosts.set(key("many"), named(&["0.x"]));
         assert_eq!((taken(&mut hosts).unwrap().len(), hosts.left_out()), (2, 0));

@@ -11,7 +11,7 @@ use portolan_zones::object::{Change, Object, ObjectKey};
 
 use super::discovery::Topic;
 use super::hosts::{Hosts, Named};
-use super::known::{Known, MOST};
+use super::known::{Known, MOST_OBJECTS};
 use super::problems::{About, Problems};
 use super::raw::Raw;
 use super::watch::Word;
@@ -20,7 +20,7 @@ use crate::intern::Interner;
 use crate::kube_types as kube;
 
 /// Exports that are not accepted are named, up to so many.
-const NAMED: usize = 10;
+const SHOWN: usize = 10;
 
 /// What is known of one cluster's objects.
 pub(crate) struct Intake {
@@ -246,7 +246,7 @@ impl Intake {
     pub(crate) fn refused_exports(&self) -> (usize, Vec<String>) {
         let Some(heard) = self.topics.get(&Topic::ServiceExport) else { return Default::default() };
         let refused = &heard.refused.now;
-        let first = refused.iter().take(NAMED).map(|(namespace, name)| format!("{namespace}/{name}"));
+        let first = refused.iter().take(SHOWN).map(|(namespace, name)| format!("{namespace}/{name}"));
         (refused.len(), first.collect())
     }
 
@@ -353,8 +353,9 @@ impl Intake {
                     }
                     Some(_) => {
                         let resource = topic.resource();
-                        let text =
-                            format!("there are more than {MOST} {resource}: those over it are left out");
+                        let text = format!(
+                            "there are more than {MOST_OBJECTS} {resource}: those over it are left out"
+                        );
                         self.problems.set(About::Kind(topic), text);
                     }
                     None => self.drop_object(topic, kind, raw),

@@ -11,7 +11,7 @@ use crate::manifest::claims::Claims;
 
 /// Objects of one kind in one cluster, at most: more are no cluster, but a flood. Floods of tests are
 /// smaller.
-pub(crate) const MOST: usize = if cfg!(test) { 5_000 } else { 500_000 };
+pub(crate) const MOST_OBJECTS: usize = if cfg!(test) { 5_000 } else { 500_000 };
 
 /// All objects of one kind that were told.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Known {
 
     /// Whether an object may be applied: it is known already, or there are not too many.
     pub(crate) fn has_room_for(&self, key: &ObjectKey) -> bool {
-        self.objects.len() < MOST || self.objects.get(key).is_some()
+        self.objects.len() < MOST_OBJECTS || self.objects.get(key).is_some()
     }
 
     /// An object as it is now; the change to tell, unless it was told before.

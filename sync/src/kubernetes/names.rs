@@ -3,7 +3,7 @@
 //! The system's resolver has no asynchronous form, and a look-up can't be cancelled. So each cluster has a few threads of its
 //! own for it: names that hang keep nobody waiting but names of the same cluster.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +23,18 @@ pub(crate) type Resolved = (Box<str>, Answer);
 
 /// Between two looks at a name.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The same while its addresses change.
+/// The same while it seems to have moved.
 const SOON: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Threads of one cluster.
 const AT_ONCE: usize = 4;
-/// More addresses of one name are left out.
+/// More addresses of one name are left out, and more than these are not even remembered.
 const MAX_ADDRESSES: usize = 16;
-/// Looks at a name that an address may be missing in: some names answer with a part of their addresses each time.
-const MISSES: usize = 3;
+const MAX_KNOWN: usize = 256;
+/// How long an address counts that is missing in answers: some names answer with a part of their addresses each time.
+const KEPT: Duration = Duration::from_secs(600);
+/// Answers in a row that have nothing in common with those before them: then the name has moved.
+const MOVED: usize = 3;
 
 /// Asks the system's resolver.
 pub(crate) fn system(name: &str) -> std::io::Result<Vec<IpAddr>> {
@@ -40,7 +43,7 @@ pub(crate) fn system(name: &str) -> std::io::Result<Vec<IpAddr>> {
     Ok((absolute.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Tells news of the names that are wanted, until nobody wants any.
+/// Tells every answer about the names that are wanted, until nobody wants any.
 pub(crate) async fn resolve(
     resolver: fn(&str) -> std::io::Result<Vec<IpAddr>>,
     mut wanted: watch::Receiver<BTreeSet<Box<str>>>,
@@ -71,11 +74,10 @@ pub(crate) async fn resolve(
         tokio::select! {
             Some((name, answer)) = looks.next() => {
                 let Some(state) = names.get_mut(&name) else { continue };
-                let (news, pause) = state.seen(answer);
-                state.due = Some(Instant::now() + jitter(pause, chance()));
-                if let Some(news) = news
-                    && tell.send((name, news)).await.is_err()
-                {
+                let now = Instant::now();
+                let (answer, pause) = state.seen(answer, now);
+                state.due = Some(now + jitter(pause, chance()));
+                if tell.send((name, answer)).await.is_err() {
                     return;
                 }
             }
@@ -99,36 +101,43 @@ pub(crate) async fn resolve(
 struct Name {
     /// When it is looked up next; `None`: just now.
     due: Option<Instant>,
-    /// Its last answers.
-    answers: VecDeque<BTreeSet<IpAddr>>,
-    /// What was told last.
-    told: Option<Answer>,
+    /// Its addresses, and when an answer last had them.
+    known: BTreeMap<IpAddr, Instant>,
+    /// Those that it had before it seemed to move, and how many answers have had none of them.
+    former: BTreeSet<IpAddr>,
+    misses: usize,
 }
 
 impl Name {
     /// Takes an answer in; what is to be told, and when to look again.
     ///
-    /// What is told are the addresses of the last few answers together, so that a name whose answers rotate has the same all
-    /// the time; one that moved is rid of its former addresses soon.
-    fn seen(&mut self, answer: Result<BTreeSet<IpAddr>, String>) -> (Option<Answer>, Duration) {
-        let failed = answer.is_err();
-        let union = answer.map(|answer| {
-            self.answers.push_back(answer);
-            if self.answers.len() > MISSES {
-                self.answers.pop_front();
-            }
-            let all: BTreeSet<IpAddr> = self.answers.iter().flatten().copied().collect();
-            all.into_iter().take(MAX_ADDRESSES).collect()
-        });
-        let news = self.told.as_ref() != Some(&union);
-        // All answers being one, nothing will change before the next.
-        let settled = self.answers.iter().all(|answer| Some(answer) == self.answers.back());
-        let moving = !failed && !settled && news;
-        let pause = if moving || (!failed && !settled && self.answers.len() < MISSES) { SOON } else { AGAIN };
-        if news {
-            self.told = Some(union.clone());
+    /// What is told are the addresses of all answers of the last while, so that a name whose answers rotate comes to have the
+    /// same all the time, however large the pool; one that moved is rid of its former addresses soon.
+    fn seen(&mut self, answer: Result<BTreeSet<IpAddr>, String>, now: Instant) -> (Answer, Duration) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return (Err(error), AGAIN),
+        };
+        if !self.former.is_disjoint(&answer) {
+            self.former.clear();
+        } else if self.former.is_empty() && self.known.keys().all(|known| !answer.contains(known)) {
+            (self.former, self.misses) = (self.known.keys().copied().collect(), 0);
         }
-        (news.then_some(union), pause)
+        if !self.former.is_empty() {
+            self.misses += 1;
+            if self.misses == MOVED {
+                let former = std::mem::take(&mut self.former);
+                self.known.retain(|address, _| !former.contains(address));
+            }
+        }
+        self.known.retain(|_, seen_at| now.saturating_duration_since(*seen_at) < KEPT);
+        for address in answer {
+            if self.known.len() < MAX_KNOWN || self.known.contains_key(&address) {
+                self.known.insert(address, now);
+            }
+        }
+        let told = self.known.keys().take(MAX_ADDRESSES).copied().collect();
+        (Ok(told), if self.former.is_empty() { AGAIN } else { SOON })
     }
 }
 
@@ -172,37 +181,56 @@ mod tests {
         Ok(last.iter().map(|last| IpAddr::from([192, 0, 2, *last])).collect())
     }
 
-    /// What is told of a name after each answer, as last octets; `=`: nothing new.
+    /// What is told of a name after each answer, as last octets; `!`: it is looked at again soon.
     fn told(name: &mut Name, answers: &[&[u8]]) -> Vec<String> {
         let mut texts = Vec::new();
-        for octets in answers {
+        let start = Instant::now();
+        for (look, octets) in answers.iter().enumerate() {
             let given = if octets.is_empty() { Err("away".to_owned()) } else { answer(octets) };
-            let (news, pause) = name.seen(given);
+            let (told, pause) = name.seen(given, start + look as u32 * AGAIN);
             let soon = if pause == SOON { "!" } else { "" };
-            let text = match news {
-                None => "=".to_owned(),
-                Some(Err(error)) => error,
-                Some(Ok(all)) => {
-                    all.iter().map(|ip| ip.to_string().rsplit('.').next().unwrap().to_owned()).collect()
-                }
-            };
+            let octet = |ip: &IpAddr| ip.to_string().rsplit('.').next().unwrap().to_owned();
+            let text = told.map_or_else(|error| error, |all| all.iter().map(octet).collect());
             texts.push(text + soon);
         }
         texts
     }
 
     #[test]
-    fn a_name_is_the_union_of_its_last_answers() {
+    fn a_name_is_the_union_of_its_late_answers() {
         // Steady.
-        assert_eq!(told(&mut Name::default(), &[&[1], &[1], &[1]]), ["1", "=", "="]);
-        // Rotating: nothing is written again and again, and looks are as rare as for others.
-        let rotating = told(&mut Name::default(), &[&[1, 2], &[2, 3], &[3, 1], &[1, 2], &[2, 3], &[3, 1]]);
-        assert_eq!(rotating, ["12", "123!", "=", "=", "=", "="]);
+        assert_eq!(told(&mut Name::default(), &[&[1], &[1]]), ["1", "1"]);
+        // Rotating: looks are as rare as for others.
+        let rotating = told(&mut Name::default(), &[&[1, 2], &[2, 3], &[3, 1], &[1, 2], &[2, 3]]);
+        assert_eq!(rotating, ["12", "123", "123", "123", "123"]);
+        // One address at a time.
+        let single = told(&mut Name::default(), &[&[1], &[2], &[3], &[1], &[2], &[3]]);
+        assert_eq!(single, ["1", "12!", "123!", "123", "123", "123"]);
         // Moved.
-        let moved = told(&mut Name::default(), &[&[1], &[1], &[1], &[2], &[2], &[2], &[2]]);
-        assert_eq!(moved, ["1", "=", "=", "12!", "=", "2", "="]);
+        let moved = told(&mut Name::default(), &[&[1], &[1], &[2], &[2], &[2], &[2]]);
+        assert_eq!(moved, ["1", "1", "12!", "12!", "2", "2"]);
         // Away: what it was is not forgotten.
-        assert_eq!(told(&mut Name::default(), &[&[1], &[], &[], &[1]]), ["1", "away", "=", "1"]);
+        assert_eq!(told(&mut Name::default(), &[&[1], &[], &[], &[1]]), ["1", "away", "away", "1"]);
+        // One address less.
+        let less = told(&mut Name::default(), &[&[1, 2], &[1], &[1]]);
+        assert_eq!(less, ["12", "12", "12"]);
+        let looks = vec![&[1_u8][..]; (KEPT.as_secs() / AGAIN.as_secs()) as usize + 1];
+        let long: Vec<&[u8]> = std::iter::once(&[1_u8, 2][..]).chain(looks).collect();
+        assert_eq!(told(&mut Name::default(), &long).last().unwrap(), "1");
+    }
+
+    /// Large load balancers answer with eight addresses of many: once all are known nothing changes any more.
+    #[test]
+    fn a_pool_that_is_larger_than_its_answers_comes_to_rest() {
+        let (mut name, start) = (Name::default(), Instant::now());
+        let mut last = None;
+        for look in 0..20_u8 {
+            let octets: Vec<u8> = (0..8).map(|i| (5 * look + i) % 24).collect();
+            let (told, pause) = name.seen(answer(&octets), start + u32::from(look) * AGAIN);
+            assert_eq!(pause, AGAIN, "look {look}");
+            assert!(look < 6 || last.as_ref() == Some(&told), "look {look}: {told:?}");
+            last = Some(told);
+        }
     }
 
     /// Names that hang have all others wait no longer than for a thread, and no name is looked up again without need.

@@ -8,7 +8,7 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// See the module. Any JSON is one: what can't be read is found when it is translated, and is then the problem of that
+/// Any JSON is one: what can't be read is found when it is translated, and is then the problem of that
 /// object alone, not of the list that it is in.
 #[derive(Clone)]
 pub(crate) struct Raw {

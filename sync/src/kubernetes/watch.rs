@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff::chance;
 use super::discovery::{Topic, find};
 use super::ear::{Ear, Signs};
-use super::known::MOST;
+use super::known::MOST_OBJECTS;
 use super::raw::Raw;
 use super::teller::{Failure, Teller};
 
@@ -61,14 +61,21 @@ pub(crate) enum Word {
 pub(crate) const QUEUE: usize = 64;
 /// A watch that gave no sign of life for so long, not even the bookmark of each minute, is asked for anew.
 const SILENT: Duration = Duration::from_secs(150);
-/// How long a watch may last, in seconds: as client-go, between these by chance, so that not all end together.
-const LASTS: (u32, u32) = (240, 300);
-/// Objects in a page of a list.
-const PAGE: u32 = 500;
-/// How long a list may take.
+/// How long a watch may last, in seconds: between these by chance, so that not all end together. It ends before it would be
+/// cut, for a proxy that collects what is said may pass it on only then.
+const LASTS: (u32, u32) = (100, 130);
+/// Watches in a row that are accepted and tell nothing, not even a bookmark, before they are taken for broken.
+const MUTE: u32 = 2;
+/// Objects in a page of a list: few enough that slices of 1000 endpoints fit into one answer.
+const PAGE: u32 = 100;
+/// How long a list may take for each [`STEP`] of its objects.
 const LIST: Duration = Duration::from_secs(600);
+/// Objects by which a list is seen to get on.
+const STEP: usize = 1_000;
 /// A streamed list that stops for so long is taken for one that the server can't finish.
 const STALLED: Duration = Duration::from_secs(30);
+/// Who takes longer than this to tell what was heard does not listen.
+const BUSY: Duration = Duration::from_secs(1);
 /// A watch that was broken works again when it was accepted and did not fail for so long: quiet watches say nothing.
 const MENDED: Duration = Duration::from_secs(6);
 /// Watches that an outage may have killed are asked for anew within this time, not all at once.
@@ -104,7 +111,7 @@ pub(crate) async fn watch(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Stream,
-    /// In pages, for this once: a stream broke off.
+    /// In pages, for this once: a stream broke off, or a watch can't be relied on.
     PagesOnce,
     /// In pages: the server does not understand streams.
     Pages,
@@ -113,6 +120,11 @@ enum Way {
 impl Way {
     fn next(self) -> Self {
         if self == Self::Pages { Self::Pages } else { Self::Stream }
+    }
+
+    /// After a list that did not come to its end.
+    fn other(self) -> Self {
+        if self == Self::Stream { Self::PagesOnce } else { self.next() }
     }
 }
 
@@ -125,10 +137,15 @@ async fn follow(api: Api<Raw>, wanted: &Wanted, way: Way, ear: &Ear, teller: &mu
         let step = tokio::select! {
             // What has come goes before what is said about the lack of it.
             biased;
-            event = stream.next() => following.hears(event?).await?,
+            event = stream.next() => {
+                let heard_at = Instant::now();
+                let step = following.hears(event?).await?;
+                following.listened_after(heard_at);
+                step
+            }
             sign = following.signs.changed() => {
                 sign.ok()?;
-                following.is_alive()
+                following.is_alive().await?
             }
             outage = following.teller.outages.changed() => {
                 outage.ok()?;
@@ -154,9 +171,9 @@ struct Following<'w> {
     ear: &'w Ear,
     teller: &'w mut Teller,
     signs: watch::Receiver<Signs>,
-    /// How many watches were accepted when that was last looked at.
-    accepted: u64,
-    /// When a request was last begun by us, which deserves some time to be answered.
+    /// How much spoke for the watch when that was last looked at.
+    evidence: u64,
+    /// When a request was last begun by us, or we last were too busy to listen: an answer deserves some time from then on.
     asked_at: Instant,
     /// The list under way.
     list: Option<List>,
@@ -165,7 +182,8 @@ struct Following<'w> {
 }
 
 struct List {
-    began: Instant,
+    /// When it began, or last got on.
+    since: Instant,
     /// Whether its beginning was told.
     told: bool,
     objects: usize,
@@ -174,10 +192,10 @@ struct List {
 impl<'w> Following<'w> {
     fn new(way: Way, ear: &'w Ear, teller: &'w mut Teller) -> Self {
         let mut signs = ear.signs();
-        let accepted = signs.borrow_and_update().accepted;
+        let evidence = signs.borrow_and_update().evidence;
         let now = Instant::now();
-        let list = Some(List { began: now, told: false, objects: 0 });
-        Self { way, ear, teller, signs, accepted, asked_at: now, list, given_up_at: None }
+        let list = Some(List { since: now, told: false, objects: 0 });
+        Self { way, ear, teller, signs, evidence, asked_at: now, list, given_up_at: None }
     }
 
     /// When there was last a sign of life, or none was to be expected yet.
@@ -188,21 +206,33 @@ impl<'w> Following<'w> {
     /// When silence comes to mean something.
     fn due(&self) -> Instant {
         let due = match &self.list {
-            Some(list) if self.way == Way::Stream => (self.alive_at() + STALLED).min(list.began + LIST),
-            Some(list) => list.began + LIST,
+            Some(list) if self.way == Way::Stream => (self.alive_at() + STALLED).min(list.since + LIST),
+            Some(list) => list.since + LIST,
             None => self.teller.mends_at(MENDED).unwrap_or(self.alive_at() + SILENT),
         };
         self.given_up_at.unwrap_or(due).min(due)
     }
 
     /// There was a sign of life.
-    fn is_alive(&mut self) -> Step {
+    async fn is_alive(&mut self) -> Option<Step> {
         self.given_up_at = None;
-        let accepted = self.signs.borrow_and_update().accepted;
-        if std::mem::replace(&mut self.accepted, accepted) != accepted && self.list.is_none() {
+        let Signs { evidence, mute, .. } = *self.signs.borrow_and_update();
+        if self.list.is_none() && mute > MUTE {
+            let text = "the server accepts watches and tells nothing by them, not even bookmarks";
+            return self.fails(Failure::of(text.to_owned()), self.way.other()).await;
+        }
+        if std::mem::replace(&mut self.evidence, evidence) != evidence && self.list.is_none() {
             self.teller.opened();
         }
-        Step::On
+        Some(Step::On)
+    }
+
+    /// What was heard has been told. Where that took its time, nobody listened meanwhile: that was no silence.
+    fn listened_after(&mut self, heard_at: Instant) {
+        let now = Instant::now();
+        if now - heard_at > BUSY {
+            self.asked_at = now;
+        }
     }
 
     /// An outage is over. A connection that gave no sign of life since before it may be dead.
@@ -218,9 +248,10 @@ impl<'w> Following<'w> {
         let now = Instant::now();
         match &self.list {
             _ if self.given_up_at.is_some_and(|at| at <= now) => self.ask_anew(now),
-            Some(list) if list.began + LIST <= now => {
-                let text = format!("the list is not complete after {} s", LIST.as_secs());
-                return self.fails(Failure::of(text), self.way.next()).await;
+            Some(list) if list.since + LIST <= now => {
+                let text =
+                    format!("the list does not get on: {STEP} objects take more than {} s", LIST.as_secs());
+                return self.fails(Failure::of(text), self.way.other()).await;
             }
             Some(_) => {
                 let text = format!("the list stopped for {} s", STALLED.as_secs());
@@ -247,13 +278,13 @@ impl<'w> Following<'w> {
                 return Some(Step::Anew(Way::PagesOnce));
             }
             Ok(Event::Init) => {
-                self.list = Some(List { began: Instant::now(), told: true, objects: 0 });
+                self.list = Some(List { since: Instant::now(), told: true, objects: 0 });
                 self.teller.say(Word::Begin).await?;
             }
             Ok(Event::InitApply(raw)) => {
-                if self.count() > MOST {
-                    let text = format!("there are more than {MOST}: what was known holds");
-                    return self.fails(Failure::of(text), self.way.next()).await;
+                if self.count() > MOST_OBJECTS {
+                    let text = format!("there are more than {MOST_OBJECTS}: what was known holds");
+                    return self.fails(Failure::of(text), self.way.other()).await;
                 }
                 self.teller.say(Word::Listed(raw)).await?;
             }
@@ -263,17 +294,17 @@ impl<'w> Following<'w> {
             }
             Ok(Event::Apply(raw)) => self.teller.changed(Word::Apply(raw)).await?,
             Ok(Event::Delete(raw)) => self.teller.changed(Word::Delete(raw)).await?,
-            Err(error) => match verdict(&error, streams) {
-                Verdict::Pages => return Some(Step::Anew(Way::Pages)),
-                Verdict::Expired => {
+            Err(error) => match remedy(&error, streams) {
+                Remedy::Pages => return Some(Step::Anew(Way::Pages)),
+                Remedy::Expired => {
                     self.teller.expired().await?;
                     return Some(Step::Anew(self.way.next()));
                 }
-                Verdict::Anew => return self.fails(cause(&error), self.way.next()).await,
-                Verdict::Retry => {
+                Remedy::Anew => return self.fails(cause(&error), self.way.next()).await,
+                Remedy::Retry => {
                     self.teller.failed(cause(&error)).await?;
-                    // What was accepted before is no evidence any more.
-                    self.accepted = self.signs.borrow_and_update().accepted;
+                    // What spoke for it before is no evidence any more.
+                    self.evidence = self.signs.borrow_and_update().evidence;
                     self.asked_at = Instant::now();
                 }
             },
@@ -285,6 +316,9 @@ impl<'w> Following<'w> {
     fn count(&mut self) -> usize {
         let Some(list) = &mut self.list else { return 0 };
         list.objects += 1;
+        if list.objects.is_multiple_of(STEP) {
+            list.since = Instant::now();
+        }
         list.objects
     }
 
@@ -308,7 +342,7 @@ fn config(wanted: &Wanted, streams: bool) -> watcher::Config {
 
 /// What to do about an error.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Remedy {
     /// The server no longer knows where the watch was.
     Expired,
     /// The server can't stream lists.
@@ -319,17 +353,17 @@ enum Verdict {
     Anew,
 }
 
-fn verdict(error: &watcher::Error, streams: bool) -> Verdict {
+fn remedy(error: &watcher::Error, streams: bool) -> Remedy {
     match error {
-        watcher::Error::WatchError(status) if status.code == 410 => Verdict::Expired,
+        watcher::Error::WatchError(status) if status.code == 410 => Remedy::Expired,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => match status.code {
-            410 => Verdict::Expired,
-            404 => Verdict::Anew,
-            400 | 405 | 406 | 415 | 422 if streams => Verdict::Pages,
-            _ => Verdict::Retry,
+            410 => Remedy::Expired,
+            404 => Remedy::Anew,
+            400 | 405 | 406 | 415 | 422 if streams => Remedy::Pages,
+            _ => Remedy::Retry,
         },
-        _ => Verdict::Retry,
+        _ => Remedy::Retry,
     }
 }
 

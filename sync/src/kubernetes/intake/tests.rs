@@ -292,14 +292,14 @@ fn kinds_that_are_no_longer_of_interest_are_taken_back() {
 #[test]
 fn what_is_known_of_a_kind_is_bounded() {
     let mut case = Case::of(&[Topic::Namespace]);
-    for number in 0..MOST {
+    for number in 0..MOST_OBJECTS {
         case.intake.hear(Topic::Namespace, Word::Apply(namespace(&format!("n{number}"))), case.now);
     }
-    assert_eq!(case.changes().len(), MOST);
+    assert_eq!(case.changes().len(), MOST_OBJECTS);
     assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), [""; 0]);
     assert_eq!(
         case.problems(),
-        [format!("there are more than {MOST} namespaces: those over it are left out")]
+        [format!("there are more than {MOST_OBJECTS} namespaces: those over it are left out")]
     );
     assert_eq!(case.hear(Topic::Namespace, [Word::Delete(namespace("n0"))]), ["-Namespace n0"]);
     assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), ["+Namespace more"]);

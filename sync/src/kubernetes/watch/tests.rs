@@ -230,7 +230,7 @@ async fn an_endless_list_is_told_and_mends_nothing() {
 async fn a_flood_of_objects_is_cut_off() {
     let mut case = Case::of(Topic::Service);
     case.asked().await.fail(422);
-    let items = vec!["7"; MOST + 10].join(",");
+    let items = vec!["7"; MOST_OBJECTS + 10].join(",");
     case.asked().await.reply(
         200,
         &format!(r#"{{"kind": "List", "apiVersion": "v1", "metadata": {{"resourceVersion": "1"}}, "items": [{items}]}}"#),
@@ -243,7 +243,7 @@ async fn a_flood_of_objects_is_cut_off() {
             other => break other,
         }
     };
-    assert_eq!((listed, last), (MOST, "broken"));
+    assert_eq!((listed, last), (MOST_OBJECTS, "broken"));
 }
 
 /// After an outage a watch goes on where it was; everything is listed again only when the server says so. Who has heard
@@ -288,9 +288,89 @@ async fn watches_that_end_at_once_are_not_asked_for_at_once() {
     drop(case.asked().await.list());
     let began = Instant::now();
     for _ in 0..10 {
-        drop(case.asked().await.begin(200));
+        tell(&case.asked().await.begin(200), &bookmark(""));
     }
     assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
+}
+
+/// A watch that is accepted proves nothing when it never says anything, be it that it stays open or that it ends at once: what
+/// it should have told is listed.
+#[tokio::test(start_paused = true)]
+async fn watches_that_never_say_anything_are_broken() {
+    for ends_at_once in [false, true] {
+        let mut case = Case::of(Topic::Service);
+        drop(case.asked().await.list());
+        case.words(&["begin", "done"]).await;
+        let mut open = Vec::new();
+        for _ in 0..MUTE + 1 {
+            let asked = case.asked().await;
+            assert!(!asked.is_list());
+            let sending = asked.begin(200);
+            if !ends_at_once {
+                open.push(sending);
+            }
+        }
+        case.words(&["broken"]).await;
+        let asked = case.asked().await;
+        assert!(asked.is_list() && !asked.uri.contains("watch=true"), "{}", asked.uri);
+    }
+}
+
+/// A server may answer by an error inside of a watch that stays open: its next bookmark shows that it works again.
+#[tokio::test(start_paused = true)]
+async fn an_error_inside_of_a_watch_is_over_with_its_next_bookmark() {
+    let mut case = Case::of(Topic::Service);
+    let sending = case.asked().await.list();
+    case.words(&["begin", "done"]).await;
+    tell(&sending, "no JSON");
+    case.words(&["broken"]).await;
+    case.silence(Duration::from_secs(30)).await;
+    tell(&sending, &bookmark(""));
+    let told = Instant::now();
+    case.words(&["mended"]).await;
+    assert!(told.elapsed() <= MINUTE, "{:?}", told.elapsed());
+}
+
+/// A large list over a slow line takes longer than any fixed time, and is not begun anew for that.
+#[tokio::test(start_paused = true)]
+async fn a_list_may_take_long_while_it_gets_on() {
+    let mut case = Case::of(Topic::Service);
+    let sending = case.asked().await.begin(200);
+    case.words(&["begin"]).await;
+    let began = Instant::now();
+    let line = format!(
+        "{}\n",
+        r#"{"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "11"}}}"#
+    );
+    while began.elapsed() < 2 * LIST {
+        sending.send(Bytes::from(line.repeat(STEP / 20))).unwrap();
+        for _ in 0..STEP / 20 {
+            case.words(&["listed"]).await;
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    tell(&sending, &bookmark(r#", "annotations": {"k8s.io/initial-events-end": "true"}"#));
+    case.words(&["done"]).await;
+}
+
+/// The table may be slow to take in what is told. That we did not listen meanwhile is no silence of the server's.
+#[tokio::test(start_paused = true)]
+async fn who_could_not_listen_concludes_nothing_from_silence() {
+    let mut case = Case::of(Topic::Service);
+    let sending = case.asked().await.begin(200);
+    let line = format!(
+        "{}\n",
+        r#"{"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "11"}}}"#
+    );
+    sending.send(Bytes::from(line.repeat(2 * QUEUE))).unwrap();
+    tokio::time::sleep(2 * STALLED).await;
+    case.words(&["begin"]).await;
+    for _ in 0..2 * QUEUE {
+        case.words(&["listed"]).await;
+    }
+    tokio::time::sleep(STALLED / 2).await;
+    tell(&sending, &bookmark(r#", "annotations": {"k8s.io/initial-events-end": "true"}"#));
+    case.words(&["done"]).await;
 }
 
 /// A stream that stalls is a hiccup: pages for this once. A server that does not know them is asked for pages for good.
@@ -363,20 +443,20 @@ fn pages_only_where_streamed_lists_are_not_understood() {
     let status = |code| Box::new(Status { code, ..Status::default() });
     let start = |code| watcher::Error::WatchStartFailed(kube::Error::Api(status(code)));
     let cases = [
-        (start(422), true, Verdict::Pages),
-        (start(400), true, Verdict::Pages),
-        (start(422), false, Verdict::Retry),
-        (start(401), true, Verdict::Retry),
-        (start(403), true, Verdict::Retry),
-        (start(404), true, Verdict::Anew),
-        (start(410), false, Verdict::Expired),
-        (start(429), true, Verdict::Retry),
-        (start(503), true, Verdict::Retry),
-        (watcher::Error::WatchError(status(410)), false, Verdict::Expired),
-        (watcher::Error::WatchError(status(500)), false, Verdict::Retry),
-        (watcher::Error::NoResourceVersion, false, Verdict::Retry),
+        (start(422), true, Remedy::Pages),
+        (start(400), true, Remedy::Pages),
+        (start(422), false, Remedy::Retry),
+        (start(401), true, Remedy::Retry),
+        (start(403), true, Remedy::Retry),
+        (start(404), true, Remedy::Anew),
+        (start(410), false, Remedy::Expired),
+        (start(429), true, Remedy::Retry),
+        (start(503), true, Remedy::Retry),
+        (watcher::Error::WatchError(status(410)), false, Remedy::Expired),
+        (watcher::Error::WatchError(status(500)), false, Remedy::Retry),
+        (watcher::Error::NoResourceVersion, false, Remedy::Retry),
     ];
     for (error, streams, expected) in cases {
-        assert_eq!(verdict(&error, streams), expected, "{error}");
+        assert_eq!(remedy(&error, streams), expected, "{error}");
     }
 }

@@ -9,9 +9,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{Request, Status};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::desired::VipTrouble;
+use super::imports;
 use super::plan::{Action, Target, Verb, What};
 use super::words::{MCS, WRITER};
 use crate::convert::Kind;
@@ -31,14 +32,22 @@ pub(super) struct Writer {
     connection: tokio::sync::Mutex<Option<Connection>>,
     counts: Mutex<Counts>,
     limiter: DefaultDirectRateLimiter,
-    pruned: Mutex<Arc<Pruned>>,
+    definitions: Mutex<Definitions>,
 }
 
 /// Requests so far, by kind and verb, and how many came to nothing.
 type Counts = (BTreeMap<(&'static str, &'static str), u64>, u64);
 
-/// Fields of ServiceImports that the cluster's definition lacks, so that its API server drops them: `spec.ipFamilies`.
-pub(super) type Pruned = BTreeSet<String>;
+/// Fields that the cluster's definitions of the MCS API lack, so that its API server refuses them: `spec.ipFamilies`.
+pub(super) type Lacking = BTreeSet<&'static str>;
+
+/// What is known of the definitions.
+#[derive(Default)]
+struct Definitions {
+    lacking: Arc<Lacking>,
+    /// What was logged, once for all.
+    told: Lacking,
+}
 
 /// A client, and the version of the MCS API that its server has.
 #[derive(Clone)]
@@ -59,6 +68,12 @@ pub(super) enum WriteError {
     /// Somebody else changes it as often as we do.
     #[error("{target} is changed back by {by} as often as it is written: let only one of them write it")]
     Contested { target: Target, by: String },
+    /// Its definition lacks a field: it is to be written without that.
+    #[error("{target} was refused: its definition lacks {field}")]
+    Undeclared { target: Target, field: &'static str },
+    /// It was not answered as long as we could write.
+    #[error("{target} was given up, for somebody else may lead now")]
+    Over { target: Target },
     /// It refuses this one.
     #[error("{target} was refused: {message}")]
     Refused { target: Target, code: u16, message: String },
@@ -71,7 +86,7 @@ impl Writer {
             connection: tokio::sync::Mutex::default(),
             counts: Mutex::default(),
             limiter: RateLimiter::direct(Quota::per_second(RATE).allow_burst(BURST)),
-            pruned: Mutex::default(),
+            definitions: Mutex::default(),
         }
     }
 
@@ -92,7 +107,7 @@ impl Writer {
             Some(_) => "v1alpha1",
             None => return Err(WriteError::Unreachable(Topic::ServiceImport.absence())),
         };
-        *self.pruned() = Arc::default();
+        self.forget_lacking();
         Ok(connection.insert(Connection { client, mcs }).clone())
     }
 
@@ -105,19 +120,15 @@ impl Writer {
         end: Instant,
     ) -> Result<Option<String>, WriteError> {
         let written = self.attempt(connection, action, end).await;
-        if let Ok(Some(json)) = &written {
-            let object: Value = serde_json::from_str(json).unwrap_or_default();
-            self.note_pruned(action, &object);
-            if let (Verb::Create { .. }, [_, ..]) = (&action.verb, &*others(&object)) {
-                return self.let_go(connection, &action.target, end).await;
+        match &written {
+            Err(WriteError::Undeclared { field, .. }) => self.lacks(field),
+            Err(WriteError::Unreachable(_)) => {
+                self.lock().1 += 1;
+                // Credentials may have been replaced, and CRDs may serve other versions now.
+                *self.connection.lock().await = None;
             }
-        }
-        if !matches!(written, Ok(_) | Err(WriteError::Late { .. })) {
-            self.lock().1 += 1;
-        }
-        // Credentials may have been replaced, and CRDs may serve other versions now.
-        if let Err(WriteError::Unreachable(_)) = written {
-            *self.connection.lock().await = None;
+            Err(WriteError::Refused { .. }) => self.lock().1 += 1,
+            _ => {}
         }
         written
     }
@@ -134,13 +145,13 @@ impl Writer {
         let request = request(action, connection.mcs).map_err(|error| refused(0, error.to_string()))?;
         let is_delete = matches!(action.verb, Verb::Delete { .. });
         let verb = if is_delete { "delete" } else { "apply" };
-        let end = end.min(Instant::now() + PATIENCE);
+        let deadline = end.min(Instant::now() + PATIENCE);
         let ask = async {
             self.limiter.until_ready().await;
             *self.lock().0.entry((target.what.kind(), verb)).or_default() += 1;
             connection.client.request_text(request).await
         };
-        match tokio::time::timeout_at(end.into(), ask).await {
+        match tokio::time::timeout_at(deadline.into(), ask).await {
             Ok(Ok(json)) => Ok(Some(json).filter(|_| !is_delete)),
             Ok(Err(kube::Error::Api(status))) if is_missing(&status) => Err(WriteError::Unreachable(
                 format!("{} can't be written: {}", target.what.kind(), status.message),
@@ -150,68 +161,50 @@ impl Writer {
                 Err(late(status.message))
             }
             Ok(Err(kube::Error::Api(status))) if !is_everybodys(status.code) => {
-                Err(refused(status.code, status.message))
+                Err(match undeclared(target.what, &status.message) {
+                    Some(field) => WriteError::Undeclared { target: target.clone(), field },
+                    None => refused(status.code, status.message),
+                })
             }
             Ok(Err(error)) => Err(unreachable(&error)),
+            Err(_) if deadline == end => Err(WriteError::Over { target: target.clone() }),
             Err(_) => Err(WriteError::Unreachable("the API server does not answer".to_owned())),
         }
-    }
-
-    /// What was to be made had just been made by somebody else, in the same words or so few that nothing differed: it is
-    /// theirs, and what we added to it is taken away.
-    async fn let_go(
-        &self,
-        connection: &Connection,
-        target: &Target,
-        end: Instant,
-    ) -> Result<Option<String>, WriteError> {
-        let kind = target.what.kind();
-        let version = match target.what {
-            What::Import | What::ImportStatus | What::ExportStatus => format!("{MCS}/{}", connection.mcs),
-            What::Service => "v1".to_owned(),
-            What::Slice => "discovery.k8s.io/v1".to_owned(),
-        };
-        let metadata = json!({ "namespace": target.namespace, "name": target.name });
-        let body = json!({ "apiVersion": version, "kind": kind, "metadata": metadata });
-        let nothing = Action { target: target.clone(), verb: Verb::Apply { body } };
-        self.attempt(connection, &nothing, end).await?;
-        let message = "somebody else made it".to_owned();
-        Err(WriteError::Late { target: target.clone(), message })
     }
 
     /// Who writes an object besides us, for people.
     pub(super) async fn others(&self, connection: &Connection, target: &Target) -> String {
         let path = format!("{}/{}", path(target, connection.mcs), target.name);
         let Ok(request) = http::Request::get(path).body(Vec::new()) else { return String::new() };
-        let asked = tokio::time::timeout(PATIENCE, connection.client.request::<Value>(request)).await;
+        let ask = async {
+            self.limiter.until_ready().await;
+            connection.client.request::<Value>(request).await
+        };
+        let asked = tokio::time::timeout(PATIENCE, ask).await;
         let names = asked.ok().and_then(Result::ok).map(|object| others(&object)).unwrap_or_default();
         if names.is_empty() { "somebody else".to_owned() } else { names.join(", ") }
     }
 
-    /// Remembers what the API server did not keep.
-    fn note_pruned(&self, action: &Action, object: &Value) {
-        let half = match action.target.what {
-            What::Import => "spec",
-            What::ImportStatus => "status",
-            _ => return,
-        };
-        let (Verb::Create { body } | Verb::Apply { body }) = &action.verb else { return };
-        let lacks = |key: &&String| object[half][key.as_str()].is_null();
-        // A list without items is as good as none.
-        let says = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
-        let lacking = body[half].as_object().into_iter().flatten().filter(|(_, value)| says(value));
-        let lacking = lacking.map(|(key, _)| key).filter(lacks).map(|key| format!("{half}.{key}"));
-        let mut pruned = self.pruned();
-        let new: Vec<String> = lacking.filter(|field| !pruned.contains(field)).collect();
-        if !new.is_empty() {
-            Arc::make_mut(&mut pruned).extend(new);
-            tracing::warn!("{}", told_pruned(&pruned));
+    /// Fields that the cluster's definitions lack, as far as it is known.
+    pub(super) fn lacking(&self) -> Arc<Lacking> {
+        self.definitions().lacking.clone()
+    }
+
+    /// Newer definitions may have been installed: what they lack is found out anew.
+    pub(super) fn forget_lacking(&self) {
+        self.definitions().lacking = Arc::default();
+    }
+
+    fn lacks(&self, field: &'static str) {
+        let mut definitions = self.definitions();
+        Arc::make_mut(&mut definitions.lacking).insert(field);
+        if definitions.told.insert(field) {
+            tracing::warn!("{}", told_lacking(&definitions.told));
         }
     }
 
-    /// Fields of ServiceImports that the API server does not keep.
-    pub(super) fn pruned(&self) -> std::sync::MutexGuard<'_, Arc<Pruned>> {
-        self.pruned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn definitions(&self) -> std::sync::MutexGuard<'_, Definitions> {
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests so far, by kind and verb, and how many came to nothing.
@@ -225,13 +218,26 @@ impl Writer {
 }
 
 /// What to do about definitions that lack fields.
-pub(super) fn told_pruned(pruned: &Pruned) -> String {
-    let fields: Vec<&str> = pruned.iter().map(String::as_str).collect();
+pub(super) fn told_lacking(lacking: &Lacking) -> String {
+    let fields: Vec<&str> = lacking.iter().copied().collect();
     format!(
-        "this cluster's definition of ServiceImports is an old one and does not keep {}: install the MCS API's, for \
-         example by `kubectl apply -k https://github.com/kubernetes-sigs/mcs-api/config/crd`",
+        "this cluster's definitions of the MCS API are old ones and lack {}: install its own, for example by \
+         `kubectl apply -k https://github.com/kubernetes-sigs/mcs-api/config/crd`",
         fields.join(", ")
     )
+}
+
+/// The field for whose want in the kind's definition a request was refused, if we can do without it. The API server names
+/// one at a time: `… Kind=ServiceImport): .spec.ipFamilies: field not declared in schema`.
+pub(super) fn undeclared(what: What, message: &str) -> Option<&'static str> {
+    let (path, _) = message.split_once(": field not declared in schema")?;
+    let (_, field) = path.rsplit_once(" .")?;
+    match what {
+        What::Import | What::ImportStatus => imports::SPARE.into_iter().find(|spare| *spare == field),
+        // Of one of the conditions: `status.conditions[type="Valid"].observedGeneration`.
+        What::ExportStatus => field.ends_with(".observedGeneration").then_some(imports::OBSERVED),
+        What::Service | What::Slice => None,
+    }
 }
 
 /// Field managers of an object but ours.
@@ -320,3 +326,6 @@ fn request(action: &Action, mcs: &str) -> Result<http::Request<Vec<u8>>, kube::c
         (Verb::Apply { body }, _) => request.patch(name, &params.force(), &Patch::Apply(body)),
     }
 }
+
+#[cfg(test)]
+mod tests;

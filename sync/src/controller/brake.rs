@@ -1,7 +1,7 @@
 //! A brake on deletions: when it has just changed who counts as a cluster of the clusterset, and as heard, that may be a
 //! mistake that somebody puts right. Until it has been so for a while, only some imports go.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A judgement that has been the same for so long is believed.
@@ -25,7 +25,7 @@ struct State {
 impl Brake {
     /// What is believed of the clusters, as one number.
     pub(super) fn judge(&self, judgement: u64, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match &mut *state {
             Some(state) if state.judgement == judgement => {}
             Some(state) => {
@@ -38,19 +38,28 @@ impl Brake {
         }
     }
 
-    /// Whether one of so many imports may be deleted; else when to ask again.
+    /// Whether one of so many imports may be deleted; else when to ask again. Those that are being deleted by other workers
+    /// don't count yet.
     pub(super) fn release(&self, imports: usize, now: Instant) -> Result<(), Instant> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = &mut *state else { return Err(now + STABLE) };
+        let state = self.state();
+        let Some(state) = &*state else { return Err(now + STABLE) };
         let stable = state.since + STABLE;
         // What was deleted already is of the whole that there was.
         if now < stable && state.deleted >= FEW.max((imports + state.deleted) / 10) {
             return Err(stable);
         }
-        if now < stable {
+        Ok(())
+    }
+
+    /// An import was deleted.
+    pub(super) fn deleted(&self) {
+        if let Some(state) = &mut *self.state() {
             state.deleted += 1;
         }
-        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,10 +76,15 @@ mod tests {
             let mut delete = |at| {
                 let before = left;
                 while left > 0 && brake.release(left, at).is_ok() {
+                    brake.deleted();
                     left -= 1;
                 }
                 before - left
             };
+            assert!(
+                (0..imports).all(|_| brake.release(imports, start).is_ok()),
+                "what is denied does not count"
+            );
             assert_eq!(delete(start), expected, "of {imports}");
             brake.judge(2, start + STABLE / 2);
             assert_eq!(delete(start + STABLE / 2), 0, "another mistake makes it no better");

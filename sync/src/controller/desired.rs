@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Service, ServiceName};
 
-use super::apply::Pruned;
+use super::apply::Lacking;
 use super::bodies::{DerivedSpec, SliceBody};
 use super::conditions::{ExportCase, Verdict, of_export};
 use super::facts::{Facts, Seen};
@@ -24,8 +24,8 @@ pub(super) struct World {
     pub(super) pool: Option<PoolRanges>,
     /// The version of the MCS API that the own cluster serves.
     pub(super) mcs: &'static str,
-    /// Fields of ServiceImports that the own cluster does not keep.
-    pub(super) pruned: Arc<Pruned>,
+    /// Fields that the own cluster's definitions lack.
+    pub(super) lacking: Arc<Lacking>,
     /// Whether all configured clusters are heard: only then does an import that nobody stands behind go.
     pub(super) all_heard: bool,
     /// Now.

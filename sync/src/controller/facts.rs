@@ -200,6 +200,13 @@ impl Meta {
     }
 }
 
+impl Facts {
+    /// Whether there is an import, and it is ours.
+    pub(super) fn has_import(&self) -> bool {
+        self.import.as_ref().is_some_and(|import| import.ours)
+    }
+}
+
 impl ImportFacts {
     pub(super) fn of(json: &str) -> serde_json::Result<Self> {
         let RawImport { mut metadata, spec, status } = serde_json::from_str(json)?;

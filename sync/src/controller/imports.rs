@@ -7,7 +7,7 @@ use portolan_zones::Service;
 use portolan_zones::object::IpFamily;
 use smallvec::SmallVec;
 
-use super::apply::Pruned;
+use super::apply::Lacking;
 use super::bodies::{ImportSpec, PortBody, Traffic, family};
 use super::conditions::{Verdict, import_ready, import_waits};
 use super::desired::{Past, VipTrouble, World};
@@ -49,7 +49,7 @@ pub(super) fn body(service: &Service, ips: &[IpAddr], world: &World) -> ImportBo
         annotations: take(exported.map_or(&[], |e| &e.annotations), |key, _| words::is_annotation(key)),
         derived,
         spec: kept(
-            &world.pruned,
+            &world.lacking,
             ImportSpec {
                 kind: if service.headless { "Headless" } else { "ClusterSetIP" }.to_owned(),
                 ports: service.spec.ports.iter().map(PortBody::from).collect(),
@@ -61,11 +61,24 @@ pub(super) fn body(service: &Service, ips: &[IpAddr], world: &World) -> ImportBo
     }
 }
 
-/// What the API server keeps of a spec: what it drops is not insisted upon.
-fn kept(pruned: &Pruned, mut spec: ImportSpec) -> ImportSpec {
-    for field in pruned {
-        match &**field {
-            "spec.ips" => spec.ips.clear(),
+/// Fields that can be left out where definitions lack them, for clients can do without.
+pub(super) const SPARE: [&str; 6] = [
+    "spec.ipFamilies",
+    "spec.sessionAffinity",
+    "spec.sessionAffinityConfig",
+    "spec.internalTrafficPolicy",
+    "spec.trafficDistribution",
+    CONDITIONS,
+];
+/// All conditions of imports.
+pub(super) const CONDITIONS: &str = "status.conditions";
+/// A field of exports' conditions.
+pub(super) const OBSERVED: &str = "status.conditions.observedGeneration";
+
+/// What the API server takes of a spec.
+fn kept(lacking: &Lacking, mut spec: ImportSpec) -> ImportSpec {
+    for field in lacking {
+        match *field {
             "spec.ipFamilies" => spec.ip_families.clear(),
             field => spec.traffic.drop_field(field.trim_start_matches("spec.")),
         }

@@ -22,6 +22,7 @@ mod election;
 mod facts;
 pub(crate) mod freshness;
 mod imports;
+mod judgement;
 mod memory;
 mod observed;
 mod pass;

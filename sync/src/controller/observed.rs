@@ -33,6 +33,8 @@ pub(super) struct Touched {
 #[derive(Default)]
 struct State {
     services: HashMap<ServiceName, Facts, RandomState>,
+    /// How many of them have an import of ours.
+    imports: usize,
     /// The service of each of our slices and derived Services, whose names don't tell.
     owners: HashMap<Key, ServiceName, RandomState>,
     namespaces: HashSet<String, RandomState>,
@@ -77,15 +79,14 @@ impl Observed {
             facts.export.is_some()
                 || facts.derived.is_some()
                 || !facts.slices.is_empty()
-                || facts.import.as_ref().is_some_and(|import| import.ours)
+                || facts.has_import()
         };
         state.services.iter().filter(|(_, facts)| concerned(facts)).map(|(name, _)| name.clone()).collect()
     }
 
     /// How many imports are ours.
     pub(super) fn imports(&self) -> usize {
-        let is_ours = |facts: &&Facts| facts.import.as_ref().is_some_and(|import| import.ours);
-        self.state().services.values().filter(is_ours).count()
+        self.state().imports
     }
 
     /// Objects of ours that belong to no service: which, namespace, name, version.
@@ -301,7 +302,13 @@ impl State {
     /// Changes what is known about a service; its name when that makes a difference.
     fn change(&mut self, name: ServiceName, change: impl FnOnce(&mut Facts) -> bool) -> Option<ServiceName> {
         let facts = self.services.entry(name.clone()).or_default();
+        let had = facts.has_import();
         let changed = change(facts);
+        match (had, facts.has_import()) {
+            (false, true) => self.imports += 1,
+            (true, false) => self.imports -= 1,
+            _ => {}
+        }
         if *facts == Facts::default() {
             self.services.remove(&name);
         }

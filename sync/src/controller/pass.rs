@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use portolan_zones::ServiceName;
 
 use super::apply::{Connection, WriteError, kind};
+use super::contests::print;
 use super::desired::{Past, Trouble, VipTrouble, World, desire};
 use super::plan::{Action, Target, Verb, What, plan};
 use super::queue::Outcome;
@@ -14,6 +15,8 @@ use super::reconcile::Reconciler;
 /// Rounds of planning for one service: import, derived Service, import's address, slices and statuses, and some for what is
 /// refused.
 const ROUNDS: usize = 12;
+/// So often in a row it may be too late before that is told: something else must be amiss then.
+const LATE: u32 = 3;
 /// How often an address that a deleted derived Service had is asked for: the API server frees it a little later.
 const TRIES: u32 = 5;
 
@@ -36,6 +39,8 @@ pub(super) struct Pass {
     pub(super) unreachable: Option<String>,
     /// When to look again, even if nothing happens.
     pub(super) again: Option<Instant>,
+    /// Whether its import is to go, but not yet.
+    pub(super) braked: bool,
 }
 
 impl Reconciler {
@@ -44,8 +49,16 @@ impl Reconciler {
         let mut outcome = if blocked.failed.is_empty() { Outcome::Right } else { Outcome::Blocked };
         let Blocked { failed, trouble } = blocked;
         let past = Past { trouble, ..Past::default() };
-        let (foreign, unreachable, again) = (None, None, None);
-        let mut pass = Pass { name, outcome: Outcome::Untried, past, failed, foreign, unreachable, again };
+        let mut pass = Pass {
+            name,
+            outcome: Outcome::Untried,
+            past,
+            failed,
+            foreign: None,
+            unreachable: None,
+            again: None,
+            braked: false,
+        };
         let connection = match self.writer.connection().await {
             Ok(connection) => connection,
             Err(error) => return Pass { unreachable: Some(error.to_string()), ..pass },
@@ -58,12 +71,14 @@ impl Reconciler {
                 return pass;
             }
             for action in actions {
-                let Some(end) = self.leadership.until() else { return pass };
+                let Some(end) = self.until() else { return pass };
                 match self.write(&pass.name, &connection, &action, &done, end).await {
                     Ok(()) => done.push(action),
                     Err(WriteError::Unreachable(error)) => return Pass { unreachable: Some(error), ..pass },
+                    Err(WriteError::Over { .. }) => return pass,
+                    Err(WriteError::Undeclared { .. }) => break,
                     Err(error) => {
-                        outcome = Outcome::Failed(self.note(&mut pass, &action, &error, times));
+                        outcome = outcome.and_failed(self.note(&mut pass, &action, &error, times));
                         break;
                     }
                 }
@@ -80,8 +95,8 @@ impl Reconciler {
         let Some(home) = self.observed.home() else { return Vec::new() };
         let (clock, now) = (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH), Instant::now());
         let clock = i64::try_from(clock.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
-        let (pool, pruned, all_heard) = (self.pool.clone(), self.writer.pruned().clone(), self.all_heard());
-        let world = World { home, pool, mcs, pruned, all_heard, now: clock };
+        let (pool, lacking, all_heard) = (self.pool.clone(), self.writer.lacking(), self.all_heard());
+        let world = World { home, pool, mcs, lacking, all_heard, now: clock };
         let service = self.snapshots.load().services.get(pass.name.wire()).cloned();
         let seen = self.observed.see(&pass.name);
         pass.again = None;
@@ -101,15 +116,18 @@ impl Reconciler {
 
     /// Whether this may be done, which a new judgement of who counts as a cluster may be the reason for.
     fn may_delete(&self, pass: &mut Pass, actions: &[Action]) -> bool {
-        let is_end = |action: &Action| {
-            action.target.what == What::Import && matches!(action.verb, Verb::Delete { .. })
-        };
         if !actions.iter().any(is_end) {
             return true;
         }
         let released = self.brake.release(self.observed.imports(), Instant::now());
         pass.again = released.err();
+        pass.braked = released.is_err();
         released.is_ok()
+    }
+
+    /// Until when something may be begun; `None`: not now.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.leadership.until().filter(|_| !self.end.is_cancelled())
     }
 
     async fn write(
@@ -129,21 +147,24 @@ impl Reconciler {
             Verb::Create { body } | Verb::Apply { body } => Some(body),
             Verb::Delete { .. } => None,
         };
-        if body.is_some_and(|body| self.contests.is_contested(target, body, Instant::now())) {
+        let print = body.map(print);
+        if print.is_some_and(|print| self.contests.is_contested(target, print, Instant::now())) {
             let by = self.writer.others(connection, target).await;
             return Err(WriteError::Contested { target: target.clone(), by });
         }
         // Before the watch tells that it is gone.
-        let import = self.observed.see(name).facts.import.filter(|_| target.what == What::Import);
+        let import = is_end(action).then(|| self.observed.see(name).facts.import).flatten();
         match self.writer.carry_out(connection, action, end).await? {
             Some(json) => {
-                body.inspect(|body| self.contests.wrote(target, body, Instant::now()));
+                print.inspect(|print| self.contests.wrote(target, *print, Instant::now()));
                 self.observed.wrote(kind(target.what), &json);
             }
             None => {
                 if let Some(import) = import {
+                    self.brake.deleted();
                     self.memory.bury(name, import.ips, Instant::now());
                 }
+                self.contests.deleted(target);
                 self.observed.deleted(kind(target.what), &target.namespace, &target.name);
             }
         }
@@ -153,7 +174,7 @@ impl Reconciler {
     /// Remembers what came to nothing; for people, unless it was only too late.
     fn note(&self, pass: &mut Pass, action: &Action, error: &WriteError, times: u32) -> Option<String> {
         pass.failed.insert(action.target.clone());
-        if matches!(error, WriteError::Late { .. }) {
+        if matches!(error, WriteError::Late { .. }) && times < LATE {
             return None;
         }
         match error.vip() {
@@ -168,4 +189,9 @@ impl Reconciler {
         }
         Some(error.to_string())
     }
+}
+
+/// Whether it is the end of an import.
+fn is_end(action: &Action) -> bool {
+    action.target.what == What::Import && matches!(action.verb, Verb::Delete { .. })
 }

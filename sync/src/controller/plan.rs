@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::bodies::{DerivedSpec, SliceBody};
 use super::desired::{Desired, Want, World};
 use super::facts::{DerivedFacts, Facts, ImportFacts};
-use super::imports::ImportBody;
+use super::imports::{CONDITIONS, ImportBody, OBSERVED};
 use super::words;
 
 /// A request to the API server.
@@ -133,11 +133,15 @@ impl Planner<'_> {
         let import = self.facts.import.as_ref().filter(|import| import.ours);
         if let (Some(status), Some(import)) = (&desired.import_status, import) {
             let before: Vec<_> = import.ready.iter().cloned().collect();
-            let told = status.ready.is_in(&before) || self.world.pruned.contains("status.conditions");
+            let tells = !self.world.lacking.contains(CONDITIONS);
+            let told = status.ready.is_in(&before) || !tells;
             if import.clusters != status.clusters || !told {
                 let clusters: Vec<_> = status.clusters.iter().map(|id| json!({ "cluster": id })).collect();
                 let ready = status.ready.after(&before, self.world.now);
-                let status = json!({ "clusters": clusters, "conditions": [ready] });
+                let mut status = json!({ "clusters": clusters });
+                if tells {
+                    status["conditions"] = json!([ready]);
+                }
                 self.status(What::ImportStatus, &status);
             }
         }
@@ -145,9 +149,12 @@ impl Planner<'_> {
             let is_there = |verdict: &super::conditions::Verdict| verdict.is_in(&export.conditions);
             let superfluous = export.conditions.len() > desired.export.len();
             if superfluous || !desired.export.iter().all(is_there) {
-                let now = self.world.now;
-                let conditions: Vec<_> =
-                    desired.export.iter().map(|verdict| verdict.after(&export.conditions, now)).collect();
+                let after = |verdict: &super::conditions::Verdict| {
+                    let mut condition = verdict.after(&export.conditions, self.world.now);
+                    condition.observed_generation.take_if(|_| self.world.lacking.contains(OBSERVED));
+                    condition
+                };
+                let conditions: Vec<_> = desired.export.iter().map(after).collect();
                 self.status(What::ExportStatus, &json!({ "conditions": conditions }));
             }
         }

@@ -1,6 +1,6 @@
 //! What the reconciler's loop remembers from one turn to the next, and what it tells of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(super) struct Progress {
     /// What failed, until it is tried again.
     pub(super) blocked: BTreeMap<ServiceName, Blocked>,
     pub(super) foreign: BTreeMap<ServiceName, String>,
+    /// Whose imports are to go, but not yet.
+    braked: BTreeSet<ServiceName>,
     /// The snapshot up to which all changes are queued; `None`: everything has to be looked at.
     pub(super) seen: Option<Arc<Snapshot>>,
     pub(super) swept: Instant,
@@ -68,6 +70,7 @@ impl Progress {
             queue: Queue::default(),
             blocked: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            braked: BTreeSet::new(),
             seen: None,
             swept: Instant::now(),
             all_heard: false,
@@ -83,6 +86,7 @@ impl Progress {
         self.queue.clear();
         self.blocked.clear();
         self.foreign.clear();
+        self.braked.clear();
         self.seen = None;
     }
 
@@ -103,7 +107,7 @@ impl Progress {
 
     /// Takes in what came of a service.
     pub(super) fn take(&mut self, pass: Pass) {
-        let Pass { name, outcome, past, failed, foreign, unreachable, again } = pass;
+        let Pass { name, outcome, past, failed, foreign, unreachable, again, braked } = pass;
         let now = Instant::now();
         match unreachable {
             Some(error) => self.note_unreachable(error, now),
@@ -127,6 +131,11 @@ impl Progress {
         {
             tracing::warn!(service = %name, "{error}");
         }
+        if braked {
+            self.braked.insert(name.clone());
+        } else {
+            self.braked.remove(&name);
+        }
         if failed.is_empty() {
             self.blocked.remove(&name);
         } else {
@@ -148,28 +157,39 @@ impl Progress {
         }
     }
 
+    fn told_braked(&self) -> Option<String> {
+        let count = self.braked.len();
+        (count > 0).then(|| {
+            format!(
+                "{count} imports wait to be deleted: which clusters count, or are heard, has just changed, and they go \
+                 when it has been so for a minute"
+            )
+        })
+    }
+
     /// How it is going; `None`: that was told just now.
     pub(super) fn report(&mut self, leader: bool, notices: &[String]) -> Option<WriteStatus> {
         let now = Instant::now();
         if self.reported.is_some_and(|at| now < at + REPORT) {
             return None;
         }
+        let queue = self.queue.len(now);
         // While anything is under way the end of it is told, too.
-        self.reported = (self.queue.len() > 0).then_some(now);
+        self.reported = (queue > 0).then_some(now);
         let told = |error: &Option<String>| error.clone();
         let failures = self.queue.failures().iter();
         let failures = failures.filter_map(|(name, f)| Some((name.to_string(), told(&f.error)?)));
         let exhausted = self.blocked.iter().filter(|(_, b)| b.trouble.vip == Some(VipTrouble::Exhausted));
         Some(WriteStatus {
             leader,
-            queue: self.queue.len(),
+            queue,
             failures: failures.take(MAX_PROBLEMS).collect(),
             failure_count: self.queue.failing(),
             exhausted_count: exhausted.clone().count(),
             exhausted: exhausted.take(MAX_PROBLEMS).map(|(name, _)| name.to_string()).collect(),
             foreign_count: self.foreign.len(),
             foreign: self.foreign.values().take(MAX_PROBLEMS).cloned().collect(),
-            notices: notices.to_vec(),
+            notices: notices.iter().cloned().chain(self.told_braked()).collect(),
             unreachable: self.unreachable.clone(),
         })
     }

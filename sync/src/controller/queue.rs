@@ -45,6 +45,16 @@ pub(super) enum Outcome {
     Untried,
 }
 
+impl Outcome {
+    /// Something failed besides: the first reason that people can be told is told.
+    pub(super) fn and_failed(self, error: Option<String>) -> Self {
+        match self {
+            Self::Failed(Some(first)) => Self::Failed(Some(first)),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
 impl Queue {
     /// Has a service looked at, at this time or sooner if it is to be already.
     pub(super) fn push(&mut self, name: ServiceName, when: Instant) {
@@ -108,9 +118,9 @@ impl Queue {
         self.failures.clear();
     }
 
-    /// How many wait or are under way.
-    pub(super) fn len(&self) -> usize {
-        self.due.len() + self.running.len()
+    /// How many are under way, or would be if there were workers enough.
+    pub(super) fn len(&self, now: Instant) -> usize {
+        self.due.iter().take_while(|(when, _)| *when <= now).count() + self.running.len()
     }
 
     /// How many are under way.
@@ -147,7 +157,7 @@ mod tests {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(name("web"), now + Duration::from_secs(1));
         queue.push(name("web"), now);
-        assert_eq!((queue.len(), queue.pop(now)), (1, Some((name("web"), true))));
+        assert_eq!((queue.len(now), queue.pop(now)), (1, Some((name("web"), true))));
         queue.push(name("web"), now);
         assert_eq!((queue.pop(now), queue.next_due()), (None, None), "it is under way");
         queue.done(name("web"), Outcome::Right, now, 0.0);
@@ -155,7 +165,16 @@ mod tests {
         queue.done(name("web"), Outcome::Untried, now, 0.0);
         assert_eq!(queue.pop(now), Some((name("web"), true)), "nothing was done");
         queue.done(name("web"), Outcome::Right, now, 0.0);
-        assert_eq!((queue.pop(now), queue.len()), (None, 0));
+        assert_eq!((queue.pop(now), queue.len(now)), (None, 0));
+        queue.push(name("web"), now + Duration::from_secs(300));
+        assert_eq!(queue.len(now), 0, "there is nothing to do about it now");
+    }
+
+    #[test]
+    fn the_first_reason_is_told() {
+        let refused = || Some("refused".to_owned());
+        let failed = Outcome::Right.and_failed(None).and_failed(refused()).and_failed(None);
+        assert_eq!(failed, Outcome::Failed(refused()));
     }
 
     #[test]

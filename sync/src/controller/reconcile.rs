@@ -1,7 +1,7 @@
 //! Brings the own cluster's objects in line, service by service: what the snapshot, the watch or a new leadership touch is
 //! queued, and whoever works takes it from there.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Writer, told_pruned};
+use super::apply::{Writer, told_lacking};
 use super::brake::Brake;
 use super::contests::Contests;
 use super::election::Leadership;
+use super::judgement::Clusters;
 use super::memory::Memory;
 use super::observed::Observed;
 use super::pass::Pass;
 use super::progress::{Progress, SWEEP, WORKERS, WriteStatus};
 use super::{sweep, words};
-use crate::kubernetes::ClusterState;
-use crate::kubernetes::peers::PeerList;
 use crate::publish::{Generations, Snapshots};
 use crate::vip::PoolRanges;
 
@@ -33,8 +32,9 @@ pub(super) struct Reconciler {
     pub(super) observed: Arc<Observed>,
     pub(super) writer: Arc<Writer>,
     pub(super) leadership: Leadership,
-    pub(super) states: watch::Receiver<Arc<[ClusterState]>>,
-    pub(super) list: watch::Receiver<Arc<PeerList>>,
+    pub(super) clusters: Clusters,
+    /// As it was judged last.
+    pub(super) all_heard: AtomicBool,
     /// `None`: derived Services give the virtual IPs.
     pub(super) pool: Option<PoolRanges>,
     pub(super) status: Arc<Mutex<WriteStatus>>,
@@ -43,14 +43,17 @@ pub(super) struct Reconciler {
     pub(super) memory: Memory,
     pub(super) brake: Brake,
     pub(super) contests: Contests,
+    /// When it is cancelled nothing more is begun.
+    pub(super) end: CancellationToken,
 }
 
 impl Reconciler {
     /// Runs until it is told to end; requests under way are waited for.
-    pub(super) async fn run(self, mut generations: Generations, end: CancellationToken) {
+    pub(super) async fn run(self, mut generations: Generations) {
         let this = Arc::new(self);
         let mut leadership = this.leadership.clone();
-        let mut states = this.states.clone();
+        let mut clusters = this.clusters.clone();
+        this.judge();
         let mut workers: JoinSet<Option<Pass>> = JoinSet::new();
         let mut progress = Progress::new();
         loop {
@@ -61,10 +64,10 @@ impl Reconciler {
             this.report(&mut progress);
             let due = progress.next_due().map(tokio::time::Instant::from_std);
             tokio::select! {
-                () = end.cancelled() => break,
+                () = this.end.cancelled() => break,
                 _ = leadership.changed() => progress.start_over(),
                 Ok(()) = generations.changed() => {}
-                Ok(()) = states.changed() => {}
+                () = clusters.changed() => this.judge(),
                 () = this.observed.touched.notified() => {}
                 Some(done) = workers.join_next() => if let Ok(Some(pass)) = done {
                     progress.take(pass);
@@ -75,10 +78,15 @@ impl Reconciler {
         while workers.join_next().await.is_some() {}
     }
 
+    fn judge(&self) {
+        let judgement = self.clusters.judge();
+        self.brake.judge(judgement.number, Instant::now());
+        self.all_heard.store(judgement.all_heard, Ordering::Relaxed);
+    }
+
     /// Queues what changed; whether everything was. Nothing is before the own cluster is known.
     fn refill(&self, progress: &mut Progress) -> bool {
         let touched = self.observed.take_touched();
-        self.brake.judge(self.judgement(), Instant::now());
         let all_heard = self.all_heard();
         if all_heard != std::mem::replace(&mut progress.all_heard, all_heard) {
             progress.seen = None;
@@ -94,6 +102,7 @@ impl Reconciler {
         let sweep = progress.seen.is_none() || progress.swept + SWEEP <= now;
         if sweep {
             progress.swept = now;
+            self.writer.forget_lacking();
             let all = sweep::services(&self.observed, &snapshot);
             all.into_iter().for_each(|name| progress.queue.push(name, now));
         } else if let Some(seen) = &progress.seen
@@ -120,20 +129,9 @@ impl Reconciler {
         sweep
     }
 
-    /// Who counts as a cluster, and as heard: what imports may go for.
-    fn judgement(&self) -> u64 {
-        let (list, states) = (self.list.borrow().clone(), self.states.borrow().clone());
-        let of = |state: &ClusterState| (state.name.clone(), state.id.clone(), is_settled(state));
-        let states: BTreeSet<_> = states.iter().map(of).collect();
-        let peers: BTreeSet<&str> = list.peers.iter().map(|peer| &*peer.name).collect();
-        words::fingerprint(&(list.complete, peers, states))
-    }
-
     /// Whether all clusters that are configured are heard.
     pub(super) fn all_heard(&self) -> bool {
-        let (list, states) = (self.list.borrow().clone(), self.states.borrow().clone());
-        let heard = |name: &str| states.iter().any(|state| state.name == name && is_settled(state));
-        list.complete && list.peers.iter().all(|peer| heard(&peer.name))
+        self.all_heard.load(Ordering::Relaxed)
     }
 
     /// Deletes what is ours and belongs to nothing; a later sweep tries again what fails.
@@ -141,7 +139,7 @@ impl Reconciler {
         let strays = sweep::strays(&self.observed);
         let connection = if strays.is_empty() { None } else { self.writer.connection().await.ok() }?;
         for action in strays {
-            let end = self.leadership.until()?;
+            let end = self.until()?;
             tracing::info!(object = %action.target, "deleted: it is ours and belongs to no service");
             if let Err(error) = self.writer.carry_out(&connection, &action, end).await {
                 tracing::warn!("{error}");
@@ -167,18 +165,13 @@ impl Reconciler {
     }
 
     fn report(&self, progress: &mut Progress) {
-        let pruned = self.writer.pruned().clone();
-        let pruned = (!pruned.is_empty()).then(|| told_pruned(&pruned));
-        let notices: Vec<String> = pruned.into_iter().chain(self.rivals.borrow().clone()).collect();
+        let lacking = self.writer.lacking();
+        let lacking = (!lacking.is_empty()).then(|| told_lacking(&lacking));
+        let notices: Vec<String> = lacking.into_iter().chain(self.rivals.borrow().clone()).collect();
         if let Some(status) = progress.report(self.leadership.is_leader(), &notices) {
             *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
         }
     }
-}
-
-/// Whether nothing that a cluster says is still to come.
-fn is_settled(state: &ClusterState) -> bool {
-    state.synced || state.withdrawn || state.is_own || state.duplicate_of.is_some()
 }
 
 fn far() -> tokio::time::Instant {

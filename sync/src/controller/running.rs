@@ -1,6 +1,7 @@
 //! Starts the controller: clusters are followed into a table of its own, and whoever leads writes what follows from it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::apply::Writer;
 use super::brake::Brake;
 use super::contests::Contests;
 use super::election::{Election, Leadership, LeaseTimes};
+use super::judgement::Clusters;
 use super::memory::{self, Memory};
 use super::observed::Observed;
 use super::progress::WriteStatus;
@@ -230,16 +232,20 @@ impl Supervisor {
                 observed: self.observed.clone(),
                 writer: self.shared.writer.clone(),
                 leadership,
-                states: self.shared.states.subscribe(),
-                list: self.shared.list.subscribe(),
+                clusters: Clusters {
+                    list: self.shared.list.subscribe(),
+                    states: self.shared.states.subscribe(),
+                },
+                all_heard: AtomicBool::new(false),
                 pool: self.ranges.clone(),
                 status: self.shared.status.clone(),
                 rivals: self.shared.rivals.subscribe(),
                 memory: Memory::new(memory::HOLD),
                 brake: Brake::default(),
                 contests: Contests::default(),
+                end,
             };
-            reconciler.run(generations, end).await;
+            reconciler.run(generations).await;
             companions.iter().for_each(JoinHandle::abort);
             for companion in companions {
                 let _ = companion.await;

@@ -187,7 +187,7 @@ fn while_a_peer_is_not_heard_the_derived_service_is_put_right() {
 fn a_derived_service_that_is_there_is_not_made_like_an_import_that_is_held() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
     let local = || ServiceSpec { internal_traffic_local: true, ..spec() };
-    home.pruned = vec!["spec.internalTrafficPolicy"];
+    home.lacks = vec!["spec.internalTrafficPolicy"];
     home.tell(exports("east", 100, ServiceKind::ClusterIp, local()));
     home.tell(exports("west", 200, ServiceKind::ClusterIp, local()));
     home.settle();

@@ -10,7 +10,7 @@ use portolan_zones::{
 };
 use serde_json::{Value, json};
 
-use super::super::apply::{WriteError, kind};
+use super::super::apply::{Lacking, WriteError, kind, undeclared};
 use super::super::desired::{Past, Trouble, VipTrouble, World, desire};
 use super::super::memory::{HOLD, Memory};
 use super::super::observed::Observed;
@@ -45,8 +45,10 @@ pub(super) struct Home {
     /// Refuses Services for this reason.
     pub(super) refuses_services: Option<&'static str>,
     pub(super) refuses_deletions: bool,
-    /// Fields of imports that are dropped.
-    pub(super) pruned: Vec<&'static str>,
+    /// Fields that its definitions lack.
+    pub(super) lacks: Vec<&'static str>,
+    /// Which of them are known to be.
+    pub(super) lacking: Lacking,
     pub(super) memory: Memory,
     pub(super) now: i64,
     started: Instant,
@@ -72,7 +74,8 @@ impl Home {
             full: false,
             refuses_services: None,
             refuses_deletions: false,
-            pruned: Vec::new(),
+            lacks: Vec::new(),
+            lacking: Lacking::new(),
             memory: Memory::new(HOLD),
             started: Instant::now(),
             now: NOW,
@@ -164,7 +167,7 @@ impl Home {
             home: self.id.clone(),
             pool: self.pool.clone(),
             mcs: "v1beta1",
-            pruned: Arc::new(self.pruned.iter().map(ToString::to_string).collect()),
+            lacking: Arc::new(self.lacking.clone()),
             all_heard: self.all_heard,
             now: self.now,
         };
@@ -205,6 +208,10 @@ impl Home {
                 most -= 1;
                 log.push(format!("{} {}", verb(&action), action.target));
                 if let Err(error) = self.carry_out(&action) {
+                    if let WriteError::Undeclared { field, .. } = error {
+                        assert!(self.lacking.insert(field), "{field} is known to be lacking");
+                        break;
+                    }
                     failed.insert(action.target.clone());
                     match error.vip() {
                         Some(vip) => {
@@ -252,6 +259,11 @@ impl Home {
             "{}: what is known to be there is changed, and what is not is made",
             action.target
         );
+        if let Some(message) = self.undeclared(body)
+            && let Some(field) = undeclared(*what, &message)
+        {
+            return Err(WriteError::Undeclared { target: action.target.clone(), field });
+        }
         self.version += 1;
         let mut object = self.store.get(&key).cloned().unwrap_or_else(|| json!({ "metadata": {} }));
         let before = object["metadata"].clone();
@@ -267,12 +279,6 @@ impl Home {
             };
         }
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        if let What::Import | What::ImportStatus = what {
-            for field in &self.pruned {
-                let (half, field) = field.split_once('.').unwrap();
-                object[half].as_object_mut().map(|half| half.remove(field));
-            }
-        }
         if *what == What::Service {
             if let Some(message) = self.refuses_services {
                 return refused(403, message);
@@ -293,6 +299,16 @@ impl Home {
         self.watch(what.kind(), &object);
         self.store.insert(key, object);
         Ok(())
+    }
+
+    /// What the API server says of the first field that a definition lacks.
+    fn undeclared(&self, body: &Value) -> Option<String> {
+        let has = |field: &&&str| body.pointer(&format!("/{}", field.replace('.', "/"))).is_some();
+        let field = self.lacks.iter().filter(|_| body["kind"] == "ServiceImport").find(has)?;
+        Some(format!(
+            "failed to create typed patch object (shop/web; multicluster.x-k8s.io/v1beta1, Kind=ServiceImport): \
+             .{field}: field not declared in schema"
+        ))
     }
 
     /// What the API server does for `ipFamilies` and `ipFamilyPolicy`.

@@ -195,13 +195,16 @@ fn what_was_just_written_is_not_forgotten_for_old_news() {
     assert_eq!(home.plan(&Trouble::default(), &BTreeSet::new()), []);
 }
 
-/// MCS API before v0.3: what a definition lacks is dropped, and must not be written for ever.
+/// MCS API before v0.3: what a definition lacks is refused, field by field; all else is written, and nothing for ever.
 #[test]
 fn fields_that_are_not_kept_are_not_insisted_upon() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
-    let pruned =
-        ["spec.ipFamilies", "spec.internalTrafficPolicy", "spec.trafficDistribution", "status.conditions"];
-    home.pruned = pruned.to_vec();
+    home.lacks = vec![
+        "spec.ipFamilies",
+        "spec.internalTrafficPolicy",
+        "spec.trafficDistribution",
+        "status.conditions",
+    ];
     let spec = ServiceSpec { traffic_distribution: Some("PreferClose".into()), ..spec() };
     home.tell(exports("east", 100, ServiceKind::ClusterIp, spec));
     home.settle();
@@ -211,7 +214,8 @@ fn fields_that_are_not_kept_are_not_insisted_upon() {
     assert_eq!(import["status"], json!({ "clusters": [{ "cluster": "east" }, { "cluster": "west" }] }));
     assert_eq!(home.condition("ServiceExport", "Ready").unwrap().0, "True/Ready");
     // Newer definitions are installed.
-    home.pruned.clear();
+    home.lacks.clear();
+    home.lacking.clear();
     home.settle();
     assert_eq!(home.get("ServiceImport", "web").unwrap()["spec"]["ipFamilies"], json!(["IPv4"]));
     assert_eq!(home.condition("ServiceImport", "Ready").unwrap().0, "True/Ready");

@@ -21,6 +21,8 @@ use crate::kubernetes::discovery::{Topic, find};
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// So often in a row it may be too late before something else must be amiss.
+const LATE: u32 = 3;
 /// Requests per second in the long run, whatever goes wrong with however many services.
 const RATE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 /// So many may come at once.
@@ -253,6 +255,11 @@ fn is_missing(status: &Status) -> bool {
 }
 
 impl WriteError {
+    /// What people are told of it when it is not the first time: to be too late passes, unless it was so every time.
+    pub(super) fn told(&self, times: u32) -> Option<String> {
+        (times >= LATE || !matches!(self, Self::Late { .. })).then(|| self.to_string())
+    }
+
     /// What it means for the service's address, when it is the derived Service that was refused.
     pub(super) fn vip(&self) -> Option<VipTrouble> {
         let Self::Refused { target: Target { what: What::Service, .. }, message, .. } = self else {

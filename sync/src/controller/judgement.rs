@@ -58,3 +58,43 @@ fn judge(list: &PeerList, states: &[ClusterState]) -> Judgement {
 fn is_settled(state: &ClusterState) -> bool {
     state.synced || state.withdrawn || state.is_own || state.duplicate_of.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::{Access, Origin, PeerConfig, Pinned};
+
+    fn peer(name: &str) -> PeerConfig {
+        PeerConfig {
+            name: name.to_owned(),
+            origin: Origin::ClusterPeer,
+            access: Access::InCluster,
+            id: None,
+            pinned: Pinned::default(),
+            network: Arc::default(),
+            namespaces: None,
+            stale_after: std::time::Duration::from_secs(30),
+            withdraw_after: None,
+        }
+    }
+
+    /// A wrong Secret makes a cluster a duplicate, a long outage has it withdrawn: its exports go either way, and either may
+    /// be put right.
+    #[test]
+    fn all_that_makes_exports_go_is_another_judgement() {
+        let unknown = ClusterState::unknown("west", Some(Origin::ClusterPeer));
+        let synced = ClusterState { synced: true, ..unknown.clone() };
+        let withdrawn = ClusterState { withdrawn: true, ..synced.clone() };
+        let twin = ClusterState { duplicate_of: Some("east".to_owned()), ..synced.clone() };
+        let list = PeerList { peers: vec![peer("west")], complete: true, ..PeerList::default() };
+        let of = |state: &ClusterState| judge(&list, std::slice::from_ref(state));
+        let all = [&unknown, &synced, &withdrawn, &twin].map(of);
+        assert_eq!(all.map(|judgement| judgement.all_heard), [false, true, true, true]);
+        let numbers: BTreeSet<u64> = all.iter().map(|judgement| judgement.number).collect();
+        assert_eq!(numbers.len(), all.len(), "{all:?}");
+        let reachable = ClusterState { reachable: true, ..synced.clone() };
+        assert_eq!(of(&reachable), of(&synced), "what nothing goes for is none");
+        let incomplete = PeerList { complete: false, ..list.clone() };
+        assert!(!judge(&incomplete, &[synced]).all_heard);
+    }
+}

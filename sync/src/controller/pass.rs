@@ -15,8 +15,6 @@ use super::reconcile::Reconciler;
 /// Rounds of planning for one service: import, derived Service, import's address, slices and statuses, and some for what is
 /// refused.
 const ROUNDS: usize = 12;
-/// So often in a row it may be too late before that is told: something else must be amiss then.
-const LATE: u32 = 3;
 /// How often an address that a deleted derived Service had is asked for: the API server frees it a little later.
 const TRIES: u32 = 5;
 
@@ -174,9 +172,7 @@ impl Reconciler {
     /// Remembers what came to nothing; for people, unless it was only too late.
     fn note(&self, pass: &mut Pass, action: &Action, error: &WriteError, times: u32) -> Option<String> {
         pass.failed.insert(action.target.clone());
-        if matches!(error, WriteError::Late { .. }) && times < LATE {
-            return None;
-        }
+        let text = error.told(times)?;
         match error.vip() {
             Some(VipTrouble::Taken) if times < TRIES => {}
             Some(vip) => {
@@ -185,9 +181,9 @@ impl Reconciler {
                 }
                 pass.past.trouble.vip = Some(vip);
             }
-            None => pass.past.trouble.other.push(error.to_string()),
+            None => pass.past.trouble.other.push(text.clone()),
         }
-        Some(error.to_string())
+        Some(text)
     }
 }
 

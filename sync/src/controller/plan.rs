@@ -65,7 +65,10 @@ impl fmt::Display for Target {
 /// What is done to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verb {
-    /// Made anew by server-side apply, which is not forced: if somebody else has just made it, it is theirs.
+    /// Made anew by server-side apply, which is not forced: if somebody else has just made it, and of any field says
+    /// otherwise, it is theirs. One that contradicts nothing becomes ours, unless the API server keeps us from what lacks
+    /// our label, as the policy of `deploy/kubernetes` has it: without that, what is made in the moment between our look
+    /// and our request is not protected.
     Create { body: Value },
     /// Server-side apply to an object of ours, or to the half of one that is ours.
     Apply { body: Value },

@@ -37,6 +37,18 @@ fn only_what_clients_can_do_without_is_left_out() {
     assert_eq!(undeclared(What::Import, "spec.ipFamilies: Invalid value"), None);
 }
 
+/// An EndpointSlice that has our name and lost our label is somebody else's: it is refused every time.
+#[test]
+fn what_is_too_late_every_time_is_told() {
+    let late =
+        WriteError::Late { target: target(What::Slice), message: "conflict with \"kubectl\"".to_owned() };
+    let told: Vec<_> = (0..5).map(|times| late.told(times).is_some()).collect();
+    assert_eq!(told, [false, false, false, true, true]);
+    assert!(late.told(3).unwrap().starts_with("EndpointSlice shop/web has changed meanwhile"));
+    let refused = WriteError::Refused { target: target(What::Slice), code: 422, message: String::new() };
+    assert!(refused.told(0).is_some());
+}
+
 /// Leader election: whoever leads next may write from then on. A request that is not answered by then is given up, and
 /// tells nothing of the API server.
 #[tokio::test]

@@ -133,10 +133,12 @@ impl Running {
                     servers.followers.reconfigure(own, clusters);
                 }
                 None => {
+                    // What is followed is told after this, or not at all.
                     let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
+                    let servers = self.follow(&config.kubernetes)?;
                     let _ = self.owner.sender().send(Message::Events(joint.begin_kubernetes()));
                     drop(joint);
-                    self.servers = Some(self.follow(&config.kubernetes)?);
+                    self.servers = Some(servers);
                 }
             }
         }

@@ -106,6 +106,11 @@ pub enum AccessError {
 impl Access {
     /// A client with limits of time that suit watches, and of what it takes in.
     pub(crate) async fn client(&self) -> Result<Client, AccessError> {
+        Ok(self.clients().await?.0)
+    }
+
+    /// Two such clients, which have connections of their own and the same credentials.
+    pub(crate) async fn clients(&self) -> Result<(Client, Client), AccessError> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(READ);
@@ -117,7 +122,11 @@ impl Access {
             None => None,
         };
         let unusable = |error: kube::Error| AccessError::Unusable { what: self.what(), error: tell(&error) };
-        Client::try_from(config).map(|client| bounded(client, bearer)).map_err(unusable)
+        let client = || {
+            let client = Client::try_from(config.clone()).map_err(unusable)?;
+            Ok::<_, AccessError>(bounded(client, bearer.clone()))
+        };
+        Ok((client()?, client()?))
     }
 
     /// Gets credentials from a program: a certificate goes into `auth`, a token into the header that is returned.

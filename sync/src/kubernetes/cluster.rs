@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::names::{Resolved, resolve, system};
 use super::problems::About;
 use super::pulse::unix_now;
+use super::reporting::{Ends, Order, Report};
 use super::silence::Silence;
 use super::spec::{Spec, Standing};
 use super::tap::Tapping;
@@ -29,56 +30,6 @@ use super::watch::{QUEUE, Word, watch};
 const BATCH: usize = 512;
 /// Between two judgements of how fresh it is, and at least between two reports of mere counts and times.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What the followers have decided about a cluster.
-#[derive(Clone)]
-pub(crate) struct Order {
-    pub(crate) spec: Arc<Spec>,
-    pub(crate) standing: Standing,
-    /// Grows with every decision, over all clusters.
-    pub(crate) number: u64,
-}
-
-/// What the followers hear of a cluster.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Report {
-    /// As its configuration has it; `None`: the own cluster.
-    pub(crate) name: Option<String>,
-    pub(crate) state: ClusterState,
-    /// Whom it stands for, and who answers.
-    pub(crate) identity: Identity,
-    /// The id under which the table has its objects.
-    pub(crate) speaks_for: Option<ClusterId>,
-    /// The last decision that it knows of.
-    pub(crate) obeyed: u64,
-    /// Whether we hear it, and everything that we need of it.
-    pub(crate) heard: bool,
-}
-
-impl Report {
-    /// Nothing was heard yet.
-    pub(crate) fn unknown(spec: &Spec) -> Self {
-        let state = ClusterState::unknown(spec.label(), spec.origin);
-        let identity = spec.identity();
-        Self { name: spec.name.clone(), state, identity, speaks_for: None, obeyed: 0, heard: false }
-    }
-
-    /// Whether nothing is different but counts and times, by which nobody decides anything.
-    pub(crate) fn is_much_like(&self, other: &Self) -> bool {
-        self.state.is_much_like(&other.state)
-            && (&self.name, &self.identity, &self.speaks_for, self.obeyed, self.heard)
-                == (&other.name, &other.identity, &other.speaks_for, other.obeyed, other.heard)
-    }
-}
-
-/// Who is told what.
-pub(crate) struct Ends {
-    pub(crate) orders: watch::Receiver<Order>,
-    pub(crate) reports: mpsc::Sender<Report>,
-    pub(crate) events: mpsc::Sender<Vec<Event>>,
-    /// Whether the own cluster can't be heard, so that nobody else's silence means anything.
-    pub(crate) deaf: watch::Receiver<bool>,
-}
 
 /// The task that does it.
 pub(crate) struct Cluster {
@@ -117,7 +68,7 @@ impl Cluster {
         let mut resolver = JoinSet::new();
         resolver.spawn(resolve(system, wanted, answers));
         Self {
-            intake: Intake::new(spec.label()),
+            intake: Intake::new(spec.label(), spec.name.is_none()),
             state: Report::unknown(&spec).state,
             ends,
             standing,
@@ -282,6 +233,9 @@ impl Cluster {
         if before.wanted != self.spec.wanted || before.namespaces != self.spec.namespaces {
             self.watched = None;
         }
+        if !self.spec.has_leases() {
+            events.extend(self.leases.take_back());
+        }
         if before.wanted != self.spec.wanted {
             // Until it is clear that what is wanted now has been listed, too.
             self.state.synced = false;
@@ -370,7 +324,7 @@ impl Cluster {
         }
         let event = |change| Event::Cluster(ClusterEvent { cluster: cluster.clone(), change });
         events.extend(changes.into_iter().map(event));
-        if !self.state.synced && self.intake.is_complete() {
+        if !self.state.synced && self.intake.is_complete(Instant::now(), self.spec.stale_after) {
             self.state.synced = true;
             events.push(event(Change::Synced));
             if let Some(tap) = &self.tap {

@@ -12,8 +12,9 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{Cluster, Ends, Order, Report};
+use super::cluster::Cluster;
 use super::clusterset::{Announcement, Candidate, Verdict, announce, judge};
+use super::reporting::{Ends, Order, Report};
 use super::spec::{Spec, Standing};
 use super::tap::Tapping;
 use super::{ClusterState, OwnConfig, PeerConfig, Role, Tap};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use portolan_zones::object::ObjectKey;
@@ -12,11 +13,16 @@ use crate::convert::{Kind, Names};
 /// Names that are looked up for one cluster; of more than these what was known holds.
 const MOST_NAMES: usize = 1000;
 
+/// Bytes of objects that have names, which are kept to be read again.
+const MOST_BYTES: usize = if cfg!(test) { 10_000 } else { 64 << 20 };
+
 /// The names of one cluster.
 #[derive(Default)]
 pub(crate) struct Hosts {
     /// Objects that have names: they are read again when an address changes.
     objects: HashMap<ObjectKey, Named, RandomState>,
+    /// How long these are together.
+    bytes: usize,
     /// Who wants a name.
     wanted: BTreeMap<Box<str>, BTreeSet<ObjectKey>>,
     /// Whether other names are wanted than when they were last taken.
@@ -31,7 +37,7 @@ pub(crate) struct Hosts {
 pub(crate) struct Named {
     pub(crate) topic: Topic,
     pub(crate) kind: Kind,
-    pub(crate) json: Box<str>,
+    pub(crate) json: Arc<str>,
     pub(crate) names: Vec<Box<str>>,
 }
 
@@ -41,8 +47,15 @@ impl Hosts {
         &self.addresses
     }
 
-    /// An object has these names now, perhaps none.
-    pub(crate) fn set(&mut self, key: ObjectKey, named: Named) {
+    /// An object has these names now; whether there is room for it. If not, it is as though it had none.
+    pub(crate) fn set(&mut self, key: ObjectKey, named: Named) -> bool {
+        let before = self.objects.get(&key).map_or(0, |before| before.json.len());
+        let bytes = self.bytes - before + named.json.len();
+        if bytes > MOST_BYTES {
+            self.forget(&key);
+            return false;
+        }
+        self.bytes = bytes;
         for name in &named.names {
             let objects = self.wanted.entry(name.clone()).or_default();
             self.moved |= objects.is_empty();
@@ -52,14 +65,14 @@ impl Hosts {
         for name in before.into_iter().flatten().filter(|name| !named.names.contains(name)) {
             self.release(&name, &key);
         }
-        if !named.names.is_empty() {
-            self.objects.insert(key, named);
-        }
+        self.objects.insert(key, named);
+        true
     }
 
     /// An object is gone, or does not matter.
     pub(crate) fn forget(&mut self, key: &ObjectKey) {
         if let Some(named) = self.objects.remove(key) {
+            self.bytes -= named.json.len();
             named.names.iter().for_each(|name| self.release(name, key));
         }
     }
@@ -78,6 +91,7 @@ impl Hosts {
     pub(crate) fn clear(&mut self) {
         self.moved |= !self.wanted.is_empty();
         self.objects.clear();
+        self.bytes = 0;
         self.wanted.clear();
     }
 
@@ -102,6 +116,11 @@ impl Hosts {
     /// Whether every name was looked up once: only then is it known what can't be.
     pub(crate) fn are_tried(&self) -> bool {
         !self.moved && self.tried.values().all(|tried| *tried)
+    }
+
+    /// Whether a name is looked up.
+    pub(crate) fn asks(&self, name: &str) -> bool {
+        self.tried.contains_key(name)
     }
 
     /// A name was looked up; the objects to read again if it has other addresses than before. Without an answer it keeps
@@ -162,7 +181,7 @@ mod tests {
         assert_eq!(hosts.whose("b.x"), "Service shop/api");
         hosts.forget(&key("api"));
         assert_eq!(taken(&mut hosts), Some(vec!["a.x".into()]));
-        hosts.set(key("web"), named(&[]));
+        hosts.forget(&key("web"));
         assert_eq!((taken(&mut hosts), hosts.are_tried()), (Some(vec![]), true));
     }
 
@@ -199,5 +218,20 @@ mod tests {
         assert_eq!(hosts.left_out(), 10);
         hosts.set(key("many"), named(&["0.x"]));
         assert_eq!((taken(&mut hosts).unwrap().len(), hosts.left_out()), (2, 0));
+    }
+
+    /// Objects are kept for their names: what else is in them is not to fill our memory.
+    #[test]
+    fn there_is_a_bound_to_what_is_kept() {
+        let mut hosts = Hosts::default();
+        let large = |length: usize| Named { json: " ".repeat(length).into(), ..named(&["a.x"]) };
+        assert!(hosts.set(key("web"), large(MOST_BYTES)));
+        assert!(hosts.set(key("web"), large(MOST_BYTES - 100)), "the same object");
+        assert!(!hosts.set(key("api"), large(101)));
+        assert!(hosts.set(key("api"), large(100)));
+        assert!(!hosts.set(key("web"), large(MOST_BYTES)), "it has grown");
+        assert_eq!(hosts.whose("a.x"), "Service shop/api");
+        hosts.clear();
+        assert!(hosts.set(key("web"), large(MOST_BYTES)));
     }
 }

@@ -2,28 +2,40 @@
 //!
 //! No I/O and no clock: a table of words in, changes and problems out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod heard;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use portolan_zones::ClusterId;
-use portolan_zones::object::{Change, Object, ObjectKey};
+use portolan_zones::object::{Change, ObjectKey};
 
 use super::discovery::Topic;
 use super::hosts::{Hosts, Named};
-use super::known::{Known, MOST_OBJECTS};
 use super::problems::{About, Problems};
 use super::raw::Raw;
 use super::watch::Word;
-use crate::convert::{self, Kind, Refused};
+use crate::convert::{self, Kind};
 use crate::intern::Interner;
-use crate::kube_types as kube;
+use heard::Heard;
+use reading::{Read, key_of, read};
 
+/// Exports that are not accepted are remembered, up to so many.
+const MOST_REFUSED: usize = 10_000;
+/// The first look-ups of host names are waited for, for so long after all objects were listed.
+const NAMES: Duration = Duration::from_secs(10);
 /// Exports that are not accepted are named, up to so many.
 const SHOWN: usize = 10;
 
+/// What is said of an object whose host names are not looked up.
+const NO_ROOM: &str = "its host names are not looked up: the objects that have some are too large together";
+
 /// What is known of one cluster's objects.
 pub(crate) struct Intake {
+    /// Whether it is the own cluster, of which nobody needs to know the gateways.
+    own: bool,
     topics: BTreeMap<Topic, Heard>,
     pub(crate) problems: Problems,
     /// Namespaces whose exports count; `None`: all.
@@ -33,69 +45,10 @@ pub(crate) struct Intake {
     changes: Vec<Change>,
 }
 
-/// What is known of one kind.
-#[derive(Default)]
-struct Heard {
-    known: Known,
-    /// Whether a list was ever complete.
-    listed: bool,
-    /// Since when it can't be watched.
-    broken_at: Option<Instant>,
-    /// Whether it can't for lack of rights.
-    denied: bool,
-    /// Broken objects that the list under way has not named yet.
-    suspects: HashSet<(String, String)>,
-    /// Exports of namespaces that are not accepted.
-    refused: Listed<BTreeSet<(String, String)>>,
-    /// Ids that ClusterProperties give, by rank.
-    ids: Listed<BTreeMap<usize, ClusterId>>,
-}
-
-impl Heard {
-    /// An id that can't be read now goes on to hold after the list under way.
-    fn keep_id(&mut self, rank: Option<usize>) {
-        let held = rank.and_then(|rank| self.ids.now.get_key_value(&rank));
-        if let (Some((rank, id)), Some(next)) = (held, &mut self.ids.next) {
-            next.insert(*rank, id.clone());
-        }
-    }
-}
-
-/// A small set that holds until the next list is complete.
-#[derive(Default)]
-struct Listed<T> {
-    now: T,
-    next: Option<T>,
-}
-
-impl<T: Default> Listed<T> {
-    fn begin(&mut self) {
-        self.next = Some(T::default());
-    }
-
-    fn done(&mut self) {
-        if let Some(next) = self.next.take() {
-            self.now = next;
-        }
-    }
-
-    /// What the list under way fills, else what holds.
-    fn current(&mut self) -> &mut T {
-        self.next.as_mut().unwrap_or(&mut self.now)
-    }
-}
-
-/// What an object turned out to be.
-enum Read {
-    /// `None`: of no importance here. And what of it is left out.
-    Object(Option<Object>, Refused),
-    /// An id of the cluster, with its rank.
-    Id(usize, ClusterId),
-}
-
 impl Intake {
-    pub(crate) fn new(cluster: &str) -> Self {
+    pub(crate) fn new(cluster: &str, own: bool) -> Self {
         Self {
+            own,
             topics: BTreeMap::new(),
             problems: Problems::new(cluster),
             accepted: None,
@@ -116,6 +69,7 @@ impl Intake {
             self.gone(gone);
             self.problems.clear(&About::Kind(topic));
             self.problems.clear(&About::Watch(topic));
+            self.problems.clear(&About::Flood(topic));
             self.problems.keep_objects(topic, |_, _| false);
         }
         for topic in topics {
@@ -141,7 +95,8 @@ impl Intake {
                     }
                     _ => None,
                 });
-                heard.refused.now.extend(names);
+                let room = MOST_REFUSED.saturating_sub(heard.refused.now.len());
+                heard.refused.now.extend(names.take(room));
             }
             gone.extend(taken);
         }
@@ -182,9 +137,9 @@ impl Intake {
         match word {
             Word::Begin => self.begin(topic),
             Word::Listed(raw) | Word::Apply(raw) => self.apply(topic, &raw),
-            Word::Done => self.done(topic),
+            Word::Done => self.done(topic, now),
             Word::Delete(raw) => self.delete(topic, &raw),
-            Word::Absent => self.absent(topic),
+            Word::Absent => self.absent(topic, now),
             Word::Broken(text) | Word::Denied(text) => {
                 heard.broken_at.get_or_insert(now);
                 heard.denied = denied;
@@ -204,24 +159,23 @@ impl Intake {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether all that is needed has been listed. Nodes are needed, too, where they may be read: without them Services with
-    /// node ports have no gateway. And every host name must have been looked up once: a gateway that is not known yet is not a
-    /// gateway that is gone.
-    pub(crate) fn is_complete(&self) -> bool {
+    /// Whether all that is needed has been listed. Of a peer Nodes are needed, too, unless they can't be read for as long as
+    /// `patience`: without them Services with node ports have no gateway. And every host name must have been looked up once,
+    /// as far as that takes no longer than is good: a gateway that is not known yet is not a gateway that is gone.
+    pub(crate) fn is_complete(&self, now: Instant, patience: Duration) -> bool {
         let mut needed = self.topics.iter().filter(|(topic, _)| topic.is_needed());
-        let nodes = self.topics.get(&Topic::Node);
+        let nodes = self.topics.get(&Topic::Node).filter(|_| !self.own);
+        let last = self.topics.values().filter_map(|heard| heard.listed).max();
         !self.topics.is_empty()
-            && needed.all(|(_, heard)| heard.listed)
-            && nodes.is_none_or(|heard| heard.listed || heard.denied)
-            && self.hosts.are_tried()
+            && needed.all(|(_, heard)| heard.listed.is_some())
+            && nodes.is_none_or(|heard| heard.is_settled(now, patience))
+            && (self.hosts.are_tried() || last.is_some_and(|at| now.saturating_duration_since(at) >= NAMES))
     }
 
     /// Whether it is known which id the cluster gives itself, if any: who may not read it has to do without, and who can't
     /// for as long as `patience`, too.
     pub(crate) fn knows_id(&self, now: Instant, patience: Duration) -> bool {
-        let long = |at| now.saturating_duration_since(at) >= patience;
-        let heard = self.topics.get(&Topic::ClusterProperty);
-        heard.is_some_and(|heard| heard.listed || heard.denied || heard.broken_at.is_some_and(long))
+        self.topics.get(&Topic::ClusterProperty).is_some_and(|heard| heard.is_settled(now, patience))
     }
 
     /// Since when something that is needed can't be watched.
@@ -271,6 +225,9 @@ impl Intake {
 
     /// A host name has these addresses now, or can't be resolved: then it keeps those that it had.
     pub(crate) fn resolved(&mut self, name: &str, result: Result<Box<[IpAddr]>, String>) {
+        if !self.hosts.asks(name) {
+            return;
+        }
         let about = About::Host(name.into());
         match &result {
             Ok(_) => self.problems.clear(&about),
@@ -283,7 +240,9 @@ impl Intake {
             }
         }
         for again in self.hosts.resolved(name, result.ok()) {
-            if let Ok(Read::Object(Some(object), _)) = self.read(again.topic, again.kind, &again.json)
+            let known = self.hosts.addresses();
+            if let Ok(Read::Object { object: Some(object), .. }) =
+                read(again.kind, &again.json, known, &mut self.interner)
                 && let Some(heard) = self.topics.get_mut(&again.topic)
             {
                 self.changes.extend(heard.known.retell(object));
@@ -296,13 +255,14 @@ impl Intake {
         heard.known.begin();
         heard.refused.begin();
         heard.ids.begin();
+        heard.floods = false;
         heard.suspects = self.problems.objects(topic).collect();
         self.problems.begin(topic);
     }
 
     /// The list is complete.
-    fn done(&mut self, topic: Topic) {
-        self.sweep(topic);
+    fn done(&mut self, topic: Topic, now: Instant) {
+        self.sweep(topic, now);
         self.works(topic);
     }
 
@@ -312,9 +272,9 @@ impl Intake {
     }
 
     /// Not served: nothing is there.
-    fn absent(&mut self, topic: Topic) {
+    fn absent(&mut self, topic: Topic, now: Instant) {
         self.begin(topic);
-        self.sweep(topic);
+        self.sweep(topic, now);
         self.problems.clear(&About::Watch(topic));
         if topic == Topic::ClusterProperty {
             self.problems.clear(&About::Kind(topic));
@@ -324,11 +284,15 @@ impl Intake {
     }
 
     /// What the list did not name is gone.
-    fn sweep(&mut self, topic: Topic) {
+    fn sweep(&mut self, topic: Topic, now: Instant) {
         let Some(heard) = self.topics.get_mut(&topic) else { return };
         heard.refused.done();
         heard.ids.done();
-        (heard.listed, heard.broken_at) = (true, None);
+        heard.listed.get_or_insert(now);
+        heard.broken_at = None;
+        if !heard.floods {
+            self.problems.clear(&About::Flood(topic));
+        }
         let gone = heard.known.sweep();
         let suspects = std::mem::take(&mut heard.suspects);
         self.problems.keep_objects(topic, |namespace, name| {
@@ -343,24 +307,28 @@ impl Intake {
             return self.refuse(topic, raw);
         }
         let about = || About::Object(topic, raw.namespace().to_owned(), raw.name().to_owned());
-        let read = self.read(topic, kind, raw.json());
+        let read = read(kind, raw.json(), self.hosts.addresses(), &mut self.interner);
         let Some(heard) = self.topics.get_mut(&topic) else { return };
         match read {
-            Ok(Read::Object(object, refused)) => {
+            Ok(Read::Object { object: Some(object), .. }) if !heard.known.has_room_for(&object) => {
+                heard.floods = true;
+                heard.known.keep(&object.key());
+                let text = format!("there are too many {}: not all are taken in", topic.resource());
+                self.problems.set(About::Flood(topic), text);
+            }
+            Ok(Read::Object { object, names, refused }) => {
+                let mut text = refused.text();
                 match object {
-                    Some(object) if heard.known.has_room_for(&object.key()) => {
+                    Some(object) => {
+                        let key = object.key();
                         self.changes.extend(heard.known.apply(object));
-                    }
-                    Some(_) => {
-                        let resource = topic.resource();
-                        let text = format!(
-                            "there are more than {MOST_OBJECTS} {resource}: those over it are left out"
-                        );
-                        self.problems.set(About::Kind(topic), text);
+                        if !self.set_names(topic, kind, key, names, raw) {
+                            text = text.or_else(|| Some(NO_ROOM.to_owned()));
+                        }
                     }
                     None => self.drop_object(topic, kind, raw),
                 }
-                match refused.text() {
+                match text {
                     Some(text) => self.complain(topic, raw, &text),
                     None => self.problems.clear(&about()),
                 }
@@ -376,6 +344,22 @@ impl Intake {
                 self.complain(topic, raw, &format!("{error}; {holds}"));
             }
         }
+    }
+
+    /// An object that counts has these host names; whether there is room for them.
+    fn set_names(
+        &mut self,
+        topic: Topic,
+        kind: Kind,
+        key: ObjectKey,
+        names: Vec<Box<str>>,
+        raw: &Raw,
+    ) -> bool {
+        if names.is_empty() || self.own {
+            self.hosts.forget(&key);
+            return true;
+        }
+        self.hosts.set(key, Named { topic, kind, json: raw.json().into(), names })
     }
 
     /// Something is wrong with an object.
@@ -399,7 +383,7 @@ impl Intake {
         if topic != Topic::ClusterProperty {
             return self.drop_object(topic, kind, raw);
         }
-        if let Ok(Read::Id(rank, _)) = self.read(topic, kind, raw.json())
+        if let Ok(Read::Id(rank, _)) = read(kind, raw.json(), self.hosts.addresses(), &mut self.interner)
             && let Some(heard) = self.topics.get_mut(&topic)
         {
             heard.ids.current().remove(&rank);
@@ -424,68 +408,20 @@ impl Intake {
     fn refuse(&mut self, topic: Topic, raw: &Raw) {
         let Some(heard) = self.topics.get_mut(&topic) else { return };
         if topic == Topic::ServiceExport {
-            heard.refused.current().insert((raw.namespace().to_owned(), raw.name().to_owned()));
+            let refused = heard.refused.current();
+            if refused.len() < MOST_REFUSED {
+                refused.insert((raw.namespace().to_owned(), raw.name().to_owned()));
+            }
         }
         if let Some(kind) = topic.kind() {
             self.drop_object(topic, kind, raw);
         }
-    }
-
-    /// Translates an object; remembers those that have host names.
-    fn read(&mut self, topic: Topic, kind: Kind, json: &str) -> Result<Read, String> {
-        let Self { interner, hosts, .. } = self;
-        let (names, mut left_out) = (hosts.addresses(), Refused::default());
-        let malformed = |error: serde_json::Error| format!("can't be parsed: {error}");
-        let refused = |error: convert::ConvertError| error.to_string();
-        let mut wanted = Vec::new();
-        let object = match kind {
-            Kind::Service => {
-                let service: kube::Service<'_> = serde_json::from_str(json).map_err(malformed)?;
-                wanted = convert::names_of_service(&service);
-                convert::service(&service, names, interner, &mut left_out).map_err(refused)?
-            }
-            Kind::ServiceExport => {
-                let export: kube::ServiceExport<'_> = serde_json::from_str(json).map_err(malformed)?;
-                wanted = convert::names_of_export(&export);
-                Some(convert::export(&export, names, interner, &mut left_out).map_err(refused)?)
-            }
-            Kind::ServiceImport => {
-                let import = serde_json::from_str(json).map_err(malformed)?;
-                Some(convert::import(&import, interner).map_err(refused)?)
-            }
-            Kind::EndpointSlice => {
-                let slice = serde_json::from_str(json).map_err(malformed)?;
-                convert::slice(&slice, interner, &mut left_out).map_err(refused)?
-            }
-            Kind::Node => {
-                let node = serde_json::from_str(json).map_err(malformed)?;
-                Some(convert::node(&node, interner).map_err(refused)?)
-            }
-            Kind::Namespace => {
-                let namespace = serde_json::from_str(json).map_err(malformed)?;
-                Some(convert::namespace(&namespace, interner).map_err(refused)?)
-            }
-            Kind::ClusterProperty => {
-                let property = serde_json::from_str(json).map_err(malformed)?;
-                let id = convert::cluster_id(&property).map_err(refused)?;
-                return Ok(id.map_or(Read::Object(None, left_out), |(rank, id)| Read::Id(rank, id)));
-            }
-        };
-        if let (Some(object), Kind::Service | Kind::ServiceExport) = (&object, kind) {
-            self.hosts.set(object.key(), Named { topic, kind, json: json.into(), names: wanted });
-        }
-        Ok(Read::Object(object, left_out))
     }
 }
 
 /// Whether a cluster may be allowed to speak for some namespaces only.
 fn is_accepted_by_namespace(topic: Topic) -> bool {
     matches!(topic, Topic::Namespace | Topic::Service | Topic::EndpointSlice | Topic::ServiceExport)
-}
-
-fn key_of(kind: Kind, raw: &Raw) -> Option<ObjectKey> {
-    let head: kube::Head<'_> = serde_json::from_str(raw.json()).ok()?;
-    kind.key(&head.metadata?)
 }
 
 #[cfg(test)]

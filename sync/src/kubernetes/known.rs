@@ -13,10 +13,14 @@ use crate::manifest::claims::Claims;
 /// smaller.
 pub(crate) const MOST_OBJECTS: usize = if cfg!(test) { 5_000 } else { 500_000 };
 
+/// What they may weigh together: their endpoints, addresses, ports and the like.
+const MOST_WEIGHT: usize = if cfg!(test) { 20_000 } else { 2_000_000 };
+
 /// All objects of one kind that were told.
 #[derive(Default)]
 pub(crate) struct Known {
     objects: Claims<Seen>,
+    weight: usize,
     /// Counts the lists.
     round: u32,
     hasher: RandomState,
@@ -25,6 +29,7 @@ pub(crate) struct Known {
 struct Seen {
     /// Hash of the object as it was told.
     content: u64,
+    weight: u32,
     /// The list that named it, or that was the last when a watch did.
     round: u32,
 }
@@ -35,25 +40,30 @@ impl Known {
         self.round = self.round.wrapping_add(1);
     }
 
-    /// Whether an object may be applied: it is known already, or there are not too many.
-    pub(crate) fn has_room_for(&self, key: &ObjectKey) -> bool {
-        self.objects.len() < MOST_OBJECTS || self.objects.get(key).is_some()
+    /// Whether an object may be applied: with it there are not too many, and they don't weigh too much.
+    pub(crate) fn has_room_for(&self, object: &Object) -> bool {
+        let before = self.objects.get(&object.key());
+        let others = self.objects.len() - usize::from(before.is_some());
+        let weight = self.weight - before.map_or(0, |seen| seen.weight as usize);
+        others < MOST_OBJECTS && weight + weigh(object) as usize <= MOST_WEIGHT
     }
 
     /// An object as it is now; the change to tell, unless it was told before.
     pub(crate) fn apply(&mut self, object: Object) -> Option<Change> {
         let key = object.key();
-        let (content, round) = (self.hasher.hash_one(&object), self.round);
+        let (content, weight, round) = (self.hasher.hash_one(&object), weigh(&object), self.round);
         match self.objects.get_mut(&key) {
             Some(seen) => {
                 seen.round = round;
                 if seen.content == content {
                     return None;
                 }
-                seen.content = content;
+                self.weight -= seen.weight as usize;
+                (seen.content, seen.weight) = (content, weight);
             }
-            None => self.objects.insert(key, Seen { content, round }),
+            None => self.objects.insert(key, Seen { content, weight, round }),
         }
+        self.weight += weight as usize;
         Some(Change::Apply(object))
     }
 
@@ -73,7 +83,9 @@ impl Known {
 
     /// The object is gone, or no longer matters.
     pub(crate) fn delete(&mut self, key: ObjectKey) -> Option<Change> {
-        self.objects.remove(&key).map(|_| Change::Delete(key))
+        let seen = self.objects.remove(&key)?;
+        self.weight -= seen.weight as usize;
+        Some(Change::Delete(key))
     }
 
     /// The list is complete: what it did not name is gone.
@@ -96,6 +108,21 @@ impl Known {
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }
+}
+
+/// How much memory an object takes, in endpoints and the like. Lists of gateways are short.
+fn weigh(object: &Object) -> u32 {
+    let parts = match object {
+        Object::Slice(slice) => slice.endpoints.len() + slice.ports.len(),
+        Object::Service(service) => service.spec.ports.len(),
+        Object::Import(import) => import.spec.ports.len() + import.ips.len() + import.clusters.len(),
+        Object::Node(node) => node.pod_cidrs.len() + node.addresses.len(),
+        Object::Export(export) => {
+            export.exported.as_ref().map_or(0, |all| all.labels.len() + all.annotations.len())
+        }
+        Object::Namespace(_) => 0,
+    };
+    u32::try_from(1 + parts).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -145,5 +172,29 @@ mod tests {
         assert!(!known.keep(&namespace("d").key()));
         assert_eq!(known.sweep(), [Change::Delete(namespace("a").key())]);
         assert_eq!((known.sweep(), known.len()), (vec![], 2));
+    }
+
+    /// A few objects may be as large as very many: what they weigh is bounded, too, and what is known may still change.
+    #[test]
+    fn there_is_a_bound_to_what_all_weigh() {
+        let heavy = |name: &str, parts: usize| match node(name, "x") {
+            Object::Node(node) => Object::Node(portolan_zones::object::Node {
+                addresses: vec![[192, 0, 2, 1].into(); parts].into(),
+                ..node
+            }),
+            other => other,
+        };
+        let mut known = Known::default();
+        known.apply(heavy("a", MOST_WEIGHT - 101));
+        assert!(known.has_room_for(&heavy("b", 99)) && !known.has_room_for(&heavy("b", 100)));
+        assert!(
+            known.has_room_for(&heavy("a", MOST_WEIGHT - 1)) && !known.has_room_for(&heavy("a", MOST_WEIGHT))
+        );
+        known.apply(heavy("a", 10));
+        assert!(known.has_room_for(&heavy("b", 100)));
+        known.apply(heavy("b", 100));
+        known.delete(heavy("a", 0).key());
+        known.delete(heavy("b", 0).key());
+        assert!(known.has_room_for(&heavy("c", MOST_WEIGHT - 1)), "what is gone weighs nothing");
     }
 }

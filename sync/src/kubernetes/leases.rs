@@ -80,6 +80,12 @@ impl Leases {
         }
     }
 
+    /// Nobody listens to Leases any more: what they told is taken back.
+    pub(crate) fn take_back(&mut self) -> Vec<Event> {
+        let told = std::mem::take(self).told;
+        told.into_iter().map(|cluster| Event::Stale { cluster, stale: false }).collect()
+    }
+
     /// Which clusters went stale, or came back; `deaf`: our own watch is broken, so that silence means nothing.
     pub(crate) fn judge(&mut self, now: Instant, deaf: bool) -> Vec<Event> {
         let mut stale = BTreeSet::new();
@@ -183,6 +189,10 @@ mod tests {
                 assert_eq!(leases.peers(), [(ClusterId::new("west").unwrap(), true)].into());
             }
         }
+        leases.hear(&west(3), start);
+        assert_eq!(texts(leases.judge(start + Duration::from_secs(300), false)), ["west true"]);
+        assert_eq!(texts(leases.take_back()), ["west false"]);
+        assert_eq!(texts(leases.take_back()), [""; 0]);
     }
 
     #[test]

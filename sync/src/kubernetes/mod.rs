@@ -31,6 +31,7 @@ mod problems;
 mod program;
 mod pulse;
 mod raw;
+mod reporting;
 pub mod resources;
 mod silence;
 mod spec;

@@ -9,6 +9,9 @@ use foldhash::fast::RandomState;
 use super::discovery::Topic;
 use crate::owner::MAX_PROBLEMS;
 
+/// Problems of one sort that are counted where they are not told.
+const MOST_UNTOLD: usize = 10_000;
+
 /// What a problem is about. Of each there is one problem at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum About {
@@ -26,6 +29,8 @@ pub(crate) enum About {
     Kind(Topic),
     /// A kind can't be watched for now.
     Watch(Topic),
+    /// There is more of a kind than is taken in.
+    Flood(Topic),
     /// There are too many host names.
     Hosts,
     /// A host name of a gateway can't be resolved.
@@ -83,7 +88,10 @@ impl Problems {
         let problem = match self.texts.entry(about) {
             Entry::Vacant(entry) if full && let Some(sort) = entry.key().bulk() => {
                 let hash = self.hasher.hash_one(entry.key());
-                self.untold.entry(sort).or_default().insert(hash);
+                let untold = self.untold.entry(sort).or_default();
+                if untold.len() < MOST_UNTOLD {
+                    untold.insert(hash);
+                }
                 return;
             }
             Entry::Vacant(entry) => entry.insert(Problem { text: String::new(), tellings: 0 }),

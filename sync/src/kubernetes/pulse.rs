@@ -128,8 +128,8 @@ impl Asker {
         let clients = match &self.clients {
             Some(clients) => clients.clone(),
             None => {
-                let new = async || self.access.client().await.map_err(|error| error.to_string());
-                let clients = Clients { pulse: new().await?, watches: new().await? };
+                let (pulse, watches) = self.access.clients().await.map_err(|error| error.to_string())?;
+                let clients = Clients { pulse, watches };
                 self.generation += 1;
                 self.clients.insert(clients).clone()
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::kubernetes::known::MOST_OBJECTS;
 
 fn raw(json: &str) -> Raw {
     serde_json::from_str(json).unwrap()
@@ -41,7 +42,7 @@ struct Case {
 
 impl Case {
     fn of(topics: &[Topic]) -> Self {
-        let mut intake = Intake::new("west");
+        let mut intake = Intake::new("west", false);
         intake.listen(topics, None);
         Self { intake, now: Instant::now() }
     }
@@ -64,6 +65,10 @@ impl Case {
             Change::Reset(_) | Change::Synced => "?".to_owned(),
         };
         self.intake.take_changes().into_iter().map(text).collect()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.intake.is_complete(self.now, Duration::from_secs(30))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -89,13 +94,13 @@ fn a_second_list_tells_only_the_difference() {
 #[test]
 fn a_cluster_is_complete_when_all_that_is_needed_was_listed() {
     let mut case = Case::of(&[Topic::Node, Topic::Service, Topic::ServiceExport]);
-    assert!(!case.intake.is_complete());
+    assert!(!case.is_complete());
     case.list(Topic::Service, []);
     case.hear(Topic::Node, [broken("denied")]);
-    assert!(!case.intake.is_complete());
+    assert!(!case.is_complete());
     assert_eq!(case.intake.deaf_since(), None, "Nodes are optional");
     case.hear(Topic::ServiceExport, [Word::Absent]);
-    assert!(case.intake.is_complete(), "no CRD, no exports");
+    assert!(case.is_complete(), "no CRD, no exports");
     assert!(case.problems()[1].contains("does not serve serviceexports.multicluster.x-k8s.io"));
     case.list(Topic::ServiceExport, []);
     assert_eq!(case.problems(), ["denied"], "the CRD is there");
@@ -186,15 +191,15 @@ fn a_cluster_is_complete_when_every_name_was_looked_up_once() {
     for answer in [Ok(Box::from([IpAddr::from([192, 0, 2, 1])])), Err("no answer in 5 s".to_owned())] {
         let mut case = Case::of(&[Topic::Service]);
         case.list(Topic::Service, [balanced("lb.example")]);
-        assert!(!case.intake.is_complete());
+        assert!(!case.is_complete());
         case.intake.take_wanted_names();
-        assert!(!case.intake.is_complete());
+        assert!(!case.is_complete());
         case.intake.resolved("lb.example", answer);
-        assert!(case.intake.is_complete(), "with an answer or without");
+        assert!(case.is_complete(), "with an answer or without");
     }
     let mut case = Case::of(&[Topic::Service]);
     case.list(Topic::Service, [balanced("localhost")]);
-    assert!(case.intake.is_complete(), "a name that is never looked up is not waited for");
+    assert!(case.is_complete(), "a name that is never looked up is not waited for");
     assert!(
         case.problems()[0]
             .starts_with("Service shop/web: status.loadBalancer.ingress: `localhost` is neither")
@@ -297,10 +302,81 @@ fn what_is_known_of_a_kind_is_bounded() {
     }
     assert_eq!(case.changes().len(), MOST_OBJECTS);
     assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), [""; 0]);
-    assert_eq!(
-        case.problems(),
-        [format!("there are more than {MOST_OBJECTS} namespaces: those over it are left out")]
-    );
+    assert_eq!(case.problems(), ["there are too many namespaces: not all are taken in"]);
+    case.hear(Topic::Namespace, [broken("refused"), Word::Mended]);
+    assert_eq!(case.problems().len(), 1, "still so");
     assert_eq!(case.hear(Topic::Namespace, [Word::Delete(namespace("n0"))]), ["-Namespace n0"]);
     assert_eq!(case.hear(Topic::Namespace, [Word::Apply(namespace("more"))]), ["+Namespace more"]);
+    case.list(Topic::Namespace, [namespace("more")]);
+    assert_eq!(case.problems(), [""; 0], "a list told all that there is");
+}
+
+/// A proxy before a peer may answer 404 or 500 for Nodes for ever; the own cluster is reached without knowing them.
+#[test]
+fn nodes_that_can_not_be_read_are_not_waited_for_forever() {
+    let mut case = Case::of(&[Topic::Node, Topic::Service]);
+    case.list(Topic::Service, []);
+    case.hear(Topic::Node, [broken("404")]);
+    case.now += Duration::from_secs(29);
+    assert!(!case.is_complete());
+    case.now += Duration::from_secs(1);
+    assert!(case.is_complete());
+    let mut own = Case::of(&[Topic::Node, Topic::Service]);
+    own.intake.own = true;
+    own.list(Topic::Service, []);
+    assert!(own.is_complete());
+}
+
+/// Look-ups that hang must not have a cluster count as unknown for long; what is written of gateways that are not known is
+/// kept anyway. And the own cluster's gateways are never used.
+#[test]
+fn names_that_hang_are_waited_for_a_moment_only() {
+    let mut case = Case::of(&[Topic::Service]);
+    case.list(Topic::Service, [balanced("lb.example")]);
+    case.intake.take_wanted_names();
+    case.now += NAMES - Duration::from_secs(1);
+    assert!(!case.is_complete());
+    case.now += Duration::from_secs(1);
+    assert!(case.is_complete());
+    let mut own = Case::of(&[Topic::Service]);
+    own.intake.own = true;
+    own.list(Topic::Service, [balanced("lb.example")]);
+    assert!(own.is_complete());
+    assert_eq!(own.intake.take_wanted_names(), None);
+}
+
+#[test]
+fn late_answers_about_names_that_nobody_wants_are_no_problem() {
+    let mut case = Case::of(&[Topic::Service]);
+    case.list(Topic::Service, [balanced("lb.example")]);
+    case.intake.take_wanted_names();
+    case.list(Topic::Service, []);
+    case.intake.take_wanted_names();
+    case.intake.resolved("lb.example", Err("no answer in 5 s".to_owned()));
+    assert_eq!(case.problems(), [""; 0]);
+}
+
+/// What is left out of the table is not kept for its names either.
+#[test]
+fn objects_that_are_left_out_have_no_names() {
+    let mut case = Case::of(&[Topic::Service]);
+    for number in 0..MOST_OBJECTS {
+        let json = format!(
+            r#"{{"metadata": {{"namespace": "shop", "name": "s{number}"}}, "spec": {{"clusterIP": "10.0.0.1"}}}}"#
+        );
+        case.intake.hear(Topic::Service, Word::Apply(raw(&json)), case.now);
+    }
+    case.hear(Topic::Service, [Word::Apply(balanced("lb.example"))]);
+    assert_eq!(case.intake.take_wanted_names(), None);
+}
+
+/// A cluster may tell of ever new exports in namespaces that are not accepted.
+#[test]
+fn exports_that_are_refused_are_remembered_up_to_a_limit() {
+    let mut case = Case::of(&[Topic::ServiceExport]);
+    case.intake.listen(&[Topic::ServiceExport], Some(&BTreeSet::new()));
+    for number in 0..MOST_REFUSED + 9 {
+        case.hear(Topic::ServiceExport, [Word::Apply(export("bank", &format!("e{number}")))]);
+    }
+    assert_eq!(case.intake.refused_exports().0, MOST_REFUSED);
 }

@@ -31,6 +31,8 @@ const PACE: Duration = Duration::from_secs(1);
 pub(crate) struct Signs {
     /// When the last came.
     pub(crate) alive_at: Instant,
+    /// When a watch was last asked for, which is no sign of life, and deserves some time to be answered.
+    pub(crate) asked_at: Instant,
     /// Counts what speaks for a watch: that it was accepted, and each piece of what it says.
     pub(crate) evidence: u64,
     /// Watches that were accepted since anything was last said, in any answer.
@@ -50,7 +52,8 @@ pub(crate) struct Ear {
 impl Ear {
     /// An ear, and the client that it listens to.
     pub(crate) fn on(client: Client) -> (Arc<Self>, Client) {
-        let signs = Signs { alive_at: Instant::now(), evidence: 0, mute: 0, accepted_at: None };
+        let now = Instant::now();
+        let signs = Signs { alive_at: now, asked_at: now, evidence: 0, mute: 0, accepted_at: None };
         let ear = Arc::new(Self { signs: watch::channel(signs).0, end: Mutex::default() });
         let (listening, namespace) = (ear.clone(), client.default_namespace().to_owned());
         let service = service_fn(move |request| {
@@ -78,6 +81,12 @@ impl Ear {
         let accepted_at = self.signs.borrow().accepted_at;
         if let (true, Some(at)) = (watches, accepted_at) {
             sleep_until(at + PACE).await;
+        }
+        if watches {
+            self.signs.send_if_modified(|signs| {
+                signs.asked_at = Instant::now();
+                false
+            });
         }
         let end = CancellationToken::new();
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end.clone();

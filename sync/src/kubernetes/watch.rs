@@ -200,7 +200,8 @@ impl<'w> Following<'w> {
 
     /// When there was last a sign of life, or none was to be expected yet.
     fn alive_at(&self) -> Instant {
-        self.signs.borrow().alive_at.max(self.asked_at)
+        let Signs { alive_at, asked_at, .. } = *self.signs.borrow();
+        alive_at.max(asked_at).max(self.asked_at)
     }
 
     /// When silence comes to mean something.
@@ -247,6 +248,8 @@ impl<'w> Following<'w> {
     async fn is_overdue(&mut self) -> Option<Step> {
         let now = Instant::now();
         match &self.list {
+            // kube has asked anew meanwhile.
+            _ if self.due() > now => {}
             _ if self.given_up_at.is_some_and(|at| at <= now) => self.ask_anew(now),
             Some(list) if list.since + LIST <= now => {
                 let text =

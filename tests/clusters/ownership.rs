@@ -5,7 +5,7 @@ use std::time::Duration;
 use portolan_tests::harness::kubernetes::{
     Clusterset, Member, Plan, export, namespace, object, pod, service, with,
 };
-use portolan_tests::harness::{eventually, stays};
+use portolan_tests::harness::{eventually, stays, until_within};
 use serde_json::{Value, json};
 
 use crate::steps::imported;
@@ -72,4 +72,43 @@ fn labels_alone_make_nothing_ours() {
         set[0].controller.kill();
         set[0].controller.start_again();
     }
+}
+
+/// Two writers who each insist on their own word: ours comes ever later, and people are told who the other one is. When
+/// that one gives in, all is as it should be again.
+#[test]
+fn a_second_writer_does_not_wear_the_api_server_out() {
+    let set = Clusterset::start(&Plan::new(1));
+    let paris = &set[0];
+    paris.put(&namespace(NS));
+    paris.put(&service(NS, "web"));
+    paris.put(&export(NS, "web"));
+    imported(paris, NS, "web");
+    let policy = || {
+        let import = paris.get("ServiceImport", NS, "web").unwrap();
+        import["spec"]["internalTrafficPolicy"].as_str().unwrap_or_default().to_owned()
+    };
+    let import = object("multicluster.x-k8s.io/v1beta1", "ServiceImport", NS, "web");
+    let other = with(import, json!({ "spec": { "internalTrafficPolicy": "Local" } }));
+    let ours = std::cell::Cell::new(0);
+    let insist = || {
+        if policy() == "Cluster" {
+            ours.set(ours.get() + 1);
+            paris.put(&other);
+        }
+    };
+    // What it was before is no write of ours in this quarrel; then four at once, and after 1, 2, 4 and 8 seconds.
+    stays("it does not get more", Duration::from_secs(14), || {
+        insist();
+        ours.get() <= 1 + 4 + 4
+    });
+    assert!(ours.get() >= 1 + 4, "{} times ours was there: nobody insists", ours.get());
+    let problems = || paris.controller.status()["controller"]["problems"].to_string();
+    let words = format!("ServiceImport {NS}/web is changed back by tests as often as it is written");
+    eventually("the other one is named", || {
+        insist();
+        problems().contains(&words)
+    });
+    until_within(Duration::from_secs(60), "ours holds", || (policy() == "Cluster").then_some(()));
+    eventually("nothing is wrong", || problems() == "[]");
 }

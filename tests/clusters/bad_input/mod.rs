@@ -2,6 +2,7 @@
 
 mod addresses;
 mod clusters;
+mod definitions;
 mod objects;
 
 use std::process::Command;

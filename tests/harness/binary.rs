@@ -20,6 +20,15 @@ pub fn portolan() -> &'static Path {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(repository());
         build.arg("--target-dir").arg(folder.parent().unwrap());
+        // What cargo tells the test of its own package would have crates that ask for it built anew, each time.
+        let told = std::env::vars_os().map(|(name, _)| name);
+        for name in told.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+            build.env_remove(name);
+        }
+        build
+            .env_remove("CARGO_MANIFEST_DIR")
+            .env_remove("CARGO_MANIFEST_PATH")
+            .env_remove("CARGO_PRIMARY_PACKAGE");
         if folder.ends_with("release") {
             build.arg("--release");
         }

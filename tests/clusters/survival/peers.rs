@@ -17,6 +17,8 @@ use crate::steps::mirrored;
 const BOTH: &[&str] = &["10.1.0.1", "10.2.0.1"];
 const CHANGED: &[&str] = &["10.1.0.1", "10.2.0.2"];
 const PARIS_ALONE: &[&str] = &["10.1.0.1"];
+/// Time enough for credentials to be taken over before they expire.
+const LASTS: Duration = Duration::from_secs(20);
 
 /// Both export `db`, and Paris answers with the endpoints of both.
 fn with_db(set: &Clusterset) -> (&Member, &Member) {
@@ -184,6 +186,27 @@ fn only_old_connections_hang() {
     assert!(!is_stale(&paris.server, DB), "after {took:?}");
     let tokyo = cluster(&paris.controller, "tokyo");
     assert_eq!((&tokyo["stale"], &tokyo["reachable"]), (&json!(false), &json!(true)), "{tokyo}");
+}
+
+/// Credentials that come to their end by themselves, as bound tokens do: the same.
+#[test]
+fn credentials_expired() {
+    let set = paris_and_tokyo(json!({ "staleAfter": "3s" }));
+    let (paris, tokyo) = with_db(&set);
+    let at = set.proxy(0, 1).at();
+    let give = |kubeconfig: String| {
+        let secret = object("v1", "Secret", SYSTEM, "tokyo");
+        paris.put(&with(secret, json!({ "stringData": { "kubeconfig": kubeconfig } })));
+    };
+    steady(&paris.server, DB, &[BOTH], || {
+        give(tokyo.kubeconfig_until((SYSTEM, "portolan-peer"), at, LASTS));
+        told_stale(paris);
+        assert!(reachable(paris).contains("refuses the credentials"), "{}", reachable(paris));
+        give(std::fs::read_to_string(tokyo.kubeconfig_at(PEER, at)).unwrap());
+        told_fresh(paris);
+    });
+    tokyo.put(&slice("db", "db", &["10.2.0.2"]));
+    answered(&paris.server, DB, CHANGED);
 }
 
 /// Credentials that are worth nothing any more: what is known stays, who reads the message knows what to do, and new ones

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,6 +19,8 @@ use crate::harness::{eventually, loopback, remove_at_the_end, until_within};
 
 /// For programs of many megabytes to get ready on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// So long after its end kube-apiserver still takes a token, for clocks differ (go-jose's `DefaultLeeway`).
+const LEEWAY: Duration = Duration::from_secs(60);
 const API_PORT: u16 = 6443;
 /// A user's name starts with this when it is a service account: `<namespace>:<name>` follows.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -242,6 +244,14 @@ impl Cluster {
         let path = self.path(&format!("{}-{}.kubeconfig", user.replace(':', "-"), server.port()));
         write(&path, self.credentials.kubeconfig(&url(server), token.as_deref()));
         path
+    }
+
+    /// [`Cluster::kubeconfig_at`] of a service account, whose token expires that soon. The TokenRequest API gives none for
+    /// less than ten minutes: this is one of its tokens, signed anew by the same key.
+    pub fn kubeconfig_until(&self, account: (&str, &str), server: SocketAddr, lasts: Duration) -> String {
+        let token =
+            self.credentials.expiring(&self.token(account.0, account.1), SystemTime::now() + lasts - LEEWAY);
+        self.credentials.kubeconfig(&url(server), Some(&token))
     }
 
     /// A token of a service account, valid for an hour (TokenRequest).

@@ -102,7 +102,7 @@ fn a_second_writer_does_not_wear_the_api_server_out() {
         insist();
         ours.get() <= 1 + 4 + 4
     });
-    assert!(ours.get() >= 1 + 4, "{} times ours was there: nobody insists", ours.get());
+    assert!(ours.get() > 4, "{} times ours was there: nobody insists", ours.get());
     let problems = || paris.controller.status()["controller"]["problems"].to_string();
     let words = format!("ServiceImport {NS}/web is changed back by tests as often as it is written");
     eventually("the other one is named", || {

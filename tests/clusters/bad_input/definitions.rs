@@ -79,7 +79,9 @@ fn older(definition: &str) -> String {
     for version in definition["spec"]["versions"].as_array_mut().unwrap() {
         let spec = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
         let spec = spec.as_object_mut();
-        spec.map(|spec| spec.retain(|field, _| !LATER.contains(&&**field)));
+        if let Some(spec) = spec {
+            spec.retain(|field, _| !LATER.contains(&&**field));
+        }
     }
     Value::to_string(&definition)
 }

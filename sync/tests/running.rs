@@ -128,8 +128,10 @@ fn until_told<T>(running: &Running, what: &str, told: impl Fn(&[String]) -> Opti
     let begun = Instant::now();
     loop {
         let status = running.status();
-        let problems: Vec<String> = status.sources[0].problems.iter().map(ToString::to_string).collect();
-        if let Some(told) = told(&problems) {
+        // What was read shows before it is told who read it.
+        let source = status.sources.first();
+        let problems = source.map(|source| source.problems.iter().map(ToString::to_string).collect::<Vec<_>>());
+        if let Some(told) = problems.as_deref().and_then(&told) {
             return told;
         }
         assert!(begun.elapsed() < BEFORE_POLL, "{what}: {problems:?}");

@@ -130,7 +130,8 @@ fn until_told<T>(running: &Running, what: &str, told: impl Fn(&[String]) -> Opti
         let status = running.status();
         // What was read shows before it is told who read it.
         let source = status.sources.first();
-        let problems = source.map(|source| source.problems.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let problems =
+            source.map(|source| source.problems.iter().map(ToString::to_string).collect::<Vec<_>>());
         if let Some(told) = problems.as_deref().and_then(&told) {
             return told;
         }

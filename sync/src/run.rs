@@ -122,6 +122,11 @@ impl Running {
         if let Some(new) = home(&config).filter(|new| home(&self.config).as_ref() != Some(new)) {
             messages.push(Message::Events(vec![Event::Home(new)]));
         }
+        if self.servers.is_some() && self.config.kubernetes != config.kubernetes {
+            // First, so that no name is denied for want of those whom the former settings knew.
+            let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
+            messages.insert(0, Message::Events(joint.begin_kubernetes()));
+        }
         for message in messages {
             // The owner ends only when it is told to, by `stop`.
             let _ = self.owner.sender().send(message);

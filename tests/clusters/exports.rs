@@ -120,9 +120,10 @@ fn a_service_is_deleted_and_made_again() {
         before = now;
         assert!(set[0].delete("Service", ns, "web"));
         verdict_becomes(&set[0], ns, "web", "Valid", "False/NoService");
-        imports_become(&set, ns, "web", "/status/clusters", &json!(null));
         for (member, (_, ips)) in set.iter().zip(&before) {
             becomes("no endpoint is left", &0, || mirrored(member, ns, "web").len());
+            let clusters = &imported(member, ns, "web")["status"]["clusters"];
+            assert_eq!(clusters, &json!([{ "cluster": "paris" }]), "whom it waits for");
             assert_eq!(&member.answer(&format!("{} A", fqdn(ns, "web"))), ips, "its address stays");
         }
     }

@@ -221,6 +221,8 @@ impl Set {
     /// to say, is missed where home's imports still tell of them.
     async fn take(&mut self, wish: Wish) -> Option<()> {
         self.told = wish.complete;
+        // Who asks for something else waits to hear whom to expect, though it be the same clusters.
+        self.announced.expected = None;
         let peers = wish.peers;
         let direct = !peers.is_empty();
         let role = self.role;

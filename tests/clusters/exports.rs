@@ -122,8 +122,8 @@ fn a_service_is_deleted_and_made_again() {
         verdict_becomes(&set[0], ns, "web", "Valid", "False/NoService");
         for (member, (_, ips)) in set.iter().zip(&before) {
             becomes("no endpoint is left", &0, || mirrored(member, ns, "web").len());
-            let clusters = &imported(member, ns, "web")["status"]["clusters"];
-            assert_eq!(clusters, &json!([{ "cluster": "paris" }]), "whom it waits for");
+            let import = member.get("ServiceImport", ns, "web").unwrap();
+            assert_eq!(import["status"]["clusters"], json!([{ "cluster": "paris" }]), "whom it waits for");
             assert_eq!(&member.answer(&format!("{} A", fqdn(ns, "web"))), ips, "its address stays");
         }
     }

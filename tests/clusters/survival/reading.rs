@@ -79,22 +79,8 @@ fn history_is_gone() {
 #[test]
 fn one_list_is_denied() {
     let [paris, tokyo] = start(["paris", "tokyo"]);
-    tokyo.put(&object("v1", "ServiceAccount", "shop", "reader"));
-    let may = |resources: &[&str]| {
-        let rule = json!({ "apiGroups": ["*"], "resources": resources, "verbs": ["get", "list", "watch"] });
-        tokyo.put(&with(
-            object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "reader"),
-            json!({ "rules": [rule] }),
-        ));
-    };
+    let may = |resources: &[&str]| reader_may(&tokyo, resources);
     may(&["services", "serviceexports", "clusterproperties", "nodes", "namespaces", "endpointslices"]);
-    tokyo.put(&with(
-        object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "reader"),
-        json!({
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader" },
-            "subjects": [{ "kind": "ServiceAccount", "namespace": "shop", "name": "reader" }],
-        }),
-    ));
     export_headless(&paris, "db", &["10.1.0.1"]);
     export_headless(&tokyo, "db", &["10.2.0.1"]);
     let proxy = Proxy::start(tokyo.at());
@@ -138,28 +124,26 @@ fn one_list_is_denied() {
     eventually("it is fresh", || !is_stale(&server, DB) && problems(&server, "tokyo") == "[]");
 }
 
+/// The service account `shop/reader` may read these kinds, and no others.
+fn reader_may(cluster: &Cluster, resources: &[&str]) {
+    const RBAC: &str = "rbac.authorization.k8s.io/v1";
+    let rule = json!({ "apiGroups": ["*"], "resources": resources, "verbs": ["get", "list", "watch"] });
+    let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader" });
+    let reader = json!({ "kind": "ServiceAccount", "namespace": "shop", "name": "reader" });
+    cluster.put(&object("v1", "ServiceAccount", "shop", "reader"));
+    cluster.put(&with(object(RBAC, "ClusterRole", "", "reader"), json!({ "rules": [rule] })));
+    let binding = object(RBAC, "ClusterRoleBinding", "", "reader");
+    cluster.put(&with(binding, json!({ "roleRef": role, "subjects": [reader] })));
+}
+
 /// A cluster that was withdrawn because it can't be read, though it answers, stays so until all that is needed of it was
 /// read again.
 #[test]
 fn withdrawn_until_it_can_be_read() {
     let [paris, tokyo] = start(["paris", "tokyo"]);
-    tokyo.put(&object("v1", "ServiceAccount", "shop", "reader"));
-    let may = |resources: &[&str]| {
-        let rule = json!({ "apiGroups": ["*"], "resources": resources, "verbs": ["get", "list", "watch"] });
-        tokyo.put(&with(
-            object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "reader"),
-            json!({ "rules": [rule] }),
-        ));
-    };
+    let may = |resources: &[&str]| reader_may(&tokyo, resources);
     let all = ["services", "serviceexports", "clusterproperties", "nodes", "namespaces", "endpointslices"];
     may(&all);
-    tokyo.put(&with(
-        object("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "", "reader"),
-        json!({
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader" },
-            "subjects": [{ "kind": "ServiceAccount", "namespace": "shop", "name": "reader" }],
-        }),
-    ));
     export_headless(&paris, "db", &["10.1.0.1"]);
     export_headless(&tokyo, "db", &["10.2.0.1"]);
     let proxy = Proxy::start(tokyo.at());

@@ -42,6 +42,8 @@ impl Default for Hearing {
 pub(crate) struct Clusters {
     pub(crate) home: Option<ClusterId>,
     pub(crate) hearing: Hearing,
+    /// The namespaces that a cluster's exports are accepted in; of clusters that are not named, in all.
+    pub(crate) accepted: BTreeMap<ClusterId, BTreeSet<String>>,
     /// Clusters on one network reach each other's endpoints; those that are not named are on one that has no name.
     networks: BTreeMap<ClusterId, Arc<str>>,
     nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
@@ -78,6 +80,11 @@ impl Clusters {
         self.networks.remove(cluster);
         self.entrances.remove(cluster);
         self.moved.remove(cluster);
+    }
+
+    /// Whether a cluster may speak for a namespace.
+    pub(crate) fn accepts(&self, cluster: &ClusterId, namespace: &str) -> bool {
+        self.accepted.get(cluster).is_none_or(|namespaces| namespaces.contains(namespace))
     }
 
     /// Puts a cluster on a network; whether it was on another one.

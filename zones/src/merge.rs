@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::clusters::{Clusters, Hearing};
 use crate::conflicts::conflicts;
-use crate::name::ClusterId;
+use crate::name::{ClusterId, ServiceName};
 use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
 use crate::ports;
 use crate::service::{Conflict, Member, Reach};
@@ -114,12 +114,16 @@ impl Word {
 ///
 /// A cluster's own word replaces what the home cluster tells of it (by its import, and by slices that a controller mirrored)
 /// only when that cluster is heard: before that its word may be half a word. While somebody behind the import is not
-/// heard, its spec holds, for only it knows all exports.
-pub(crate) fn merge(words: &[Word], clusters: &Clusters) -> Option<Merged> {
+/// heard, its spec holds, for only it knows all exports. Whoever may not speak for the namespace has no word in it, and
+/// nobody has one for it.
+pub(crate) fn merge(name: &ServiceName, words: &[Word], clusters: &Clusters) -> Option<Merged> {
     let home = clusters.home.as_ref().and_then(|home| words.iter().find(|word| word.cluster == *home));
-    let tales = home.and_then(Tales::of);
+    let accepts = |cluster: &ClusterId| clusters.accepts(cluster, name.namespace());
+    let tales = home.and_then(|home| Tales::of(home, accepts));
     let told = |cluster: &ClusterId| tales.as_ref().filter(|tales| tales.clusters.contains(cluster));
-    let counts = |voice: &Voice<'_>| clusters.hearing.hears(voice.cluster) || told(voice.cluster).is_none();
+    let counts = |voice: &Voice<'_>| {
+        accepts(voice.cluster) && (clusters.hearing.hears(voice.cluster) || told(voice.cluster).is_none())
+    };
     let mut voices: Vec<Voice<'_>> = words.iter().filter_map(Word::voice).filter(counts).collect();
     voices.sort_by_key(|voice| (voice.export.created, voice.cluster));
 
@@ -180,11 +184,12 @@ struct Tales<'w> {
 }
 
 impl<'w> Tales<'w> {
-    fn of(home: &'w Word) -> Option<Self> {
+    fn of(home: &'w Word, accepts: impl Fn(&ClusterId) -> bool) -> Option<Self> {
         let import = home.import.as_deref()?;
         let mut clusters: BTreeSet<&ClusterId> = import.clusters.iter().collect();
         let is_told = |slice: &&Arc<Slice>| import.clusters.is_empty() || slice.ours;
         clusters.extend(home.slices.iter().filter(is_told).filter_map(|slice| slice.source.as_ref()));
+        clusters.retain(|cluster| accepts(cluster));
         Some(Self { import, home, clusters })
     }
 

@@ -41,6 +41,9 @@ pub enum Event {
     Home(Option<ClusterId>),
     /// Whose exports are heard from the clusters themselves.
     Hear(Hearing),
+    /// The namespaces that exports of these clusters are accepted in; of all others, in every namespace. Neither a cluster's
+    /// own words nor what home tells of it count elsewhere.
+    Accept(BTreeMap<ClusterId, BTreeSet<String>>),
     /// The network that a cluster's endpoints are on: from another one they are reached through gateways.
     Network {
         /// The cluster.
@@ -147,6 +150,12 @@ impl Table {
                 if self.clusters.hearing != hearing {
                     self.clusters.hearing = hearing;
                     self.touch_imports();
+                }
+            }
+            Event::Accept(accepted) => {
+                if self.clusters.accepted != accepted {
+                    self.clusters.accepted = accepted;
+                    self.touch_all();
                 }
             }
             Event::Network { cluster, network } => {
@@ -373,7 +382,7 @@ impl Table {
     fn settle_one(&mut self, name: ServiceName) {
         let Some(entry) = self.entries.get_mut(&name) else { return self.pending.push((name, None)) };
         entry.dirty = false;
-        let merged = merge(&entry.words, &self.clusters);
+        let merged = merge(&name, &entry.words, &self.clusters);
         let empty = entry.words.is_empty();
         let invalid = entry.words.iter().any(|word| word.invalid().is_some());
         match entry.pending {

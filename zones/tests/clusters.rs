@@ -387,3 +387,34 @@ fn nobody_who_is_not_heard_is_behind_an_import_that_says_so() {
         assert!(service.awaited);
     }
 }
+
+/// A cluster that may not speak for the namespace any more has no word in it, and neither has home's import for it: nobody
+/// may be heard who would take that back.
+#[test]
+fn who_is_not_accepted_in_a_namespace_is_not_told_of() {
+    let mut world = World::new(&["clusterset.local"], &["home", "b"]);
+    let told = [imported(&["a", "b", "c"]), pods(Some("a"), "10.1.0.1"), pods(Some("c"), "10.3.0.1")];
+    world
+        .home("home")
+        .reset("home", told.into())
+        .reset("b", exported(1).into())
+        .apply("b", pods(None, "10.2.0.1"));
+    hear(&mut world, Hearing::AllBut(ids(&["a", "c"])));
+    let all = ["a: 10.1.0.1", "b: 10.2.0.1", "c: 10.3.0.1"];
+    let limits = |limits: &[(&str, &str)]| {
+        limits.iter().map(|(id, namespace)| (cluster(id), [(*namespace).to_owned()].into())).collect()
+    };
+    for (accepted, expected) in [
+        (limits(&[]), &all[..]),
+        (limits(&[("a", "n")]), &all),
+        (limits(&[("a", "other")]), &all[1..]),
+        (limits(&[("b", "other")]), &[all[0], all[2]]),
+        (limits(&[("a", "other"), ("c", "other")]), &all[1..2]),
+        (limits(&[("a", "other"), ("b", "other"), ("c", "other")]), &[]),
+    ] {
+        world.table.apply(Event::Accept(accepted));
+        world.compile();
+        assert_eq!(members(&world), expected);
+    }
+    assert_eq!(world.lookup("s.n.svc.clusterset.local", "A"), "NXDOMAIN");
+}

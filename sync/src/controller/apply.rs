@@ -11,10 +11,10 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{Request, Status};
 use serde_json::Value;
 
-use super::desired::VipTrouble;
 use super::imports;
 use super::plan::{Action, Target, Verb, What};
 use super::words::{MCS, WRITER};
+use super::world::{Lacking, VipTrouble};
 use crate::convert::Kind;
 use crate::kubernetes::Access;
 use crate::kubernetes::discovery::{Topic, find};
@@ -39,9 +39,6 @@ pub(super) struct Writer {
 
 /// Requests so far, by kind and verb, and how many came to nothing.
 type Counts = (BTreeMap<(&'static str, &'static str), u64>, u64);
-
-/// Fields that the cluster's definitions of the MCS API lack, so that its API server refuses them: `spec.ipFamilies`.
-pub(super) type Lacking = BTreeSet<&'static str>;
 
 /// What is known of the definitions.
 #[derive(Default)]

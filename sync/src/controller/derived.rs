@@ -4,9 +4,9 @@ use portolan_zones::Service;
 use portolan_zones::object::{IpFamily, Port};
 
 use super::bodies::{DerivedSpec, PortBody, Traffic, family};
-use super::desired::Past;
 use super::facts::Facts;
 use super::imports::{self, families};
+use super::world::Past;
 
 /// The derived Service of a ClusterSetIP service.
 ///

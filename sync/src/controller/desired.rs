@@ -1,73 +1,14 @@
 //! What our cluster's objects of one service should be. Pure: a function of the snapshot and of what is observed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use portolan_zones::{Service, ServiceName};
 
-use portolan_zones::object::UnixTime;
-use portolan_zones::{ClusterId, Service, ServiceName};
-
-use super::apply::Lacking;
-use super::bodies::{DerivedSpec, SliceBody};
+use super::bodies::DerivedSpec;
 use super::conditions::{ExportCase, Verdict, of_export};
 use super::facts::{Facts, Seen};
 use super::imports::{self, ImportBody};
-use super::memory::Ips;
-use super::{derived, slices, words};
-use crate::vip::PoolRanges;
-
-/// What holds for all services.
-#[derive(Debug, Clone)]
-pub(super) struct World {
-    /// The own cluster.
-    pub(super) home: ClusterId,
-    /// The pool that virtual IPs come from; `None`: derived Services give them.
-    pub(super) pool: Option<PoolRanges>,
-    /// The version of the MCS API that the own cluster serves.
-    pub(super) mcs: &'static str,
-    /// Fields that the own cluster's definitions lack.
-    pub(super) lacking: Arc<Lacking>,
-    /// Whether all configured clusters are heard: only then does an import that nobody stands behind go.
-    pub(super) all_heard: bool,
-    /// Now.
-    pub(super) now: UnixTime,
-}
-
-/// What is known of a service beyond its objects and the snapshot.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Past {
-    /// What went wrong when its objects were last written.
-    pub(super) trouble: Trouble,
-    /// The addresses that its import had when it was last there.
-    pub(super) former: Ips,
-    /// Whether an import that waits for its Service has waited long enough.
-    pub(super) waited: bool,
-}
-
-/// What went wrong when this service's objects were last written.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Trouble {
-    /// Why the derived Service has no address.
-    pub(super) vip: Option<VipTrouble>,
-    /// All else, for people.
-    pub(super) other: Vec<String>,
-}
-
-/// Why a derived Service was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum VipTrouble {
-    #[error(
-        "no virtual IP: the cluster's range of Service addresses is exhausted: delete Services, or add a ServiceCIDR"
-    )]
-    Exhausted,
-    #[error("no virtual IP: the cluster's Services have no addresses of the service's IP family: {0}")]
-    Family(String),
-    #[error("no virtual IP: Service {0} exists and was not made by Portolan: delete it")]
-    Foreign(String),
-    #[error("no virtual IP: somebody else has the former one")]
-    Taken,
-    #[error("no virtual IP: {0}")]
-    Refused(String),
-}
+use super::slices::Slices;
+use super::world::{Past, VipTrouble, World};
+use super::{derived, words};
 
 /// How one object should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,10 +29,7 @@ pub(super) struct Desired<'a> {
     pub(super) import_status: Option<ImportStatus>,
     /// The Service that gives the virtual IP, for kube-proxy to connect.
     pub(super) derived: Want<DerivedSpec>,
-    /// By name.
-    pub(super) slices: BTreeMap<String, SliceBody<'a>>,
-    /// Clusters whose slices stay as they are, for they are all that is known of them.
-    pub(super) kept: BTreeSet<&'a ClusterId>,
+    pub(super) slices: Slices<'a>,
     /// Conditions of the own cluster's export.
     pub(super) export: Vec<Verdict>,
     /// An object of somebody else that stands where ours should.
@@ -146,8 +84,7 @@ pub(super) fn desire<'a>(
         import: Want::Gone,
         import_status: None,
         derived: Want::Gone,
-        slices: BTreeMap::new(),
-        kept: BTreeSet::new(),
+        slices: Slices::default(),
         export: Vec::new(),
         foreign: None,
     };
@@ -162,7 +99,8 @@ pub(super) fn desire<'a>(
         Standing::Backed(service) => offer(&mut desired, service, seen, world, past),
         Standing::Unheard(service) => {
             keep(&mut desired, service, seen, world, past);
-            desired.kept = seen.facts.slices.values().filter_map(|slice| slice.source.as_ref()).collect();
+            desired.slices.kept =
+                seen.facts.slices.values().filter_map(|slice| slice.source.as_ref()).collect();
         }
         Standing::Waits(service) => {
             keep(&mut desired, service, seen, world, past);
@@ -217,7 +155,7 @@ fn offer<'a>(desired: &mut Desired<'a>, service: &'a Service, seen: &'a Seen, wo
     }
     if let Some(import) = &facts.import {
         let service_label = by_service.then(|| words::derived_name(&service.name));
-        slices::push(desired, service, service_label.as_deref(), &import.uid);
+        desired.slices = Slices::of(service, service_label.as_deref(), &import.uid);
     }
 }
 

@@ -7,13 +7,12 @@ use portolan_zones::Service;
 use portolan_zones::object::IpFamily;
 use smallvec::SmallVec;
 
-use super::apply::Lacking;
 use super::bodies::{ImportSpec, PortBody, Traffic, family};
 use super::conditions::{Verdict, import_ready, import_waits};
-use super::desired::{Past, VipTrouble, World};
 use super::facts::{Facts, Seen};
 use super::memory::{HOLD, Ips};
 use super::words;
+use super::world::{Lacking, Past, VipTrouble, World};
 use crate::vip::PoolRanges;
 
 /// A ServiceImport, but for namespace, name and status.

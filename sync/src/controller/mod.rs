@@ -36,6 +36,7 @@ mod running;
 mod slices;
 mod sweep;
 mod words;
+mod world;
 
 pub use election::LeaseTimes;
 pub use progress::WriteStatus;

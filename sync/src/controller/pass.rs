@@ -7,10 +7,11 @@ use portolan_zones::ServiceName;
 
 use super::apply::{Connection, WriteError, kind};
 use super::contests::print;
-use super::desired::{Past, Trouble, VipTrouble, World, desire};
+use super::desired::desire;
 use super::plan::{Action, Target, Verb, What, plan};
 use super::queue::Outcome;
 use super::reconcile::Reconciler;
+use super::world::{Past, Trouble, VipTrouble, World};
 
 /// Rounds of planning for one service: import, derived Service, import's address, slices and statuses, and some for what is
 /// refused.

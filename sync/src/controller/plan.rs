@@ -11,10 +11,11 @@ use portolan_zones::ServiceName;
 use serde_json::{Value, json};
 
 use super::bodies::{DerivedSpec, SliceBody};
-use super::desired::{Desired, Want, World};
+use super::desired::{Desired, Want};
 use super::facts::{DerivedFacts, Facts, ImportFacts};
 use super::imports::{CONDITIONS, ImportBody, OBSERVED};
 use super::words;
+use super::world::World;
 
 /// A request to the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +124,7 @@ impl Planner<'_> {
     }
 
     fn slices(&mut self, desired: &Desired<'_>) {
-        for (name, body) in &desired.slices {
+        for (name, body) in &desired.slices.by_name {
             let facts = self.facts.slices.get(&**name);
             if facts.is_none_or(|facts| facts.state != words::fingerprint(body)) {
                 let json = slice_json(self.name, name, body, self.world.mcs);
@@ -166,8 +167,8 @@ impl Planner<'_> {
     /// What belongs to clusters that no longer export the service, or to a service that is no more.
     fn removals(&mut self, desired: &Desired<'_>) {
         for (name, facts) in &self.facts.slices {
-            let kept = facts.source.as_ref().is_some_and(|source| desired.kept.contains(source));
-            if !kept && !desired.slices.contains_key(&**name) {
+            let kept = facts.source.as_ref().is_some_and(|source| desired.slices.kept.contains(source));
+            if !kept && !desired.slices.by_name.contains_key(&**name) {
                 self.delete(What::Slice, name, facts.version);
             }
         }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use portolan_zones::{ServiceName, Snapshot};
 
-use super::desired::VipTrouble;
 use super::pass::{Blocked, Pass};
 use super::queue::{Outcome, Queue};
+use super::world::VipTrouble;
 use crate::kubernetes::backoff::{Backoff, chance};
 use crate::owner::MAX_PROBLEMS;
 

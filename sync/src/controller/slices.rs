@@ -1,54 +1,61 @@
 //! The EndpointSlices of a service: copies of every cluster's own, or the addresses of the gateway in front of them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portolan_zones::Service;
 use portolan_zones::object::{Conditions, Endpoint, Gateway, IpFamily, Slice};
 use portolan_zones::ports::Exposed;
 use portolan_zones::service::{Member, Reach};
+use portolan_zones::{ClusterId, Service};
 use smallvec::smallvec;
 
 use super::bodies::{ConditionsBody, EndpointBody, PortBody, SliceBody, family};
 use super::derived::name_of_unnamed;
-use super::desired::Desired;
 use super::words;
 use crate::convert::MANAGED_BY;
 
 /// The API's limit of endpoints in a slice.
 const MOST: usize = 1000;
 
-/// Adds the slices of all clusters. `derived` is the Service that they are connected to, `owner` the import's UID.
-pub(super) fn push<'a>(
-    desired: &mut Desired<'a>,
-    service: &'a Service,
-    derived: Option<&str>,
-    owner: &'a str,
-) {
-    let writer = Writer { service, derived, owner, unnamed: derived.and_then(|_| name_of_unnamed(service)) };
-    for member in &service.members {
-        // Of a cluster that is not heard our own copies are all that is known: they are no source.
-        if member.slices.iter().any(|slice| slice.source.is_some()) {
-            desired.kept.insert(&member.cluster);
-            continue;
-        }
-        let exposed = Exposed::of(member, &service.spec.ports);
-        match &member.reach {
-            Reach::Flat => {
-                for slice in &member.slices {
-                    writer.copy(member, slice, &exposed, &mut desired.slices);
+/// A service's slices as they should be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Slices<'a> {
+    pub(super) by_name: Bodies<'a>,
+    /// Clusters whose slices stay as they are, for they are all that is known of them.
+    pub(super) kept: BTreeSet<&'a ClusterId>,
+}
+
+impl<'a> Slices<'a> {
+    /// Of all clusters. `derived` is the Service that they are connected to, `owner` the import's UID.
+    pub(super) fn of(service: &'a Service, derived: Option<&str>, owner: &'a str) -> Self {
+        let mut slices = Self::default();
+        let unnamed = derived.and_then(|_| name_of_unnamed(service));
+        let writer = Writer { service, derived, owner, unnamed };
+        for member in &service.members {
+            // Of a cluster that is not heard our own copies are all that is known: they are no source.
+            if member.slices.iter().any(|slice| slice.source.is_some()) {
+                slices.kept.insert(&member.cluster);
+                continue;
+            }
+            let exposed = Exposed::of(member, &service.spec.ports);
+            match &member.reach {
+                Reach::Flat => {
+                    for slice in &member.slices {
+                        writer.copy(member, slice, &exposed, &mut slices.by_name);
+                    }
                 }
+                Reach::Gateway(gateway) if !service.headless => {
+                    writer.gateway(member, gateway, &exposed, &mut slices.by_name);
+                }
+                Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => {}
             }
-            Reach::Gateway(gateway) if !service.headless => {
-                writer.gateway(member, gateway, &exposed, &mut desired.slices);
-            }
-            Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => {}
         }
+        slices
     }
 }
 
-type Slices<'a> = BTreeMap<String, SliceBody<'a>>;
+type Bodies<'a> = BTreeMap<String, SliceBody<'a>>;
 
 struct Writer<'a, 'd> {
     service: &'a Service,
@@ -60,7 +67,7 @@ struct Writer<'a, 'd> {
 impl<'a> Writer<'a, '_> {
     /// One cluster's slice in pieces that the API takes, with the ports that this cluster exposes. One without endpoints has
     /// no copy; nor has one without such a port, unless it is endpoints' names that matter.
-    fn copy(&self, member: &'a Member, slice: &'a Slice, exposed: &Exposed<'_>, into: &mut Slices<'a>) {
+    fn copy(&self, member: &'a Member, slice: &'a Slice, exposed: &Exposed<'_>, into: &mut Bodies<'a>) {
         let exposed = exposed.slice_ports(&slice.ports);
         if exposed.is_empty() && !slice.ports.is_empty() && !self.service.headless {
             return;
@@ -80,7 +87,7 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// The gateway's addresses stand for all endpoints behind it.
-    fn gateway(&self, member: &'a Member, gateway: &Gateway, exposed: &Exposed<'_>, into: &mut Slices<'a>) {
+    fn gateway(&self, member: &'a Member, gateway: &Gateway, exposed: &Exposed<'_>, into: &mut Bodies<'a>) {
         let ready = member.slices.iter().flat_map(|slice| &slice.endpoints).any(|e| e.conditions.ready);
         let conditions = Conditions { ready, serving: ready, terminating: false };
         let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| {

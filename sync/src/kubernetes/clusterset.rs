@@ -4,7 +4,7 @@
 //! one of them is followed, and a change of mind goes by way of nobody being followed, so that no word of the one is taken
 //! for the other's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_zones::{ClusterId, Event, Hearing};
 
@@ -18,6 +18,8 @@ pub(crate) struct Candidate {
     pub(crate) identity: Identity,
     /// The id under which others may still tell of it.
     pub(crate) hint: Option<ClusterId>,
+    /// The namespaces that its exports are accepted in; `None`: in all.
+    pub(crate) accepted: Option<BTreeSet<String>>,
     /// The ids under which the table may have its objects: one, but while that changes.
     pub(crate) holds: BTreeSet<ClusterId>,
     /// Whether all its objects have been told.
@@ -96,6 +98,9 @@ pub(crate) struct Announcement {
     pub(crate) expected: Option<BTreeSet<ClusterId>>,
     /// Whose own words count; of all others home's imports tell.
     pub(crate) hearing: Hearing,
+    /// The namespaces that clusters' exports are accepted in, of those of which it is not all: home's imports may tell of
+    /// others that were accepted when they were written.
+    pub(crate) accepted: BTreeMap<ClusterId, BTreeSet<String>>,
 }
 
 impl Announcement {
@@ -107,6 +112,9 @@ impl Announcement {
         }
         if let Some(expected) = self.expected.as_ref().filter(|_| self.expected != before.expected) {
             events.push(Event::Expect(expected.clone()));
+        }
+        if self.accepted != before.accepted {
+            events.push(Event::Accept(self.accepted.clone()));
         }
         if self.hearing != before.hearing {
             events.push(Event::Hear(self.hearing.clone()));
@@ -148,7 +156,10 @@ pub(crate) fn announce(
             (just_home(), all_but.unwrap_or_else(heard))
         }
     };
-    Announcement { home, expected, hearing }
+    let ids = |candidate: &Candidate| id(candidate).into_iter().chain(candidate.hint.clone());
+    let limited = members().filter_map(|candidate| Some((candidate, candidate.accepted.as_ref()?)));
+    let accepted = limited.flat_map(|(candidate, accepted)| ids(candidate).map(|id| (id, accepted.clone())));
+    Announcement { home, expected, hearing, accepted: accepted.collect() }
 }
 
 #[cfg(test)]

@@ -375,6 +375,7 @@ impl Entry {
         Candidate {
             identity: identity.clone(),
             hint: self.spec.pinned.id.clone(),
+            accepted: self.spec.namespaces.clone(),
             holds: self.holds.clone(),
             synced: state.synced && *obeyed >= self.wants_more,
             withdrawn: state.withdrawn,

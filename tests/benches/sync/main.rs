@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use portolan_tests::harness::kubernetes::{
     CONTROLLER, Cluster, Options, PEER, Part, SERVER, binary, install, introduce, ours,
 };
-use portolan_tests::harness::{Server, Setup, loopback, portolan, until_within};
+use portolan_tests::harness::{DYING_WITH_US, Server, Setup, loopback, portolan, until_within};
 use serde_json::json;
 
 use ask::Asker;
@@ -83,6 +83,7 @@ fn direct_server(paris: &Cluster) -> Server {
     let kubeconfig = std::fs::read_to_string(paris.kubeconfig(PEER)).unwrap();
     let setup =
         Setup::new("clusters: [{name: paris, kubeconfig: paris.yaml}]").file("paris.yaml", kubeconfig);
+    let setup = setup.under(&DYING_WITH_US);
     let begun = Instant::now();
     let server = setup.start();
     until_within(PATIENCE, "the server is ready", || (server.try_get("/ready")?.0 == 200).then_some(()));

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use portolan_tests::harness::kubernetes::{
-    Cluster, Clusterset, Options, Plan, definitions, documents, export, headless_service, install, introduce,
-    object, service, with,
+    Cluster, Clusterset, Options, Plan, Proxy, definitions, documents, export, headless_service, install,
+    introduce, object, service, with,
 };
 use portolan_tests::harness::{becomes, eventually, until_within};
 use serde_json::{Value, json};
 
 use super::status;
 use crate::peers::{answer_becomes, asked, export_db, home, kubeconfig_of, state, told, told_becomes};
-use crate::steps::{fqdn, imported, set_with, texts, verdict_becomes};
+use crate::steps::{endpoints, fqdn, imported, mirrored, set_with, texts, verdict_becomes};
 
 /// What is tried again now and then only.
 const NOW_AND_THEN: Duration = Duration::from_secs(60);
@@ -341,4 +341,35 @@ fn exports_of_namespaces_that_are_not_allowed() {
     answer_becomes(oslo, &refused, &["10.2.0.1", "10.4.0.1"]);
     oslo.patch("ClusterPeer", "", "east", json!({ "spec": { "namespaces": [other] } }));
     answer_becomes(oslo, &refused, &["10.4.0.1"]);
+}
+
+/// A namespace is taken from a cluster while nobody hears that cluster and no controller runs: the next controller finds
+/// copies that it can't compare with anything, and they go all the same. What the cluster may still speak for stays.
+#[test]
+fn a_namespace_is_taken_from_a_cluster_that_is_silent() {
+    let (ns, other) = ("taken", "left");
+    let shared = set_with(ns);
+    shared.namespace(other);
+    let mut set = home(Plan::new(1));
+    let tokyo = &shared[1];
+    for ns in [ns, other] {
+        set[0].namespace(ns);
+        export_db(tokyo, ns, "10.2.0.1");
+    }
+    export_db(&set[0], ns, "10.4.0.1");
+    let proxy = Proxy::start(tokyo.at());
+    introduce(&set[0], "east", &kubeconfig_of(tokyo, proxy.at()), &json!({}));
+    let of = |ns: &str| format!("{} A", fqdn(ns, "db"));
+    answer_becomes(&set[0], &of(ns), &["10.2.0.1", "10.4.0.1"]);
+    answer_becomes(&set[0], &of(other), &["10.2.0.1"]);
+
+    set[0].controller.kill();
+    proxy.cut();
+    set[0].patch("ClusterPeer", "", "east", json!({ "spec": { "namespaces": [other] } }));
+    set[0].controller.start_again();
+    answer_becomes(&set[0], &of(ns), &["10.4.0.1"]);
+    becomes("its copies are gone", &["oslo 10.4.0.1".to_owned()].into(), || {
+        endpoints(&mirrored(&set[0], ns, "db"))
+    });
+    answer_becomes(&set[0], &of(other), &["10.2.0.1"]);
 }

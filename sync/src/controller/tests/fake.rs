@@ -10,11 +10,12 @@ use portolan_zones::{
 };
 use serde_json::{Value, json};
 
-use super::super::apply::{Lacking, WriteError, kind, undeclared};
-use super::super::desired::{Past, Trouble, VipTrouble, World, desire};
+use super::super::apply::{WriteError, kind, undeclared};
+use super::super::desired::desire;
 use super::super::memory::{HOLD, Memory};
 use super::super::observed::Observed;
 use super::super::plan::{Action, Target, Verb, What, plan};
+use super::super::world::{Lacking, Past, Trouble, VipTrouble, World};
 use super::web;
 use crate::convert::{self, Kind, Refused};
 use crate::intern::Interner;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::desired::Trouble;
+use super::super::world::Trouble;
 use super::*;
 use crate::kubernetes::Tap;
 

@@ -3,7 +3,8 @@
 use super::*;
 
 /// `own` or `p`, then: `u=` the UID of who answers, `i=` the id that it gives itself, `!` it gives itself none, `c=` the
-/// configured id, `U=` and `I=` the pinned ones, `h=` what the table holds of it, `+` synced, `-` withdrawn.
+/// configured id, `U=` and `I=` the pinned ones, `h=` what the table holds of it, `n=` a namespace that its exports are
+/// accepted in, `+` synced, `-` withdrawn.
 fn candidate(text: &str) -> Candidate {
     let mut candidate = Candidate::default();
     let id = |text: &str| ClusterId::new(text).unwrap();
@@ -21,6 +22,9 @@ fn candidate(text: &str) -> Candidate {
             (_, Some(("U", uid))) => identity.pinned_uid = Some(uid.to_owned()),
             (_, Some(("I", pinned))) => {
                 (identity.pinned_id, candidate.hint) = (Some(id(pinned)), Some(id(pinned)));
+            }
+            (_, Some(("n", namespace))) => {
+                candidate.accepted.get_or_insert_default().insert(namespace.to_owned());
             }
             (_, Some(("h", held))) => candidate.holds = [id(held)].into(),
             _ => panic!("{text}: {word}"),
@@ -158,7 +162,7 @@ fn the_table_hears_what_it_may_rely_on() {
     let list = |ids: &BTreeSet<ClusterId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     for (case, role, told, entries, expected) in cases {
         let candidates = candidates(entries);
-        let Announcement { home, expected: awaited, hearing } =
+        let Announcement { home, expected: awaited, hearing, .. } =
             announce(role, &candidates, &judge(&candidates), told);
         let home = home.map_or("-".to_owned(), |id| id.to_string());
         let awaited = awaited.as_ref().map_or("-".to_owned(), list);
@@ -170,6 +174,26 @@ fn the_table_hears_what_it_may_rely_on() {
     }
 }
 
+/// Entries → id and namespaces of those that may not speak for all.
+#[test]
+fn it_is_told_who_may_speak_for_what() {
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("all may", &["p u=2 i=b +", "p I=c"], ""),
+        ("one is heard, one is silent", &["p u=2 i=b n=x +", "p I=c n=y n=z"], "b: x; c: y z"),
+        ("a stranger is silent for whom it stands in", &["p u=9 i=z U=2 I=b n=x"], "b: x"),
+        ("by its new id and by the old one", &["p u=2 i=c c=c U=2 I=b n=x"], "b: x; c: x"),
+        ("a duplicate limits nobody", &["p u=2 i=b h=b +", "p u=2 i=b n=x"], ""),
+    ];
+    for (case, entries, expected) in cases {
+        let candidates = candidates(entries);
+        let told = announce(Role::Controller, &candidates, &judge(&candidates), true).accepted;
+        let text = |(id, names): (&ClusterId, &BTreeSet<String>)| {
+            format!("{id}: {}", names.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(told.iter().map(text).collect::<Vec<_>>().join("; "), expected, "{case}");
+    }
+}
+
 #[test]
 fn only_news_are_announced() {
     let first = Announcement { home: ClusterId::new("a").ok(), ..Announcement::default() };
@@ -178,6 +202,10 @@ fn only_news_are_announced() {
     assert_eq!(second.news(&first), [Event::Expect(BTreeSet::new())]);
     assert_eq!(second.news(&second), []);
     assert_eq!(Announcement::default().news(&second), [], "what is not known any more holds");
+    let limited =
+        Announcement { accepted: [(ClusterId::new("b").unwrap(), BTreeSet::new())].into(), ..first.clone() };
+    assert_eq!(limited.news(&first), [Event::Accept(limited.accepted.clone())]);
+    assert_eq!(first.news(&limited), [Event::Accept(BTreeMap::new())], "nor is a limit that is no more");
     let heard =
         Announcement { hearing: Hearing::Only(first.home.clone().into_iter().collect()), ..first.clone() };
     assert_eq!(

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod owner;
 pub mod publish;
 mod run;
+mod servers;
 pub mod state_file;
 pub mod status;
 pub mod vip;

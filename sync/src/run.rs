@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_zones::object::UnixTime;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
-use tokio::runtime::Runtime;
 
 use crate::joint::{Joint, Side};
-use crate::kubernetes::{self, ClusterState, Followers, KubernetesConfig, Role};
+use crate::kubernetes::KubernetesConfig;
 use crate::manifest::watch::Watch;
 use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
 use crate::publish::Snapshots;
+use crate::servers::Servers;
 use crate::status::{SourceStatus, Status};
 use crate::vip::VipError;
 
@@ -85,14 +85,6 @@ pub struct Running {
     joint: Arc<Mutex<Joint>>,
 }
 
-/// The clusters that are followed at their API servers.
-struct Servers {
-    followers: Followers,
-    states: tokio::sync::watch::Receiver<Arc<[ClusterState]>>,
-    /// `None` at the end.
-    runtime: Option<Runtime>,
-}
-
 impl Running {
     /// Where readers load the newest snapshot from.
     pub fn snapshots(&self) -> Snapshots {
@@ -102,8 +94,7 @@ impl Running {
     /// How sources, pool and exports are.
     pub fn status(&self) -> Status {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kubernetes =
-            self.servers.as_ref().map_or_else(Vec::new, |servers| servers.states.borrow().to_vec());
+        let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
         Status { sources, kubernetes, owner: self.owner.status() }
     }
 
@@ -133,10 +124,7 @@ impl Running {
         }
         if self.config.kubernetes != config.kubernetes {
             match &self.servers {
-                Some(servers) => {
-                    let KubernetesConfig { own, clusters } = config.kubernetes.clone();
-                    servers.followers.reconfigure(own, clusters);
-                }
+                Some(servers) => servers.reconfigure(config.kubernetes.clone()),
                 None => {
                     // What is followed is told after this, or not at all.
                     let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,11 +144,7 @@ impl Running {
     }
 
     fn follow(&self, config: &KubernetesConfig) -> Result<Servers, StartError> {
-        let runtime = kubernetes::runtime()?;
-        let feed = feed(&self.owner, &self.joint, Side::Kubernetes);
-        let (own, peers) = (config.own.clone(), Some(config.clusters.clone()));
-        let followers = Followers::start(runtime.handle(), Role::Server, own, peers, None, feed)?;
-        Ok(Servers { states: followers.states(), followers, runtime: Some(runtime) })
+        Ok(Servers::start(config.clone(), feed(&self.owner, &self.joint, Side::Kubernetes))?)
     }
 
     /// Ends all threads; what is to be remembered is written first.
@@ -172,11 +156,7 @@ impl Running {
     fn end(&mut self) {
         self.watch.stop();
         if let Some(servers) = &mut self.servers {
-            servers.followers.stop();
-            // A host name that is being resolved is not waited for.
-            if let Some(runtime) = servers.runtime.take() {
-                runtime.shutdown_background();
-            }
+            servers.stop();
         }
         self.owner.stop();
     }

@@ -91,6 +91,33 @@ fn what_is_known_outlives_connections_and_api_servers() {
     assert!(lines <= 8, "{lines} warnings for three outages:\n{log}");
 }
 
+/// Kubeconfig files are read again and again: a cluster that moved is found at its new address, and a file that became
+/// unusable is told, while the last good one counts on.
+#[test]
+fn kubeconfig_files_that_change_are_taken_over() {
+    let cluster = Cluster::start(Options::new("paris"));
+    export_db(&cluster, "10.1.0.1");
+    let (old, new) = (Proxy::start(cluster.at()), Proxy::start(cluster.at()));
+    let file = cluster.path("moves.kubeconfig");
+    std::fs::copy(cluster.kubeconfig_at("admin", old.at()), &file).unwrap();
+    let server = serve(&[&file]).start();
+    answer_becomes(&server, &["10.1.0.1"]);
+
+    std::fs::write(&file, "users: [").unwrap();
+    eventually("the file is told", || problems(&server, 0).contains("moves.kubeconfig"));
+    cluster.run_pod("shop", "db", "db-1", &["10.1.0.2"]);
+    answer_becomes(&server, &["10.1.0.1", "10.1.0.2"]);
+
+    old.cut();
+    eventually("it is told stale", || state(&server, 0)["stale"] == true);
+    cluster.set_ready(&pod("shop", "db", "db-0"), &["10.1.0.1"], false);
+    std::fs::copy(cluster.kubeconfig_at("admin", new.at()), &file).unwrap();
+    answer_becomes(&server, &["10.1.0.2"]);
+    eventually("nothing is wrong", || {
+        state(&server, 0)["stale"] == false && state(&server, 0)["problems"] == json!([])
+    });
+}
+
 /// A cluster under two names is followed once, and two clusters under one id are not mixed.
 #[test]
 fn a_cluster_is_followed_once() {

@@ -1,7 +1,7 @@
 //! All clusters together: who is followed, and what the table is told of them as a whole.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) struct Followers {
     wishes: watch::Sender<Wish>,
     states: watch::Receiver<Arc<[ClusterState]>>,
     end: CancellationToken,
-    forwarder: Option<JoinHandle<()>>,
+    forwarder: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Followers {
@@ -90,7 +90,7 @@ impl Followers {
                 () = ended.cancelled() => {}
             }
         });
-        Ok(Self { wishes, states, end, forwarder: Some(forwarder) })
+        Ok(Self { wishes, states, end, forwarder: Mutex::new(Some(forwarder)) })
     }
 
     /// Follows these peers from now on. Those that stay keep what is known of them, even with other credentials.
@@ -110,9 +110,10 @@ impl Followers {
     }
 
     /// Ends all tasks and waits until nothing more is fed. Not from a task of the same runtime.
-    pub(crate) fn stop(&mut self) {
+    pub(crate) fn stop(&self) {
         self.end.cancel();
-        if let Some(forwarder) = self.forwarder.take() {
+        let forwarder = self.forwarder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(forwarder) = forwarder {
             // It ends when the last task that could feed it has ended.
             let _ = forwarder.join();
         }

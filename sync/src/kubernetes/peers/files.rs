@@ -13,7 +13,7 @@ use crate::kubernetes::access::read;
 use crate::kubernetes::{Access, PeerConfig};
 
 /// How often files are looked at.
-const EVERY: Duration = Duration::from_secs(2);
+pub(crate) const EVERY: Duration = Duration::from_secs(2);
 /// Fields of a cluster or user that name a file, and those that hold what would be in it.
 const FIELDS: [(&str, &str); 4] = [
     ("certificate-authority", "certificate-authority-data"),
@@ -51,7 +51,7 @@ pub(super) async fn follow(configured: Vec<PeerConfig>, say: mpsc::Sender<Said>)
     }
 }
 
-fn look(config: PeerConfig) -> File {
+pub(super) fn look(config: PeerConfig) -> File {
     let access = match &config.access {
         Access::File { path, context, allow_exec } => {
             let (context, allow_exec) = (context.clone(), *allow_exec);

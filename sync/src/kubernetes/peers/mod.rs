@@ -29,6 +29,8 @@ use super::resources::ClusterPeer;
 use super::watch::{QUEUE, Wanted, Word};
 use super::{Origin, PeerConfig};
 
+pub(crate) use self::files::EVERY;
+
 /// Where other clusters are named.
 pub(crate) struct PeerSources {
     /// Clusters of the configuration. Their kubeconfig files are read again when they change.
@@ -102,6 +104,22 @@ impl Peers {
     /// The ClusterPeers, for their status.
     pub(crate) fn cluster_peers(&self) -> watch::Receiver<Arc<ClusterPeers>> {
         self.cluster_peers.clone()
+    }
+}
+
+/// Clusters of the configuration alone, for whoever follows no own cluster's objects.
+pub(crate) struct Configured(Inventory);
+
+impl Configured {
+    /// Nothing has been read yet.
+    pub(crate) fn new() -> Self {
+        Self(Inventory::new(String::new(), false, false))
+    }
+
+    /// The clusters with what their kubeconfig files hold now, or held when they were last good. Blocks.
+    pub(crate) fn read(&mut self, clusters: &[PeerConfig]) -> PeerList {
+        self.0.files = Some(clusters.iter().cloned().map(files::look).collect());
+        self.0.list().unwrap_or_default()
     }
 }
 

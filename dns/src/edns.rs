@@ -1,5 +1,7 @@
 //! EDNS(0): the OPT record of a query and of a reply (RFC 6891).
 
+use std::net::IpAddr;
+
 use crate::settings::Settings;
 use crate::view::Transport;
 
@@ -107,6 +109,7 @@ impl<'q> Edns<'q> {
             client_subnet: self
                 .client_subnet
                 .filter(|subnet| settings.edns.client_subnet && !subnet.starts_with(&NO_FAMILY)),
+            scope: 0,
             keepalive: self
                 .keepalive
                 .filter(|_| keeps_alive(transport))
@@ -124,10 +127,39 @@ impl<'q> Edns<'q> {
             nsid: None,
             cookie: None,
             client_subnet: None,
+            scope: 0,
             keepalive: None,
             error: None,
             padded: false,
         }
+    }
+
+    /// The client that the asker asks for, if it is one that may say so, and says anything. Call only when
+    /// [`Edns::is_sound`].
+    pub(crate) fn subnet(&self, settings: &Settings, asker: IpAddr) -> Option<Subnet> {
+        let option = self.client_subnet.filter(|_| settings.edns.client_subnet)?;
+        let is_trusted = settings.edns.trusted_forwarders.iter().any(|network| network.contains(&asker));
+        if is_trusted { Subnet::read(option) } else { None }
+    }
+}
+
+/// A client as its forwarder tells of it: a prefix of its address, the rest is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subnet {
+    pub(crate) address: IpAddr,
+}
+
+impl Subnet {
+    /// `None`: no client is told of, as a source prefix of 0 says (RFC 7871 §7.1.2).
+    fn read(option: &[u8]) -> Option<Self> {
+        let [0, family, source, _, octets @ ..] = option else { return None };
+        if *source == 0 {
+            return None;
+        }
+        let mut address = [0; 16];
+        address.get_mut(..octets.len())?.copy_from_slice(octets);
+        let [a, b, c, d, ..] = address;
+        Some(Self { address: if *family == 1 { [a, b, c, d].into() } else { address.into() } })
     }
 }
 
@@ -190,8 +222,11 @@ pub(crate) struct Opt<'a> {
     nsid: Option<&'a [u8]>,
     /// Client cookie, then server cookie.
     pub(crate) cookie: Option<[u8; 24]>,
-    /// The query's option: its scope is 0, and so is ours, for no answer depends on it.
+    /// The query's option; its scope is 0.
     client_subnet: Option<&'a [u8]>,
+    /// For which part of the subnet's addresses the answer is meant: a prefix length, 0 where it depends on none (RFC 7871
+    /// §7.2.1).
+    pub(crate) scope: u8,
     /// In units of 100 ms.
     keepalive: Option<u16>,
     pub(crate) error: Option<ExtendedError>,
@@ -236,6 +271,9 @@ impl Opt<'_> {
         }
         if let Some(subnet) = self.client_subnet {
             push_option(out, code::CLIENT_SUBNET, subnet);
+            // Family and source prefix length are in front of it.
+            let scope = out.len() - subnet.len() + 3;
+            out[scope] = self.scope;
         }
         if let Some(cookie) = &self.cookie {
             push_option(out, code::COOKIE, cookie);

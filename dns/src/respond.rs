@@ -6,7 +6,7 @@ use std::sync::Arc;
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
 use portolan_zones::service::Absence;
-use portolan_zones::{Found, Lookup, QName, Snapshot};
+use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cookie::Cookie;
@@ -214,10 +214,17 @@ impl<'a, C: Clock> Exchange<'a, C> {
             RecordType::AXFR | RecordType::IXFR => return self.transfer(),
             _ => {}
         }
-        match self.context.snapshot.lookup(self.qname, self.query.rtype) {
+        match self.context.snapshot.lookup_for(self.qname, self.query.rtype, &self.asking()) {
             Some(lookup) => Answer::Found(lookup),
             None => refused(ExtendedError::NOT_AUTHORITATIVE),
         }
+    }
+
+    /// Who asks: the client that a forwarder asks for, where it may say so; else the other end.
+    fn asking(&self) -> Client {
+        let behind = self.query.edns.and_then(|edns| edns.subnet(self.context.settings, self.client));
+        let address = behind.map_or(self.client, |subnet| subnet.address);
+        Client { address: Some(address), entropy: self.context.entropy }
     }
 
     /// AXFR (RFC 5936) and IXFR (RFC 1995): whole zones only, to whom they may be told.
@@ -272,6 +279,11 @@ impl<'a, C: Clock> Exchange<'a, C> {
         };
         opt.cookie = cookie.map(|cookie| cookie.option);
         opt.error = answer.error();
+        if let (Answer::Found(Lookup { chosen: Some(chosen), .. }), Some(_)) =
+            (answer, edns.subnet(settings, self.client))
+        {
+            opt.scope = chosen.scope;
+        }
         Some(opt)
     }
 
@@ -320,6 +332,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
             snapshot: self.context.snapshot,
             qname: self.qname,
             entropy: self.context.entropy,
+            most: usize::MAX,
         };
         match answer {
             Answer::Found(lookup) => renderer.lookup(lookup),

@@ -41,11 +41,14 @@ pub struct Edns {
     pub max_udp_payload: u16,
     /// Whether Client Subnet (RFC 7871) is understood; if not, it is an unknown option.
     pub client_subnet: bool,
+    /// Forwarders that are believed what they say of their clients by Client Subnet. Everybody else's is echoed, and means
+    /// nothing: whoever could claim to be elsewhere would choose the answer.
+    pub trusted_forwarders: Vec<IpNet>,
 }
 
 impl Default for Edns {
     fn default() -> Self {
-        Self { max_udp_payload: 1232, client_subnet: true }
+        Self { max_udp_payload: 1232, client_subnet: true, trusted_forwarders: Vec::new() }
     }
 }
 

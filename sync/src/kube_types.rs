@@ -60,6 +60,9 @@ pub struct Annotations<'a> {
     /// Port numbers there that differ: `http=30080, 53/UDP=30053`, by the Service's port name or number.
     #[serde(rename = "portolan.dev/gateway-ports")]
     pub gateway_ports: Option<Text<'a>>,
+    /// The exporter's TrafficPolicy, on a ServiceImport.
+    #[serde(rename = "portolan.dev/traffic-policy")]
+    pub policy: Option<Text<'a>>,
     /// What tells the pods behind a mirrored slice's endpoints apart, in their order: hexadecimal, separated by commas.
     #[serde(rename = "portolan.dev/identities")]
     pub identities: Option<Text<'a>>,

@@ -1,13 +1,23 @@
 //! Answers of one service: from merged endpoints and addresses to sorted record sets.
 
+mod steer;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
+use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
-use crate::object::{Endpoint, Port, Protocol, SlicePort};
+use crate::object::{Gateway, Place as Spot, Port, Protocol, SlicePort};
+use crate::places::{Key, Place};
+use crate::policy::Form;
 use crate::ports::Exposed;
-use crate::service::{Absence, Answers, Host, PortRecords, Reach, Service, SrvSet, SrvTarget, Warning};
+use crate::service::{
+    Absence, Answers, Host, Member, PortRecords, Reach, RecordSet, Service, SrvSet, SrvTarget, Warning,
+};
 
 /// Octets that the records of one answer may take together, so that it fits in one message over TCP.
 const MESSAGE_BUDGET: usize = 60_000;
@@ -25,21 +35,35 @@ pub(crate) struct Limits {
     pub(crate) endpoints: usize,
 }
 
+/// What the answers depend on besides the service.
+pub(crate) struct Scene<'t> {
+    pub(crate) limits: Limits,
+    /// Where endpoints are.
+    pub(crate) clusters: &'t Clusters,
+    /// Where clients are.
+    pub(crate) areas: &'t BTreeMap<Key, Place>,
+}
+
 /// What DNS says of a service, and what is wrong with it.
-pub(crate) fn render(service: &Service, limits: Limits) -> (Answers, Vec<Warning>) {
+pub(crate) fn render(service: &Service, scene: &Scene<'_>) -> (Answers, Vec<Warning>) {
     // What may stand above the service's name: below it are `svc` and the origin.
-    let Some(room) = MAX_NAME.checked_sub(service.name.wire().len() + 4 + limits.origin) else {
+    let Some(room) = MAX_NAME.checked_sub(service.name.wire().len() + 4 + scene.limits.origin) else {
         let answers = Answers { absent: Some(Absence::NameTooLong), ..Answers::default() };
         return (answers, vec![Warning::NamesTooLong(1)]);
     };
+    let rules = service.policy.as_ref().map(|policy| &*policy.rules);
+    let directly = service.headless || rules.is_some_and(|rules| rules.answer == Form::Endpoints);
     let (mut answers, mut warnings) =
-        if service.headless { headless(service, limits, room) } else { cluster_set_ip(service) };
+        if directly { endpoints(service, scene, room) } else { cluster_set_ip(service) };
     let (ports, long): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut answers.ports).into_iter().partition(|port| port.labels.len() <= room);
+        std::mem::take(&mut answers.own.ports).into_iter().partition(|port| port.labels.len() <= room);
     if !long.is_empty() {
         warnings.push(Warning::NamesTooLong(long.len()));
     }
-    answers.ports = ports.into();
+    answers.own.ports = ports.into();
+    if let Some(rules) = rules.filter(|_| !directly && answers.absent.is_none()) {
+        answers.choices = steer::plain(&answers.own, rules).map(Box::new);
+    }
     (answers, warnings)
 }
 
@@ -58,7 +82,7 @@ fn cluster_set_ip(service: &Service) -> (Answers, Vec<Warning>) {
     let addresses = service.ips.len();
     let all: BTreeSet<_> = service.spec.ports.iter().map(own).collect();
     let (v4, v6) = split(service.ips.iter().copied());
-    let answers = Answers {
+    let own = RecordSet {
         v4: v4.into(),
         v6: v6.into(),
         srv: srv_set(all, addresses * service.spec.ports.len()),
@@ -66,68 +90,121 @@ fn cluster_set_ip(service: &Service) -> (Answers, Vec<Warning>) {
             .into_iter()
             .map(|(labels, targets)| PortRecords { labels, srv: srv_set(targets, addresses) })
             .collect(),
-        ..Answers::default()
     };
-    (answers, Vec::new())
+    (Answers { own, ..Answers::default() }, Vec::new())
 }
 
-/// A ready endpoint on its way into the answers.
-struct Ready<'s> {
-    endpoint: &'s Endpoint,
+/// An endpoint, or a gateway to some, on its way into the answers.
+struct Target<'s> {
+    address: IpAddr,
+    /// See [`Endpoint::identity`].
+    identity: u32,
     cluster: &'s ClusterId,
+    place: Option<&'s Spot>,
     ports: Arc<[SlicePort]>,
+    /// How many endpoints it stands for, and how many of these are ready.
+    all: u32,
+    ready: u32,
     /// `<hostname>.<clusterid>` in wire form.
     labels: Box<[u8]>,
 }
 
-/// A headless service answers its ready endpoints, by address, name and port (KEP-1645 DNS §2.4).
-fn headless(service: &Service, limits: Limits, room: usize) -> (Answers, Vec<Warning>) {
+/// A headless service answers its ready endpoints, by address, name and port (KEP-1645 DNS §2.4); so does any other where a
+/// policy says so.
+fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec<Warning>) {
     let mut warnings = Vec::new();
-    let mut ready: Vec<Ready<'_>> = ready(service).collect();
-    let all = ready.len();
-    ready.retain(|r| r.labels.len() <= room);
-    if ready.len() < all {
-        warnings.push(Warning::NamesTooLong(all - ready.len()));
+    let rules = service.policy.as_ref().map(|policy| policy.rules.for_service(&service.spec));
+    let mut targets: Vec<Target<'_>> =
+        targets(service).filter(|target| target.ready > 0 || rules.is_some()).collect();
+    let all = targets.len();
+    targets.retain(|target| target.labels.len() <= room);
+    if targets.len() < all {
+        warnings.push(Warning::NamesTooLong(all - targets.len()));
     }
-    let shown = subset(&mut ready, MAX_NAME - room, limits.endpoints);
-    if shown < ready.len() {
-        warnings.push(Warning::Subset { shown, ready: ready.len() });
-        ready.truncate(shown);
+    // Those that are ready first, in the order in which they came.
+    targets.sort_by_key(|target| target.ready == 0);
+    let count = targets.partition_point(|target| target.ready > 0);
+    let (ready, _) = targets.split_at_mut(count);
+    let shown = subset(ready, MAX_NAME - room, scene.limits.endpoints);
+    if shown < count && rules.is_none() {
+        warnings.push(Warning::Subset { shown, ready: count });
     }
-    if ready.is_empty() {
+    if count == 0 {
         return (Answers { absent: Some(Absence::NoReadyEndpoints), ..Answers::default() }, warnings);
     }
-    (endpoint_answers(&ready), warnings)
+    let Some(rules) = rules else { return (endpoint_answers(&targets[..shown]), warnings) };
+    // Whoever is shown depends on who asks: all have names, and a class shows what it can.
+    let mut answers = endpoint_answers(&targets[..count]);
+    answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
+    (answers, warnings)
 }
 
-fn ready(service: &Service) -> impl Iterator<Item = Ready<'_>> {
-    let reachable = service.members.iter().filter(|member| member.reach == Reach::Flat);
-    reachable.flat_map(|member| {
+/// All that can be reached and is not about to end.
+fn targets(service: &Service) -> impl Iterator<Item = Target<'_>> {
+    service.members.iter().flat_map(|member| {
         let exposed = Exposed::of(member, &service.spec.ports);
-        member.slices.iter().flat_map(move |slice| {
-            let ports = exposed.slice_ports(&slice.ports);
-            slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready).map(move |endpoint| Ready {
-                endpoint,
-                cluster: &member.cluster,
-                ports: ports.clone(),
-                labels: endpoint_labels(endpoint, &member.cluster),
-            })
-        })
+        let reached: Vec<Target<'_>> = match &member.reach {
+            Reach::Flat => endpoints_of(member, &exposed),
+            Reach::Gateway(gateway) if !service.headless => gateways_of(member, gateway, &exposed),
+            Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => Vec::new(),
+        };
+        reached
     })
+}
+
+fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
+    let mut targets = Vec::new();
+    for slice in &member.slices {
+        let ports = exposed.slice_ports(&slice.ports);
+        let lasting = slice.endpoints.iter().filter(|e| e.conditions.ready || !e.conditions.terminating);
+        targets.extend(lasting.map(|endpoint| Target {
+            address: endpoint.address,
+            identity: endpoint.identity,
+            cluster: &member.cluster,
+            place: endpoint.place.as_deref(),
+            ports: ports.clone(),
+            all: 1,
+            ready: endpoint.conditions.ready.into(),
+            labels: endpoint_labels(endpoint.hostname.as_deref(), endpoint.address, &member.cluster),
+        }));
+    }
+    targets
+}
+
+/// A gateway's addresses stand for the endpoints behind it, in equal parts.
+fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
+    let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| SlicePort {
+        name: port.name.clone(),
+        protocol: port.protocol,
+        number: Some(number),
+        app_protocol: port.app_protocol.clone(),
+    });
+    let ports: Arc<[SlicePort]> = ports.collect();
+    let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints);
+    let addresses = gateway.addresses();
+    let part = |endpoints: usize| endpoints.div_ceil(addresses.len().max(1)) as u32;
+    let (all, ready) = (part(behind().count()), part(behind().filter(|e| e.conditions.ready).count()));
+    let target = |address: &IpAddr| Target {
+        address: *address,
+        identity: FixedState::default().hash_one(address) as u32,
+        cluster: &member.cluster,
+        place: None,
+        ports: ports.clone(),
+        all,
+        ready,
+        labels: endpoint_labels(None, *address, &member.cluster),
+    };
+    addresses.iter().map(target).collect()
 }
 
 /// Puts the endpoints to answer first and returns how many they are: whole pods in an order that all servers
 /// agree on, so that A, AAAA and SRV tell of the same ones (KEP-1645 DNS §2.4.1), and no more than one message holds.
-fn subset(ready: &mut [Ready<'_>], fixed_name: usize, most: usize) -> usize {
-    let octets =
-        |r: &Ready<'_>| AAAA_RECORD.max(r.ports.len().max(1) * (SRV_RECORD + fixed_name + r.labels.len()));
+fn subset(ready: &mut [Target<'_>], fixed_name: usize, most: usize) -> usize {
+    let octets = |target: &Target<'_>| octets(target, fixed_name);
     if ready.len() <= most && ready.iter().map(octets).sum::<usize>() <= MESSAGE_BUDGET {
         return ready.len();
     }
-    let rank = |r: &Ready<'_>| (r.endpoint.identity.wrapping_mul(0x9e37_79b1), r.endpoint.identity);
-    ready.sort_by(|a, b| {
-        (rank(a), a.cluster, a.endpoint.address).cmp(&(rank(b), b.cluster, b.endpoint.address))
-    });
+    ready.sort_by(|a, b| (rank(a), a.cluster, a.address).cmp(&(rank(b), b.cluster, b.address)));
     let (mut pods, mut spent, mut shown) = (0, 0, 0);
     for pod in ready.chunk_by(|a, b| rank(a) == rank(b) && a.cluster == b.cluster) {
         pods += 1;
@@ -140,10 +217,20 @@ fn subset(ready: &mut [Ready<'_>], fixed_name: usize, most: usize) -> usize {
     shown
 }
 
-fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
+/// Octets that a target takes in the answer that is the longest.
+fn octets(target: &Target<'_>, fixed_name: usize) -> usize {
+    AAAA_RECORD.max(target.ports.len().max(1) * (SRV_RECORD + fixed_name + target.labels.len()))
+}
+
+/// An order that says nothing of addresses, and is the same everywhere.
+fn rank(target: &Target<'_>) -> (u32, u32) {
+    (target.identity.wrapping_mul(0x9e37_79b1), target.identity)
+}
+
+fn endpoint_answers(ready: &[Target<'_>]) -> Answers {
     let mut by_host: BTreeMap<&[u8], BTreeSet<IpAddr>> = BTreeMap::new();
     for r in ready {
-        by_host.entry(&r.labels).or_default().insert(r.endpoint.address);
+        by_host.entry(&r.labels).or_default().insert(r.address);
     }
     let positions: HashMap<&[u8], u32> = by_host.keys().zip(0..).map(|(labels, at)| (*labels, at)).collect();
     let mut ports: BTreeMap<Box<[u8]>, (BTreeSet<SrvTarget>, usize)> = BTreeMap::new();
@@ -152,8 +239,7 @@ fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
     for r in ready {
         for port in &*r.ports {
             // An endpoint may be in two slices for a moment; it counts once.
-            let Some(number) =
-                port.number.filter(|_| seen.insert((r.endpoint.address, &*r.labels, port_key(port))))
+            let Some(number) = port.number.filter(|_| seen.insert((r.address, &*r.labels, port_key(port))))
             else {
                 continue;
             };
@@ -168,8 +254,7 @@ fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
         }
     }
     let (v4, v6) = split(by_host.values().flatten().copied());
-    Answers {
-        absent: None,
+    let own = RecordSet {
         v4: v4.into(),
         v6: v6.into(),
         srv: srv_set(all.0, all.1),
@@ -177,8 +262,12 @@ fn endpoint_answers(ready: &[Ready<'_>]) -> Answers {
             .into_iter()
             .map(|(labels, (targets, behind))| PortRecords { labels, srv: srv_set(targets, behind) })
             .collect(),
+    };
+    Answers {
+        own,
         clusters: clusters(ready),
         hosts: by_host.into_iter().map(|(labels, addresses)| host(labels, addresses)).collect(),
+        ..Answers::default()
     }
 }
 
@@ -187,7 +276,7 @@ fn host(labels: &[u8], addresses: BTreeSet<IpAddr>) -> Host {
     Host { labels: labels.into(), v4: v4.into(), v6: v6.into() }
 }
 
-fn clusters(ready: &[Ready<'_>]) -> Box<[Box<[u8]>]> {
+fn clusters(ready: &[Target<'_>]) -> Box<[Box<[u8]>]> {
     let ids: BTreeSet<&ClusterId> = ready.iter().map(|r| r.cluster).collect();
     ids.into_iter().map(|id| cluster_labels(id).into()).collect()
 }
@@ -227,12 +316,12 @@ fn port_labels(name: &str, protocol: Protocol) -> Box<[u8]> {
 }
 
 /// `<hostname>.<clusterid>` in wire form; without a hostname the address with dashes (as CoreDNS names endpoints).
-fn endpoint_labels(endpoint: &Endpoint, cluster: &ClusterId) -> Box<[u8]> {
+fn endpoint_labels(hostname: Option<&str>, address: IpAddr, cluster: &ClusterId) -> Box<[u8]> {
     let mut labels = Vec::with_capacity(24 + cluster.as_str().len());
-    match &endpoint.hostname {
+    match hostname {
         Some(hostname) => push_label(&mut labels, hostname.as_bytes()),
         None => {
-            let dashed = endpoint.address.to_string().replace(['.', ':'], "-");
+            let dashed = address.to_string().replace(['.', ':'], "-");
             push_label(&mut labels, dashed.as_bytes());
         }
     }

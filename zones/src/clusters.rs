@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::name::ClusterId;
-use crate::object::{Gateway, GatewayAt, Node};
+use crate::object::{Gateway, GatewayAt, Node, Place as Spot};
+use crate::places::Place;
 use crate::service::Reach;
 
 /// Node ports are reached at so many addresses at most: enough to survive nodes, few enough for every client to know.
@@ -51,6 +52,8 @@ pub(crate) struct Clusters {
     entrances: BTreeMap<ClusterId, Box<[IpAddr]>>,
     /// Clusters whose entrances are to be listed anew.
     moved: BTreeSet<ClusterId>,
+    /// Nodes that are elsewhere than before, or have other networks.
+    relocated: BTreeSet<(ClusterId, Arc<str>)>,
 }
 
 impl Clusters {
@@ -61,18 +64,33 @@ impl Clusters {
 
     /// Takes a node in.
     pub(crate) fn apply_node(&mut self, cluster: &ClusterId, node: Node) {
-        let (entrances, ready) = (node.entrances.clone(), node.ready);
-        let before = self.nodes.insert((cluster.clone(), node.name.clone()), node);
-        if before.is_none_or(|node| (node.entrances, node.ready) != (entrances, ready)) {
+        let key = (cluster.clone(), node.name.clone());
+        let before = self.nodes.insert(key.clone(), node);
+        let (node, before) = (&self.nodes[&key], before.as_ref());
+        if before.is_none_or(|before| (&before.entrances, before.ready) != (&node.entrances, node.ready)) {
             self.moved.insert(cluster.clone());
+        }
+        let where_is = |node: &Node| {
+            let Node { az, region, pod_cidrs, addresses, .. } = node;
+            (az.clone(), region.clone(), pod_cidrs.clone(), addresses.clone())
+        };
+        if before.is_none_or(|before| where_is(before) != where_is(node)) {
+            self.relocated.insert(key);
         }
     }
 
     /// A node is gone.
     pub(crate) fn delete_node(&mut self, cluster: &ClusterId, name: &Arc<str>) {
-        if self.nodes.remove(&(cluster.clone(), name.clone())).is_some() {
+        let key = (cluster.clone(), name.clone());
+        if self.nodes.remove(&key).is_some() {
             self.moved.insert(cluster.clone());
+            self.relocated.insert(key);
         }
+    }
+
+    /// Nodes that are elsewhere than at the last call, or have other networks.
+    pub(crate) fn take_relocated(&mut self) -> BTreeSet<(ClusterId, Arc<str>)> {
+        std::mem::take(&mut self.relocated)
     }
 
     /// A cluster left.
@@ -92,6 +110,15 @@ impl Clusters {
         let before = self.network(Some(&cluster)) != &*network;
         self.networks.insert(cluster, network);
         before
+    }
+
+    /// Where an endpoint of a cluster is: as its slice says, and its node for what that leaves open.
+    pub(crate) fn place(&self, cluster: &ClusterId, spot: Option<&Spot>) -> Place {
+        let name = spot.and_then(|spot| spot.node.clone());
+        let node = name.clone().and_then(|name| self.nodes.get(&(cluster.clone(), name)));
+        let az = spot.and_then(|spot| spot.az.clone()).or_else(|| node.and_then(|node| node.az.clone()));
+        let region = node.and_then(|node| node.region.clone());
+        Place { cluster: Some(cluster.clone()), region, az, node: name }
     }
 
     /// Lists entrances anew where nodes came or went; returns the clusters where that made a difference.

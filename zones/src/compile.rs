@@ -31,6 +31,10 @@ pub fn compile(
     table.settle();
     let mut next = if rebuild { fresh(table, zones) } else { previous.clone() };
     let mut answers_changed = rebuild;
+    if !Arc::ptr_eq(&next.places, table.places()) {
+        next.places = table.places().clone();
+        answers_changed = true;
+    }
     for (namespace, exists) in std::mem::take(&mut table.namespace_changes) {
         if !rebuild {
             if exists {
@@ -81,10 +85,11 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         members: merged.members,
         conflicts: merged.conflicts,
         warnings: Box::default(),
+        policy: merged.policy,
         answers: Default::default(),
     };
     let limits = Limits { origin: zones.longest_origin(), endpoints: zones.max_endpoints() };
-    let (answers, mut warnings) = answers::render(&service, limits);
+    let (answers, mut warnings) = answers::render(&service, &table.scene(limits));
     warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));
     warnings.extend(unreachable(&service));
     service.answers = answers;

@@ -33,6 +33,7 @@
 //! Read KEP-1645 (Multi-Cluster Services API) with its DNS specification, RFC 1034, 2308, 2782, 4343 and 8020.
 
 mod answers;
+pub mod choices;
 mod claims;
 pub mod clusters;
 pub mod compile;
@@ -43,6 +44,8 @@ pub mod lookup;
 mod merge;
 pub mod name;
 pub mod object;
+pub mod places;
+pub mod policy;
 pub mod ports;
 pub mod question;
 pub mod records;
@@ -54,6 +57,7 @@ pub mod table;
 pub mod zone;
 pub mod zonefile;
 
+pub use choices::Client;
 pub use clusters::Hearing;
 pub use compile::compile;
 pub use diff::Diff;

@@ -4,11 +4,13 @@
 //! Names that only have names below them are empty non-terminals: NODATA, not NXDOMAIN (RFC 8020).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use hickory_proto::rr::RecordType;
 
+use crate::choices::Client;
 use crate::question::QName;
-use crate::service::{Absence, Answers, Service, SrvSet};
+use crate::service::{Absence, Answers, RecordSet, Service, SrvSet};
 use crate::snapshot::{ReverseTarget, Snapshot};
 use crate::zone::{DNS_VERSION, Zone, ZoneKind};
 
@@ -25,6 +27,21 @@ pub struct Lookup<'s> {
     pub found: Found<'s>,
     /// The service that the name is at or below of, if it exists.
     pub service: Option<&'s Service>,
+    /// How a policy made of the service's records this client's answer.
+    pub chosen: Option<Chosen>,
+}
+
+/// What a policy says of an answer, beside its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// TTL in seconds; `None`: the zone's.
+    pub ttl: Option<u32>,
+    /// Most records.
+    pub most: Option<NonZeroU16>,
+    /// Which of them comes first, modulo their number.
+    pub rotation: u32,
+    /// Length of the prefix around the client's address for which the answer is meant (RFC 7871 §7.2.1).
+    pub scope: u8,
 }
 
 /// The kinds of answers (RFC 1034 §4.3.2, RFC 2308).
@@ -69,20 +86,28 @@ pub enum Records<'s> {
 }
 
 impl Snapshot {
-    /// Answers a question of class IN; `None` means that no zone of ours holds the name: REFUSED.
+    /// Answers a question of class IN to nobody in particular; `None` means that no zone of ours holds the name: REFUSED.
     pub fn lookup(&self, name: &QName, rtype: RecordType) -> Option<Lookup<'_>> {
+        self.lookup_for(name, rtype, &Client::default())
+    }
+
+    /// Answers a client's question.
+    pub fn lookup_for(&self, name: &QName, rtype: RecordType, client: &Client) -> Option<Lookup<'_>> {
         let (zone_index, zone, above) = self.zones.find(name)?;
         let mut service = None;
+        let mut chosen = None;
         let found = match (above, zone.kind) {
             (0, _) => apex(rtype),
             (3.., ZoneKind::Services) if name.label(above - 1) == b"svc" => {
                 service = self.services.get(name.slice(above - 3, above - 1)).map(|service| &**service);
-                self.at_service(service, name, above - 3, rtype)
+                let found;
+                (found, chosen) = self.at_service(service, name, above - 3, rtype, client);
+                found
             }
             (_, ZoneKind::Services) => self.in_services(zone, name, above, rtype),
             _ => self.in_reverse(zone, name, rtype),
         };
-        Some(Lookup { zone, zone_index, above, found, service })
+        Some(Lookup { zone, zone_index, above, found, service, chosen })
     }
 
     /// Below the origin of a zone of services, but not at a service; `above` is the number of labels there, at least 1.
@@ -105,12 +130,24 @@ impl Snapshot {
         name: &QName,
         above: usize,
         rtype: RecordType,
-    ) -> Found<'s> {
-        match service.map(|service| (service, service.answers.absent)) {
-            Some((service, None)) => in_service(service, name, above, rtype),
-            Some((_, why)) => self.missing(why),
-            None => self.missing(None),
+        client: &Client,
+    ) -> (Found<'s>, Option<Chosen>) {
+        let Some(service) = service else { return (self.missing(None), None) };
+        if service.answers.absent.is_some() {
+            return (self.missing(service.answers.absent), None);
         }
+        let Some(choices) = &service.answers.choices else {
+            return (in_service(service, Some(&service.answers.own), name, above, rtype), None);
+        };
+        let (place, scope) = client.address.map_or((None, 0), |address| self.places.find(address));
+        let key = service.name.wire();
+        let set = match client.address {
+            Some(_) => choices.pick(place, client, key),
+            None => Some(&service.answers.own),
+        };
+        let rotation = choices.rotation(client, key);
+        let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope };
+        (in_service(service, set, name, above, rtype), Some(chosen))
     }
 
     fn missing(&self, why: Option<Absence>) -> Found<'_> {
@@ -163,22 +200,33 @@ fn in_name_server<'s>(zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<
     if suffixes(server).any(|suffix| suffix == name.wire()) { Found::NoData } else { Found::NxDomain(None) }
 }
 
-/// At or below a service's name; `above` is the number of labels above it.
-fn in_service<'s>(service: &'s Service, name: &QName, above: usize, rtype: RecordType) -> Found<'s> {
+/// At or below a service's name; `above` is the number of labels above it, `set` what the asker gets of its records.
+fn in_service<'s>(
+    service: &'s Service,
+    set: Option<&'s RecordSet>,
+    name: &QName,
+    above: usize,
+    rtype: RecordType,
+) -> Found<'s> {
     let answers = &service.answers;
     let srv = |set: &'s SrvSet| Records::Srv { set, service, above_service: above };
-    match above {
-        0 => match rtype {
-            RecordType::A => some(!answers.v4.is_empty(), Records::A(&answers.v4)),
-            RecordType::AAAA => some(!answers.v6.is_empty(), Records::Aaaa(&answers.v6)),
-            RecordType::SRV => some(!answers.srv.targets.is_empty(), srv(&answers.srv)),
-            RecordType::ANY => Found::Records(Records::Any),
+    match (above, set) {
+        (0, _) if rtype == RecordType::ANY => Found::Records(Records::Any),
+        (0, None) => Found::NoData,
+        (0, Some(set)) => match rtype {
+            RecordType::A => some(!set.v4.is_empty(), Records::A(&set.v4)),
+            RecordType::AAAA => some(!set.v6.is_empty(), Records::Aaaa(&set.v6)),
+            RecordType::SRV => some(!set.srv.targets.is_empty(), srv(&set.srv)),
             _ => Found::NoData,
         },
-        2 if name.label(0)[0] == b'_' => match answers.port(name.slice(0, 2)) {
-            Some(set) => single(rtype, RecordType::SRV, srv(set)),
-            None => Found::NxDomain(None),
-        },
+        (2, _) if name.label(0)[0] == b'_' => {
+            let labels = name.slice(0, 2);
+            match (answers.own.port(labels), set.and_then(|set| set.port(labels))) {
+                (None, _) => Found::NxDomain(None),
+                (Some(_), Some(set)) if !set.targets.is_empty() => single(rtype, RecordType::SRV, srv(set)),
+                (Some(_), _) => Found::NoData,
+            }
+        }
         _ => in_endpoint(answers, name.slice(0, above), rtype),
     }
 }
@@ -197,17 +245,20 @@ fn in_endpoint<'s>(answers: &'s Answers, labels: &[u8], rtype: RecordType) -> Fo
     if answers.has_below(labels) { Found::NoData } else { Found::NxDomain(None) }
 }
 
-impl Answers {
+impl RecordSet {
     /// Records of `_<port>._<proto>`, both labels in wire form.
     fn port(&self, labels: &[u8]) -> Option<&SrvSet> {
         let at = self.ports.binary_search_by(|port| (*port.labels).cmp(labels)).ok()?;
         Some(&self.ports[at].srv)
     }
+}
 
+impl Answers {
     /// Whether any name ends with these labels: a protocol, or the end of a cluster's id.
     fn has_below(&self, labels: &[u8]) -> bool {
         let ends = |whole: &[u8]| suffixes(whole).any(|suffix| suffix == labels);
-        self.clusters.iter().any(|cluster| ends(cluster)) || self.ports.iter().any(|port| ends(&port.labels))
+        self.clusters.iter().any(|cluster| ends(cluster))
+            || self.own.ports.iter().any(|port| ends(&port.labels))
     }
 }
 

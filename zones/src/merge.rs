@@ -10,6 +10,7 @@ use crate::clusters::{Clusters, Hearing};
 use crate::conflicts::conflicts;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
+use crate::policy::{Attached, Policies};
 use crate::ports;
 use crate::service::{Conflict, Member, Reach};
 
@@ -53,6 +54,7 @@ pub(crate) struct Merged {
     pub(crate) exported: Option<Arc<Exported>>,
     pub(crate) members: Box<[Member]>,
     pub(crate) conflicts: Box<[Conflict]>,
+    pub(crate) policy: Option<Arc<Attached>>,
 }
 
 /// A valid export with its Service.
@@ -116,7 +118,12 @@ impl Word {
 /// only when that cluster is heard: before that its word may be half a word. While somebody behind the import is not
 /// heard, its spec holds, for only it knows all exports. Whoever may not speak for the namespace has no word in it, and
 /// nobody has one for it.
-pub(crate) fn merge(name: &ServiceName, words: &[Word], clusters: &Clusters) -> Option<Merged> {
+pub(crate) fn merge(
+    name: &ServiceName,
+    words: &[Word],
+    clusters: &Clusters,
+    policies: &Policies,
+) -> Option<Merged> {
     let home = clusters.home.as_ref().and_then(|home| words.iter().find(|word| word.cluster == *home));
     let accepts = |cluster: &ClusterId| clusters.accepts(cluster, name.namespace());
     let tales = home.and_then(|home| Tales::of(home, accepts));
@@ -150,6 +157,9 @@ pub(crate) fn merge(name: &ServiceName, words: &[Word], clusters: &Clusters) -> 
         })
         .collect();
     members.extend(unheard);
+    let exporters = voices.iter().map(|voice| voice.cluster);
+    let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref());
+    let policy = policies.holds(name, clusters.home.as_ref(), exporters, told);
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {
         headless,
@@ -159,6 +169,7 @@ pub(crate) fn merge(name: &ServiceName, words: &[Word], clusters: &Clusters) -> 
         spec,
         held,
         awaited,
+        policy,
     })
 }
 

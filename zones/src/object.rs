@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::name::{ClusterId, ServiceName};
+use crate::policy::{Attached, Policy, PolicyName};
 
 /// Seconds since the Unix epoch, as `creationTimestamp` has them.
 pub type UnixTime = i64;
@@ -26,6 +27,8 @@ pub enum Object {
     Node(Node),
     /// Namespace: its name exists in DNS even when it is empty.
     Namespace(Arc<str>),
+    /// TrafficPolicy: how clients are spread.
+    Policy(Policy),
 }
 
 /// Which object an [`Object`] is: unique in its cluster.
@@ -38,6 +41,7 @@ pub enum ObjectKey {
     Slice(SliceName),
     Node(Arc<str>),
     Namespace(Arc<str>),
+    Policy(PolicyName),
 }
 
 /// An EndpointSlice's namespace and name, which is a subdomain and no label.
@@ -68,6 +72,7 @@ impl Object {
             Self::Slice(slice) => ObjectKey::Slice(slice.name.clone()),
             Self::Node(node) => ObjectKey::Node(node.name.clone()),
             Self::Namespace(name) => ObjectKey::Namespace(name.clone()),
+            Self::Policy(policy) => ObjectKey::Policy(policy.name.clone()),
         }
     }
 }
@@ -79,6 +84,7 @@ impl ObjectKey {
             Self::Export(name) | Self::Service(name) | Self::Import(name) => Some(name.namespace()),
             Self::Slice(SliceName(name)) => name.split_once('/').map(|(namespace, _)| namespace),
             Self::Namespace(name) => Some(name),
+            Self::Policy(name) => Some(name.namespace()),
             Self::Node(_) => None,
         }
     }
@@ -94,6 +100,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Slice(name) => write!(f, "EndpointSlice {name}"),
             Self::Node(name) => write!(f, "Node {name}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Policy(name) => write!(f, "TrafficPolicy {name}"),
         }
     }
 }
@@ -308,6 +315,8 @@ pub struct Import {
     pub spec: Arc<ServiceSpec>,
     /// `status.clusters`, sorted: who exports it, as its writer last knew.
     pub clusters: Arc<[ClusterId]>,
+    /// The exporter's policy, as its writer last knew.
+    pub policy: Option<Arc<Attached>>,
 }
 
 /// An EndpointSlice of one service.

@@ -122,12 +122,12 @@ pub fn service_records(service: &Service, zone: &Zone) -> Vec<Record> {
         let data = v4.iter().map(|a| Data::A(*a)).chain(v6.iter().map(|a| Data::Aaaa(*a)));
         records.extend(data.map(|data| Record { owner: owner.clone(), ttl: zone.config.ttl, data }));
     };
-    addresses(name.clone(), &answers.v4, &answers.v6);
+    addresses(name.clone(), &answers.own.v4, &answers.own.v6);
     for host in &*answers.hosts {
         addresses(below(&host.labels), &host.v4, &host.v6);
     }
-    let sets = answers.ports.iter().map(|port| (below(&port.labels), &port.srv));
-    for (owner, set) in sets.chain([(name.clone(), &answers.srv)]) {
+    let sets = answers.own.ports.iter().map(|port| (below(&port.labels), &port.srv));
+    for (owner, set) in sets.chain([(name.clone(), &answers.own.srv)]) {
         records.extend(srv_records(answers, &owner, set, zone.config.srv_ttl, &name));
     }
     records.sort();

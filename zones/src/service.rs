@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::choices::Choices;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
+use crate::policy::Attached;
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +37,8 @@ pub struct Service {
     pub conflicts: Box<[Conflict]>,
     /// What is wrong with it besides, for people.
     pub warnings: Box<[Warning]>,
+    /// The TrafficPolicy that holds, if any.
+    pub policy: Option<Arc<Attached>>,
     /// What DNS says of it.
     pub answers: Answers,
 }
@@ -54,6 +58,7 @@ impl Service {
             members: Box::default(),
             conflicts: Box::default(),
             warnings: Box::default(),
+            policy: None,
             answers: Answers::default(),
         }
     }
@@ -187,6 +192,19 @@ pub enum Warning {
 pub struct Answers {
     /// Why the name doesn't exist although the service does.
     pub absent: Option<Absence>,
+    /// Of the service's name and its ports: all that there are, whoever asks.
+    pub own: RecordSet,
+    /// Names of endpoints, where the service's name answers endpoints; sorted by their labels.
+    pub hosts: Box<[Host]>,
+    /// The ids of the clusters that `hosts` end with, in wire form: empty non-terminals.
+    pub clusters: Box<[Box<[u8]>]>,
+    /// Which of `own` a client gets, where a policy chooses; `None`: all of it.
+    pub choices: Option<Box<Choices>>,
+}
+
+/// Records of a service's name and of its ports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecordSet {
     /// A records of the service's name.
     pub v4: SmallVec<[Ipv4Addr; 2]>,
     /// AAAA records of the service's name.
@@ -195,10 +213,6 @@ pub struct Answers {
     pub srv: SrvSet,
     /// SRV records by port, sorted by key.
     pub ports: Box<[PortRecords]>,
-    /// Endpoint names of a headless service, sorted by their labels.
-    pub hosts: Box<[Host]>,
-    /// The ids of the clusters that `hosts` end with, in wire form: empty non-terminals.
-    pub clusters: Box<[Box<[u8]>]>,
 }
 
 /// Why a service that exists has no name.

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::index::Index;
 use crate::name::ServiceName;
+use crate::places::Places;
 use crate::service::Service;
 use crate::zone::Zones;
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub zones: Arc<Zones>,
     /// All services.
     pub services: Index,
+    /// Where clients are.
+    pub places: Arc<Places>,
     /// Labels below `svc` that exist, each with the number of reasons: Namespaces and services with names.
     pub(crate) namespaces: imbl::HashMap<Arc<str>, u32>,
     /// Names of addresses; kept only while a reverse zone is configured.

@@ -4,6 +4,7 @@
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
 mod vips;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -12,12 +13,16 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::answers::{Limits, Scene};
 use crate::claims::Claims;
 use crate::clusters::{Clusters, Hearing};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
+use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Place, Slice};
+use crate::places::{Mapping, Places};
+use crate::policy::{Policies, PolicyName, PolicyProblem, Touched};
 use crate::slices::Slices;
+use whereabouts::Whereabouts;
 
 /// Something to take into the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +56,8 @@ pub enum Event {
         /// The network's name; empty at first, for all.
         network: Arc<str>,
     },
+    /// Where the operator says that clients are.
+    Map(Box<[Mapping]>),
     /// Addresses that the pool gave a service; none takes them back.
     Vips {
         /// The service.
@@ -82,6 +89,8 @@ pub struct Table {
     synced: BTreeSet<ClusterId>,
     stale: BTreeSet<ClusterId>,
     claims: Claims,
+    policies: Policies,
+    whereabouts: Whereabouts,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
     /// Merged since the last snapshot; of two of one name the later holds.
@@ -143,6 +152,7 @@ impl Table {
             Event::Home(home) => {
                 if self.clusters.home != home {
                     self.clusters.home = home;
+                    self.whereabouts.forget();
                     self.touch_all();
                 }
             }
@@ -163,12 +173,14 @@ impl Table {
                     self.touch_all();
                 }
             }
+            Event::Map(mappings) => self.whereabouts.map(mappings),
             Event::Vips { service, ips } => self.set_pool(&service, &ips),
         }
     }
 
     /// Merges what was touched; returns the services whose wish for pool addresses is not met.
     pub fn settle(&mut self) -> Vec<VipDemand> {
+        self.settle_places();
         for cluster in self.clusters.settle_entrances() {
             self.touch_words(|word| word.cluster == cluster && word.is_behind_nodes());
         }
@@ -182,6 +194,42 @@ impl Table {
             self.pending.iter().filter_map(|(name, merged)| self.demand(name, merged.as_ref())).collect();
         demands.sort_by(|a, b| a.service.cmp(&b.service));
         demands
+    }
+
+    /// Lists anew where clients are, if that changed, and marks the services whose endpoints are elsewhere now.
+    fn settle_places(&mut self) {
+        let moved = self.clusters.take_relocated();
+        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty());
+        if self.policies.is_empty() {
+            return;
+        }
+        if areas_changed {
+            self.touch_all();
+        } else if !moved.is_empty() {
+            let is_moved = |word: &Word, place: &Place| {
+                let node = place.node.as_ref();
+                node.is_some_and(|node| moved.contains(&(word.cluster.clone(), node.clone())))
+            };
+            self.touch_words(|word| {
+                let mut places = word.slices.iter().flat_map(|slice| &slice.endpoints).map(|e| &e.place);
+                places.any(|place| place.as_deref().is_some_and(|place| is_moved(word, place)))
+            });
+        }
+    }
+
+    /// Where clients are.
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.whereabouts.places
+    }
+
+    /// What answers depend on besides the service.
+    pub(crate) fn scene(&self, limits: Limits) -> Scene<'_> {
+        Scene { limits, clusters: &self.clusters, areas: &self.whereabouts.areas }
+    }
+
+    /// Policies that don't hold for something that they are about, and why.
+    pub fn overridden_policies(&self) -> impl Iterator<Item = (&ClusterId, &PolicyName, PolicyProblem)> {
+        self.policies.overridden()
     }
 
     /// Whether every expected cluster has been read once.
@@ -203,11 +251,7 @@ impl Table {
 
     /// Marks everything as touched: the next snapshot is compiled from scratch.
     pub(crate) fn touch_all(&mut self) {
-        for (name, entry) in &mut self.entries {
-            if !std::mem::replace(&mut entry.dirty, true) {
-                self.dirty.push(name.clone());
-            }
-        }
+        self.touch_entries(|_, _| true);
     }
 
     /// Marks what a cluster has a word in, or is told of in another's.
@@ -222,8 +266,16 @@ impl Table {
 
     /// Marks the services that some cluster says such a word about.
     fn touch_words(&mut self, such: impl Fn(&Word) -> bool) {
+        self.touch_entries(|_, entry| entry.words.iter().any(&such));
+    }
+
+    fn touch_names(&mut self, such: impl Fn(&ServiceName) -> bool) {
+        self.touch_entries(|name, _| such(name));
+    }
+
+    fn touch_entries(&mut self, such: impl Fn(&ServiceName, &Entry) -> bool) {
         for (name, entry) in &mut self.entries {
-            if entry.words.iter().any(&such) && !std::mem::replace(&mut entry.dirty, true) {
+            if such(name, entry) && !std::mem::replace(&mut entry.dirty, true) {
                 self.dirty.push(name.clone());
             }
         }
@@ -275,6 +327,23 @@ impl Table {
                 self.word(cluster, &name, |word| word.import = Some(Arc::new(import)));
             }
             Object::Slice(slice) => self.apply_slice(cluster, slice),
+            Object::Policy(policy) => {
+                let touched = self.policies.apply(cluster, policy);
+                self.touch_subjects(touched);
+            }
+        }
+    }
+
+    /// Marks what policies are about that came or went.
+    fn touch_subjects(&mut self, touched: Vec<Touched>) {
+        for subject in touched {
+            match subject {
+                Touched::Service(name) => self.touch(&name),
+                Touched::Namespace(namespace) => {
+                    self.touch_names(|name| name.namespace() == &*namespace);
+                }
+                Touched::All => self.touch_all(),
+            }
         }
     }
 
@@ -313,6 +382,10 @@ impl Table {
             ObjectKey::Export(name) => self.word(cluster, name, |word| word.export = None),
             ObjectKey::Service(name) => self.word(cluster, name, |word| word.service = None),
             ObjectKey::Import(name) => self.word(cluster, name, |word| word.import = None),
+            ObjectKey::Policy(name) => {
+                let touched = self.policies.delete(cluster, name);
+                self.touch_subjects(touched);
+            }
             ObjectKey::Slice(slice) => {
                 if let Some(filed) = self.slices.remove(cluster, slice) {
                     self.word(cluster, &filed.service, |word| word.slices.retain(|s| s.name != *slice));
@@ -348,6 +421,7 @@ impl Table {
         keys.extend(nodes.map(|(_, node)| ObjectKey::Node(node.name.clone())));
         let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
         keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
+        keys.extend(self.policies.names(cluster).cloned().map(ObjectKey::Policy));
         keys
     }
 
@@ -382,7 +456,7 @@ impl Table {
     fn settle_one(&mut self, name: ServiceName) {
         let Some(entry) = self.entries.get_mut(&name) else { return self.pending.push((name, None)) };
         entry.dirty = false;
-        let merged = merge(&name, &entry.words, &self.clusters);
+        let merged = merge(&name, &entry.words, &self.clusters, &self.policies);
         let empty = entry.words.is_empty();
         let invalid = entry.words.iter().any(|word| word.invalid().is_some());
         match entry.pending {

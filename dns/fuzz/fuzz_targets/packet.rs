@@ -101,7 +101,7 @@ fn objects() -> Vec<Object> {
         objects.push(Object::Service(Service { name: name.clone(), kind, spec: spec.clone(), gateway: None }));
         if kind == ServiceKind::ClusterIp {
             let ips = Arc::new(["10.0.0.1".parse().expect("a literal")]);
-            objects.push(Object::Import(Import { name, created: 1, headless: false, ips, spec, clusters: Arc::default() }));
+            objects.push(Object::Import(Import { name, created: 1, headless: false, ips, spec, clusters: Arc::default(), policy: None }));
         } else {
             objects.push(Object::Slice(slice(name)));
         }

@@ -30,6 +30,8 @@ pub(crate) struct Renderer<'a, 'w, 'r> {
     pub(crate) qname: &'a QName,
     /// Chooses which record of a set comes first.
     pub(crate) entropy: u32,
+    /// Most records of a set.
+    pub(crate) most: usize,
 }
 
 impl Renderer<'_, '_, '_> {
@@ -37,12 +39,19 @@ impl Renderer<'_, '_, '_> {
     /// it where they only save the asker a query (RFC 2181 §9).
     pub(crate) fn lookup(&mut self, lookup: &Lookup<'_>) {
         let zone = lookup.zone;
-        let ttl = zone.config.ttl;
+        let chosen = lookup.chosen;
+        if let Some(chosen) = chosen {
+            self.entropy = chosen.rotation;
+            self.most = chosen.most.map_or(usize::MAX, |most| most.get().into());
+        }
+        let own = chosen.and_then(|chosen| chosen.ttl);
+        let ttl = own.unwrap_or(zone.config.ttl);
+        let srv_ttl = own.unwrap_or(zone.config.srv_ttl);
         let whole = match lookup.found {
             Found::Records(Records::A(addresses)) => self.ipv4(ttl, addresses),
             Found::Records(Records::Aaaa(addresses)) => self.ipv6(ttl, addresses),
             Found::Records(Records::Srv { set, service, above_service }) => {
-                self.srv(zone, set, service, above_service)
+                self.srv(zone, set, service, above_service, [srv_ttl, ttl])
             }
             Found::Records(Records::Txt(text)) => self.txt(VERSION_TTL, text),
             Found::Records(Records::Soa) => self.soa(lookup, Section::Answer, ttl),
@@ -59,35 +68,49 @@ impl Renderer<'_, '_, '_> {
         }
     }
 
+    /// A set that starts somewhere else every time: from there to the end, and the rest; no more than there may be.
+    fn window<'t, T>(&self, set: &'t [T]) -> (&'t [T], &'t [T]) {
+        let start = if set.len() > 1 { self.entropy as usize % set.len() } else { 0 };
+        let (second, first) = set.split_at(start);
+        let first = &first[..first.len().min(self.most)];
+        (first, &second[..second.len().min(self.most - first.len())])
+    }
+
     fn ipv4(&mut self, ttl: u32, addresses: &[Ipv4Addr]) -> bool {
-        let (first, second) = rotated(addresses, self.entropy);
+        let (first, second) = self.window(addresses);
         self.writer.ipv4(Section::Answer, QUESTION, ttl, first)
             && self.writer.ipv4(Section::Answer, QUESTION, ttl, second)
     }
 
     fn ipv6(&mut self, ttl: u32, addresses: &[Ipv6Addr]) -> bool {
-        let (first, second) = rotated(addresses, self.entropy);
+        let (first, second) = self.window(addresses);
         self.writer.ipv6(Section::Answer, QUESTION, ttl, first)
             && self.writer.ipv6(Section::Answer, QUESTION, ttl, second)
     }
 
     /// SRV targets are not compressed (RFC 2782, Target). The addresses of all targets are additional.
-    fn srv(&mut self, zone: &Zone, set: &SrvSet, service: &Service, above_service: usize) -> bool {
-        let (first, second) = rotated(&set.targets, self.entropy);
+    fn srv(
+        &mut self,
+        zone: &Zone,
+        set: &SrvSet,
+        service: &Service,
+        above_service: usize,
+        [ttl, glue_ttl]: [u32; 2],
+    ) -> bool {
+        let (first, second) = self.window(&set.targets);
         let start = self.writer.len();
         for target in first.iter().chain(second) {
             let labels = service.answers.host_labels(*target);
-            let fits =
-                self.writer.record(Section::Answer, QUESTION, RecordType::SRV, zone.config.srv_ttl, |out| {
-                    push_srv(out, set.weight, target.port);
-                    push_service_name(out, labels, service.name.wire(), zone.origin());
-                });
+            let fits = self.writer.record(Section::Answer, QUESTION, RecordType::SRV, ttl, |out| {
+                push_srv(out, set.weight, target.port);
+                push_service_name(out, labels, service.name.wire(), zone.origin());
+            });
             if !fits {
                 return false;
             }
         }
         let own_name = Pointer::into_question(self.qname.offset(above_service));
-        self.srv_glue(zone, (first, second), service, own_name, start);
+        self.srv_glue(zone, (first, second), service, own_name, start, glue_ttl);
         true
     }
 
@@ -102,6 +125,7 @@ impl Renderer<'_, '_, '_> {
         service: &Service,
         own_name: Pointer,
         start: usize,
+        ttl: u32,
     ) {
         let answers = &service.answers;
         let below = service.name.wire().len() + SVC.len() + zone.origin().len();
@@ -117,9 +141,8 @@ impl Renderer<'_, '_, '_> {
             }
             let (owner, v4, v6) = match answers.host(*target) {
                 Some(host) => (Pointer::to(name), &*host.v4, &*host.v6),
-                None => (Some(own_name), &*answers.v4, &*answers.v6),
+                None => (Some(own_name), &*answers.own.v4, &*answers.own.v6),
             };
-            let ttl = zone.config.ttl;
             let fits = owner.is_some_and(|owner| {
                 self.writer.ipv4(Section::Additional, owner, ttl, v4)
                     && self.writer.ipv6(Section::Additional, owner, ttl, v6)
@@ -168,7 +191,7 @@ impl Renderer<'_, '_, '_> {
         let Some(primary) = self.snapshot.zones.primary() else {
             return true;
         };
-        let (first, second) = rotated(targets, self.entropy);
+        let (first, second) = self.window(targets);
         first.iter().chain(second).all(|target| {
             self.writer.record(Section::Answer, QUESTION, RecordType::PTR, ttl, |out| {
                 push_service_name(out, &target.host, target.service.wire(), primary.origin());
@@ -246,11 +269,4 @@ fn push_service_name(out: &mut Vec<u8>, labels: &[u8], service: &[u8], origin: &
     for part in [labels, service, SVC, origin] {
         out.extend_from_slice(part);
     }
-}
-
-/// A set that starts somewhere else every time: from there to the end, and the rest.
-fn rotated<T>(set: &[T], entropy: u32) -> (&[T], &[T]) {
-    let start = if set.len() > 1 { entropy as usize % set.len() } else { 0 };
-    let (second, first) = set.split_at(start);
-    (first, second)
 }

@@ -344,6 +344,7 @@ pub fn import(service: &str, ips: &[&str]) -> Object {
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         spec: Arc::default(),
         clusters: Arc::default(),
+        policy: None,
     })
 }
 

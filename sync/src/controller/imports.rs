@@ -13,6 +13,7 @@ use super::facts::{Facts, Seen};
 use super::memory::{HOLD, Ips};
 use super::words;
 use super::world::{Lacking, Past, VipTrouble, World};
+use crate::convert;
 use crate::vip::PoolRanges;
 
 /// A ServiceImport, but for namespace, name and status.
@@ -43,9 +44,13 @@ pub(super) fn body(service: &Service, ips: &[IpAddr], world: &World) -> ImportBo
         ips.iter().map(|ip| (*ip).into()).collect()
     };
     let exported = service.exported.as_deref();
+    let mut annotations = take(exported.map_or(&[], |e| &e.annotations), |key, _| words::is_annotation(key));
+    // Servers follow their own cluster alone: what exporters say of policy comes to them by the import.
+    let told = service.policy.as_ref().and_then(|policy| convert::tell_policy(policy));
+    annotations.extend(told.map(|policy| (words::POLICY.to_owned(), policy)));
     ImportBody {
         labels: take(exported.map_or(&[], |e| &e.labels), words::is_label),
-        annotations: take(exported.map_or(&[], |e| &e.annotations), |key, _| words::is_annotation(key)),
+        annotations,
         derived,
         spec: kept(
             &world.lacking,

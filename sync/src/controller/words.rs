@@ -30,6 +30,8 @@ pub(super) const DERIVED: &str = "multicluster.kubernetes.io/derived-service";
 pub(super) const IDENTITIES: &str = "portolan.dev/identities";
 /// Annotation on imports: a hash of the metadata that we gave it, to see what is to be taken back.
 pub(super) const APPLIED: &str = "portolan.dev/applied";
+/// Annotation on imports: the oldest exporter's TrafficPolicy.
+pub(super) const POLICY: &str = "portolan.dev/traffic-policy";
 
 /// The same in all replicas and versions: names of objects depend on it.
 const KEY: &[u8; 16] = b"portolan objects";

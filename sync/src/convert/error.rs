@@ -139,6 +139,34 @@ pub enum ConvertError {
         /// What it may hold.
         allowed: &'static [&'static str],
     },
+    /// A number that is too small or too large.
+    #[error("{field}: {value} is not a number from {least} to {most}")]
+    Range {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: i64,
+        /// What it may hold at least.
+        least: i64,
+        /// What it may hold at most.
+        most: i64,
+    },
+    /// Something that is listed already.
+    #[error("{field}: `{value}` is listed twice")]
+    Twice {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
+    /// A policy about all services, of somebody who may not say anything about them.
+    #[error(
+        "spec.scope: ClusterSet is for policies in the namespace portolan-system, this one is in {namespace}"
+    )]
+    Scope {
+        /// Where it is.
+        namespace: String,
+    },
     /// An EndpointSlice of names: DNS answers here hold addresses.
     #[error("addressType: slices of type FQDN hold names, which can't be answered as addresses")]
     Fqdn,

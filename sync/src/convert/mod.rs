@@ -5,6 +5,7 @@
 
 mod error;
 mod gateway;
+mod policy;
 mod service;
 mod slice;
 
@@ -14,10 +15,12 @@ use std::sync::Arc;
 use portolan_zones::ClusterId;
 use portolan_zones::name::{ServiceName, check_label};
 use portolan_zones::object::{Node, Object, ObjectKey, Protocol, SliceName, UnixTime};
+use portolan_zones::policy::PolicyName;
 
 pub use error::{ConvertError, Refused};
 pub(crate) use gateway::is_endpoint;
 pub use gateway::{Names, names_of_export, names_of_service};
+pub use policy::{TrafficPolicy, policy, rules, tell as tell_policy};
 pub use service::{export, import, service};
 pub use slice::{MANAGED_BY, slice};
 
@@ -45,6 +48,7 @@ pub enum Kind {
     Node,
     Namespace,
     ClusterProperty,
+    TrafficPolicy,
 }
 
 impl Kind {
@@ -64,6 +68,7 @@ impl Kind {
             ("multicluster.x-k8s.io" | "multicluster.k8s.io", "ServiceImport") => {
                 (Self::ServiceImport, &["v1alpha1", "v1beta1"])
             }
+            ("portolan.dev", "TrafficPolicy") => (Self::TrafficPolicy, &["v1alpha1"]),
             ("about.k8s.io", "ClusterProperty") => (Self::ClusterProperty, &["v1alpha1", "v1beta1"]),
             _ => return Ok(None),
         };
@@ -83,6 +88,10 @@ impl Kind {
             Self::EndpointSlice => ObjectKey::Slice(slice_name(metadata).ok()?),
             Self::Node => ObjectKey::Node(subdomain("metadata.name", metadata.name.as_deref()).ok()?.into()),
             Self::Namespace => ObjectKey::Namespace(name(metadata).ok()?.into()),
+            Self::TrafficPolicy => {
+                let name = subdomain("metadata.name", metadata.name.as_deref()).ok()?;
+                ObjectKey::Policy(PolicyName::new(namespace_of(metadata).ok()?, name))
+            }
             Self::ClusterProperty => return None,
         })
     }

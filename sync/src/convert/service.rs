@@ -10,6 +10,7 @@ use portolan_zones::object::{
 use smallvec::SmallVec;
 
 use super::gateway::{self, Names};
+use super::policy;
 use super::{
     ConvertError, MOST_PORTS, Refused, address, bounded, created, metadata, port_name, port_number, protocol,
     service_name,
@@ -84,6 +85,7 @@ pub fn import(import: &kube::ServiceImport<'_>, interner: &mut Interner) -> Resu
         spec: spec(from, &ips, interner)?,
         ips,
         clusters: clusters(import)?,
+        policy: metadata.annotations.as_ref().and_then(|a| policy::told(a.policy.as_deref()?)).map(Arc::new),
     }))
 }
 

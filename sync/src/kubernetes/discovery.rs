@@ -16,6 +16,7 @@ pub(crate) enum Topic {
     EndpointSlice,
     ServiceExport,
     ServiceImport,
+    TrafficPolicy,
     Lease,
     Secret,
     ClusterPeer,
@@ -46,6 +47,7 @@ impl Topic {
             Self::EndpointSlice => (("discovery.k8s.io", &["v1"]), "EndpointSlice", "endpointslices"),
             Self::ServiceExport => (MCS, "ServiceExport", "serviceexports"),
             Self::ServiceImport => (MCS, "ServiceImport", "serviceimports"),
+            Self::TrafficPolicy => (("portolan.dev", &["v1alpha1"]), "TrafficPolicy", "trafficpolicies"),
             Self::Lease => (("coordination.k8s.io", &["v1"]), "Lease", "leases"),
             Self::Secret => (("", &["v1"]), "Secret", "secrets"),
             Self::ClusterPeer => (("portolan.dev", &["v1alpha1"]), "ClusterPeer", "clusterpeers"),
@@ -66,6 +68,7 @@ impl Topic {
             Self::EndpointSlice => Kind::EndpointSlice,
             Self::ServiceExport => Kind::ServiceExport,
             Self::ServiceImport => Kind::ServiceImport,
+            Self::TrafficPolicy => Kind::TrafficPolicy,
             Self::Lease | Self::Secret | Self::ClusterPeer | Self::ClusterProfile => return None,
         })
     }
@@ -89,6 +92,9 @@ impl Topic {
             Self::ServiceImport => ("nothing is imported here", MCS_CRDS),
             Self::ClusterProperty => {
                 ("the cluster does not say its own id", "install the About API's CRD, or configure the id")
+            }
+            Self::TrafficPolicy => {
+                ("it has no policies", "install Portolan's CRDs by `kubectl apply -f deploy/crds`")
             }
             Self::ClusterPeer => {
                 ("it names no other clusters", "install Portolan's CRDs by `kubectl apply -f deploy/crds`")

@@ -276,7 +276,7 @@ impl Intake {
         self.begin(topic);
         self.sweep(topic, now);
         self.problems.clear(&About::Watch(topic));
-        if topic == Topic::ClusterProperty {
+        if matches!(topic, Topic::ClusterProperty | Topic::TrafficPolicy) {
             self.problems.clear(&About::Kind(topic));
         } else {
             self.problems.set(About::Kind(topic), topic.absence());
@@ -421,7 +421,14 @@ impl Intake {
 
 /// Whether a cluster may be allowed to speak for some namespaces only.
 fn is_accepted_by_namespace(topic: Topic) -> bool {
-    matches!(topic, Topic::Namespace | Topic::Service | Topic::EndpointSlice | Topic::ServiceExport)
+    matches!(
+        topic,
+        Topic::Namespace
+            | Topic::Service
+            | Topic::EndpointSlice
+            | Topic::ServiceExport
+            | Topic::TrafficPolicy
+    )
 }
 
 #[cfg(test)]

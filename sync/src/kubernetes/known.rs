@@ -120,6 +120,7 @@ fn weigh(object: &Object) -> u32 {
         Object::Export(export) => {
             export.exported.as_ref().map_or(0, |all| all.labels.len() + all.annotations.len())
         }
+        Object::Policy(policy) => policy.rules.weights.len() + policy.rules.failover.len(),
         Object::Namespace(_) => 0,
     };
     u32::try_from(1 + parts).unwrap_or(u32::MAX)

@@ -38,6 +38,7 @@ mod spec;
 mod state;
 mod tap;
 mod teller;
+pub mod traffic_policy;
 mod watch;
 
 pub use access::AccessError;

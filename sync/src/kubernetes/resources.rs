@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::traffic_policy::TrafficPolicy;
+
 /// The key of a kubeconfig in a Secret, as Cluster API and others name it.
 const DEFAULT_KEY: &str = "kubeconfig";
 /// How long a cluster may be silent before what is known of it counts as stale.
@@ -17,7 +19,7 @@ pub const DEFAULT_WITHDRAW_AFTER: Duration = Duration::from_secs(168 * 3600);
 const NEVER: &str = "never";
 
 /// RFC 1123 labels joined by dots, as [`portolan_zones::ClusterId`] checks them.
-const SUBDOMAIN: &str =
+pub(super) const SUBDOMAIN: &str =
     "self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')";
 /// Hours, minutes and seconds, a second at least; written so that CEL never has to parse anything else.
 const DURATION: &str = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' \
@@ -195,9 +197,12 @@ pub fn crds() -> Vec<(&'static str, String)> {
         let options = serde_saphyr::SerializerOptions::default();
         // Only types that can't be YAML fail, and the CRD is JSON by its type; a test reads what comes out.
         let text = serde_saphyr::to_string_with_options(&crd, options).unwrap_or_default();
-        format!("# Made from sync/src/kubernetes/resources.rs by `portolan crds`.\n{text}")
+        format!("# Made from the types in sync/src/kubernetes by `portolan crds`.\n{text}")
     };
-    vec![("portolan.dev_clusterpeers.yaml", yaml(ClusterPeer::crd()))]
+    vec![
+        ("portolan.dev_clusterpeers.yaml", yaml(ClusterPeer::crd())),
+        ("portolan.dev_trafficpolicies.yaml", yaml(TrafficPolicy::crd())),
+    ]
 }
 
 fn duration(text: &str) -> Option<Duration> {

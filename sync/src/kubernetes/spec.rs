@@ -44,6 +44,7 @@ impl Spec {
             Topic::Node,
             Topic::EndpointSlice,
             Topic::ServiceImport,
+            Topic::TrafficPolicy,
         ]
         .map(all)
         .into();
@@ -72,7 +73,13 @@ impl Spec {
     pub(crate) fn peer(peer: &PeerConfig, with_namespaces: bool) -> Self {
         let all = |topic| Wanted { topic, selector: None, namespace: None, name: None };
         let slices = Wanted { selector: Some(OWN_SLICES), ..all(Topic::EndpointSlice) };
-        let mut topics = vec![Topic::ClusterProperty, Topic::Node, Topic::Service, Topic::ServiceExport];
+        let mut topics = vec![
+            Topic::ClusterProperty,
+            Topic::Node,
+            Topic::Service,
+            Topic::ServiceExport,
+            Topic::TrafficPolicy,
+        ];
         if with_namespaces {
             topics.push(Topic::Namespace);
         }

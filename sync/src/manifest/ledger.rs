@@ -234,5 +234,6 @@ fn kind(key: &ObjectKey) -> &'static str {
         ObjectKey::Slice(_) => "EndpointSlice",
         ObjectKey::Node(_) => "Node",
         ObjectKey::Namespace(_) => "Namespace",
+        ObjectKey::Policy(_) => "TrafficPolicy",
     }
 }

@@ -224,6 +224,7 @@ impl Reader<'_> {
             Kind::Node => Some(convert::node(&body.read()?, interner)?),
             Kind::Namespace => Some(convert::namespace(&body.read()?, interner)?),
             Kind::EndpointSlice => convert::slice(&body.read()?, interner, refused)?,
+            Kind::TrafficPolicy => Some(convert::policy(&body.read()?, interner)?),
             Kind::ClusterProperty => return self.identity(&body.read()?, line),
         };
         self.reading.objects.extend(object.map(|object| (line, object)));

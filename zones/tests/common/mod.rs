@@ -52,6 +52,7 @@ pub fn import(namespace: &str, service: &str, created: UnixTime, ips: &[&str]) -
         ips,
         spec: Arc::default(),
         clusters: Arc::default(),
+        policy: None,
     })
 }
 

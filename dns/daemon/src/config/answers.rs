@@ -14,11 +14,14 @@ const MAX_TXT: usize = 255;
 /// Reads the sections from the root. Cookies are not among them: their secrets are made up or read elsewhere.
 pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let default = Settings::default();
-    let client_subnet = root.section("client-subnet", |s| s.get("enabled", default.edns.client_subnet));
+    let (client_subnet, trusted_forwarders) = root.section("client-subnet", |s| {
+        let forwarders = s.list("trusted-forwarders", default.edns.trusted_forwarders);
+        (s.get("enabled", default.edns.client_subnet), forwarders)
+    });
     let max_udp_payload = root.section("edns", |s| udp_payload(s, default.edns.max_udp_payload));
     Settings {
         identity: root.section("identity", identity),
-        edns: Edns { max_udp_payload, client_subnet },
+        edns: Edns { max_udp_payload, client_subnet, trusted_forwarders },
         cookies: default.cookies,
         rate_limit: root.section("rate-limit", |s| rate_limit(s, default.rate_limit)),
         access: root.section("access", |s| access(s, default.access)),

@@ -54,6 +54,10 @@ pub(super) fn read(kind: Kind, json: &str, known: &Names, interner: &mut Interne
             let namespace = serde_json::from_str(json).map_err(malformed)?;
             Some(convert::namespace(&namespace, interner).map_err(refused)?)
         }
+        Kind::TrafficPolicy => {
+            let policy = serde_json::from_str(json).map_err(malformed)?;
+            Some(convert::policy(&policy, interner).map_err(refused)?)
+        }
         Kind::ClusterProperty => {
             let property = serde_json::from_str(json).map_err(malformed)?;
             if let Some((rank, id)) = convert::cluster_id(&property).map_err(refused)? {

@@ -1,0 +1,208 @@
+//! TrafficPolicy: how clients are spread over the clusters behind a service. The types are the source of its definition in
+//! `deploy/crds`; manifests and the configuration file are read as the same types.
+#![expect(unreachable_pub, reason = "KubeSchema repeats each type, as public as it is, inside of a function")]
+#![expect(clippy::duplicated_attributes, reason = "each printed column has a type")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resources::SUBDOMAIN;
+
+/// How clients are spread over the clusters behind a service.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "portolan.dev",
+    version = "v1alpha1",
+    kind = "TrafficPolicy",
+    plural = "trafficpolicies",
+    shortname = "tpol",
+    category = "portolan",
+    namespaced,
+    status = "TrafficPolicyStatus",
+    derive = "PartialEq",
+    doc = "How clients are spread over the clusters behind a service: by locality, weight, health and failover order.",
+    printcolumn(name = "Answer", type_ = "string", json_path = ".spec.answer"),
+    printcolumn(name = "Locality", type_ = "string", json_path = ".spec.locality.order"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = Rule::new("!has(self.targetRefs) || self.targetRefs.size() == 0 || self.scope == 'Namespace'")
+    .message("a policy is about the services in targetRefs, or about a scope: leave one of them out"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrafficPolicySpec {
+    /// The services that it is about, in its own namespace. Without any it is about all imports of `scope`.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_refs: Vec<TargetRef>,
+    /// What it is about where there are no `targetRefs`.
+    #[serde(default)]
+    pub scope: Scope,
+    /// What the services' names answer.
+    #[serde(default)]
+    pub answer: Answer,
+    /// Most records of a type in one answer; as many as fit when absent. Which ones differs from query to query, and
+    /// they are spread over clusters and zones.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_records: Option<i64>,
+    /// TTL of the answers in seconds; the DNS zone's when absent. What is short follows changes fast and asks often.
+    #[schemars(range(min = 0, max = 86_400))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<i64>,
+    /// Which endpoints are close to a client. When absent, the service's own `trafficDistribution` says it.
+    /// `internalTrafficPolicy: Local` of the service holds in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
+    /// A locality, or a weighted cluster, keeps its whole share while so many per cent of its endpoints are healthy, and
+    /// gives way in proportion below that. When absent: five in seven, so that it bears 1.4 times its healthy part.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spill_threshold: Option<i64>,
+    /// How clusters that are equally close share; 1 for those that are not named. When there are none, they share by
+    /// their endpoints. A cluster of weight 0 is the last resort.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["cluster".into()]))]
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<Weight>,
+    /// Clusters to turn to, one after the other, when what is close is not enough. Those that are not named come last.
+    #[x_kube(
+        merge_strategy = ListMerge::Atomic,
+        validation = Rule::new("self.all(c, self.exists_one(o, o == c))")
+            .message("a cluster is named once in failover"))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<String>,
+    /// Under so many per cent of healthy endpoints in a locality, when all others are not enough either, health is ignored:
+    /// better some failures than all clients on too few.
+    #[schemars(range(min = 0, max = 100))]
+    #[serde(default = "panic_threshold")]
+    pub panic_threshold: i64,
+    /// What is answered when nothing is healthy.
+    #[serde(default)]
+    pub when_all_down: WhenAllDown,
+    /// Whether a client keeps its cluster as long as that is one of those that are answered.
+    #[serde(default)]
+    pub sticky: bool,
+}
+
+/// A service that a policy is about.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetRef {
+    /// `ServiceExport`: the policy travels with the export, to the clients of all clusters. `ServiceImport`: it is for the
+    /// clients of this cluster, and goes before what exporters say.
+    pub kind: TargetKind,
+    /// The service's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Kinds that a policy may be about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names are the API's")]
+pub enum TargetKind {
+    ServiceExport,
+    ServiceImport,
+}
+
+/// What a policy without targets is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+pub enum Scope {
+    /// All imports of its namespace.
+    #[default]
+    Namespace,
+    /// All imports of the cluster. Only in Portolan's own namespace, `portolan-system`.
+    ClusterSet,
+}
+
+/// What names answer.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+pub enum Answer {
+    /// The service's virtual IPs; a headless service its endpoints.
+    #[default]
+    VIP,
+    /// Endpoints, or the gateways to those on other networks, as for a headless service: clients connect to the endpoints'
+    /// own ports, which SRV records tell.
+    Endpoints,
+}
+
+/// Which endpoints are close to a client.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Locality {
+    /// What counts as close, the closest first. Empty: all endpoints are alike.
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 4))]
+    #[serde(default)]
+    pub order: Vec<Level>,
+    /// What becomes of endpoints that are not close.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// How close something is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Node,
+    Zone,
+    Region,
+    Cluster,
+}
+
+/// What becomes of endpoints that are not close.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+pub enum Mode {
+    /// They are used when those that are close are not enough.
+    #[default]
+    Prefer,
+    /// They are never used.
+    Pin,
+}
+
+/// A cluster's weight.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Weight {
+    /// The cluster's id.
+    #[x_kube(validation = Rule::new(SUBDOMAIN).message(
+        "a cluster's id is labels of lower-case letters, digits and '-', joined by dots (KEP-2149)"))]
+    #[schemars(length(min = 1, max = 63))]
+    pub cluster: String,
+    /// Its share, against those of others; 0: the last resort.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub weight: i64,
+}
+
+/// What is answered when nothing is healthy.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
+pub enum WhenAllDown {
+    /// All endpoints that their clusters say are ready.
+    #[default]
+    Answer,
+    /// Nothing: the name has no addresses.
+    Nothing,
+}
+
+/// How a policy is. Written by the controller.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicyStatus {
+    /// `metadata.generation` that the status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: whether the policy holds for all that it is about, and what is wrong with it.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+fn panic_threshold() -> i64 {
+    50
+}

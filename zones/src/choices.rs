@@ -1,0 +1,118 @@
+//! What a policy's choice is when a query comes: the client's place gives the class, a number draws from it.
+//!
+//! Both are looked up: nothing is computed but, for clients that are to stay where they are, one score for each cluster.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use foldhash::fast::FixedState;
+
+use crate::places::{Key, Known};
+use crate::policy::draw::Draw;
+use crate::service::RecordSet;
+
+/// The answers that a service's clients are spread over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choices {
+    /// TTL of the service's records in seconds; `None`: the zone's.
+    pub ttl: Option<u32>,
+    /// Most records in an answer.
+    pub most: Option<NonZeroU16>,
+    /// Whether a client gets the same again.
+    pub sticky: bool,
+    /// Sorted; of areas that are not listed the first class is.
+    pub(crate) areas: Box<[(Key, u16)]>,
+    /// The same for places, nodes included; they count before areas.
+    pub(crate) nodes: Box<[(Key, u16)]>,
+    /// At least one.
+    pub(crate) classes: Box<[Class]>,
+    /// What classes have in common is there once.
+    pub(crate) sets: Box<[RecordSet]>,
+}
+
+/// What the clients of one place are spread over.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Class {
+    pub(crate) options: Box<[Choice]>,
+    /// `None`: there is no choice.
+    pub(crate) draw: Option<Draw>,
+}
+
+/// One of the answers that may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// Position in [`Choices::sets`].
+    pub(crate) set: u16,
+    /// Its part of the whole.
+    pub(crate) part: u32,
+    /// Stands for the clusters behind it: the same as long as these are.
+    pub(crate) of: u64,
+}
+
+/// Who asks, as far as the answer may depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Client {
+    /// Its address, or a prefix of it; `None`: nobody in particular, who gets all.
+    pub address: Option<IpAddr>,
+    /// A random number, or the next of a counter: for draws.
+    pub entropy: u32,
+}
+
+impl Client {
+    /// As good as random, and another one for each number.
+    fn number(&self) -> u64 {
+        // SplitMix64 (Steele, Lea, Flood).
+        let mut z = u64::from(self.entropy).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The same for the same client and service, and as good as any for others.
+    fn lasting(&self, service: &[u8]) -> u64 {
+        FixedState::default().hash_one((self.address, service))
+    }
+}
+
+impl Choices {
+    /// The records for a client at a place; `None`: nothing for those who are there.
+    pub(crate) fn pick(&self, place: Option<&Known>, client: &Client, service: &[u8]) -> Option<&RecordSet> {
+        let Class { options, draw } = self.class(place);
+        let at = match (options.len(), draw) {
+            (0, _) => return None,
+            (1, _) => 0,
+            (_, Some(draw)) if !self.sticky => draw.at(client.number()),
+            _ => rendezvous(options, client.lasting(service)),
+        };
+        self.sets.get(usize::from(options.get(at)?.set))
+    }
+
+    /// What the order of an answer's records follows.
+    pub(crate) fn rotation(&self, client: &Client, service: &[u8]) -> u32 {
+        if self.sticky { client.lasting(service) as u32 } else { client.entropy }
+    }
+
+    fn class(&self, place: Option<&Known>) -> &Class {
+        let find = |list: &[(Key, u16)], key: Key| {
+            let at = list.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+            Some(usize::from(list[at].1))
+        };
+        let listed =
+            place.and_then(|known| find(&self.nodes, known.key).or_else(|| find(&self.areas, known.area)));
+        &self.classes[listed.unwrap_or(0)]
+    }
+}
+
+/// The option with the best score for this client. When one goes, only its own clients get another (highest random weight,
+/// with the weights of Schindelhauer and Schomaker).
+fn rendezvous(options: &[Choice], client: u64) -> usize {
+    let score = |choice: &Choice| {
+        let hash = FixedState::default().hash_one((client, choice.of));
+        // Of 53 bits, never 0.
+        let even = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        -even.ln() / f64::from(choice.part)
+    };
+    let scores = options.iter().map(score).enumerate();
+    scores.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+}

@@ -1,0 +1,250 @@
+//! The engine: candidates, rules and a place in; tiers and shares out, with the reason of each step.
+//!
+//! Endpoints fall into tiers by how close they are, then by whom to turn to; clusters of weight 0 are the last resort. The
+//! first tier keeps its whole share while enough of it is healthy; what it can't bear goes to the next one, as much as
+//! that can bear, and so on. Within a tier clusters share by weight, or where no weights are given by their endpoints.
+//! Shares are parts of [`WHOLE`], in integers, so that every replica computes the same ones.
+
+use std::collections::BTreeMap;
+
+use super::{AllDown, Level, Locality, Preference, Rules, Spill};
+use crate::name::ClusterId;
+
+/// All of a service's clients.
+pub const WHOLE: u32 = 1_000_000;
+
+/// Where a client or an endpoint is, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct At<'s> {
+    /// In which cluster.
+    pub cluster: Option<&'s ClusterId>,
+    /// `topology.kubernetes.io/region`.
+    pub region: Option<&'s str>,
+    /// `topology.kubernetes.io/zone`.
+    pub az: Option<&'s str>,
+    /// On which node of the cluster.
+    pub node: Option<&'s str>,
+}
+
+impl At<'_> {
+    /// Whether both are in one place of this size. What is not known is nowhere. Zones of one name are one zone unless their
+    /// regions differ; nodes of one name are one node only in one cluster.
+    pub fn is_with(&self, other: &At<'_>, level: Level) -> bool {
+        let same = |a: Option<&str>, b: Option<&str>| a.is_some() && a == b;
+        let differ = |a: Option<&str>, b: Option<&str>| a.is_some() && b.is_some() && a != b;
+        match level {
+            Level::Node => self.is_with(other, Level::Cluster) && same(self.node, other.node),
+            Level::Zone => same(self.az, other.az) && !differ(self.region, other.region),
+            Level::Region => same(self.region, other.region),
+            Level::Cluster => self.cluster.is_some() && self.cluster == other.cluster,
+        }
+    }
+}
+
+/// An endpoint that may be chosen: one that can be reached and is not about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate<'s> {
+    /// The cluster that exports it.
+    pub cluster: &'s ClusterId,
+    /// Where it runs.
+    pub at: At<'s>,
+    /// How many endpoints it stands for: one, or those behind a gateway.
+    pub all: u32,
+    /// How many of them are ready, as their cluster says: without one it is never chosen.
+    pub ready: u32,
+    /// Whether it seems so from here.
+    pub healthy: bool,
+}
+
+/// Who is chosen, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// The closest first, with those that get nothing.
+    pub tiers: Vec<Tier>,
+    /// Candidates, by position, that are too far away to be used at all.
+    pub pinned_out: Vec<u32>,
+    /// Whether nothing is healthy, and health is therefore ignored.
+    pub blind: bool,
+}
+
+/// Endpoints that are equally close.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tier {
+    /// What they have in common.
+    pub of: Rank,
+    /// The tier's part of the [`WHOLE`].
+    pub load: u32,
+    /// How many endpoints it has, ready or not.
+    pub all: u32,
+    /// How many are ready.
+    pub ready: u32,
+    /// How many are ready and healthy.
+    pub healthy: u32,
+    /// Whether so few are healthy that health is ignored.
+    pub panics: bool,
+    /// Its clusters, by id, without those that get nothing.
+    pub shares: Vec<Share>,
+}
+
+/// What a cluster gets in a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its part of the [`WHOLE`].
+    pub part: u32,
+    /// Which candidates, by position.
+    pub chosen: Vec<u32>,
+}
+
+/// What puts an endpoint into its tier: the less the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rank {
+    /// Whether its cluster has weight 0.
+    pub last_resort: bool,
+    /// Position in [`Locality::order`]; its length for what is not close.
+    pub closeness: usize,
+    /// Position among [`Rules::failover`]; its length for whoever is not named.
+    pub turn: usize,
+}
+
+/// Spreads the clients of one place over the candidates.
+pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> Spread {
+    let alike = Locality::default();
+    let locality = rules.locality.as_ref().unwrap_or(&alike);
+    let mut ranked: BTreeMap<Rank, Vec<u32>> = BTreeMap::new();
+    let mut pinned_out = Vec::new();
+    for (at, candidate) in (0..).zip(candidates) {
+        match rank(candidate, rules, locality, client) {
+            Some(rank) => ranked.entry(rank).or_default().push(at),
+            None => pinned_out.push(at),
+        }
+    }
+    let count = |members: &[u32], of: fn(&Candidate<'_>) -> u32| {
+        members.iter().map(|at| of(&candidates[*at as usize])).sum::<u32>()
+    };
+    let mut tiers: Vec<(Tier, Vec<u32>)> = ranked
+        .into_iter()
+        .map(|(of, members)| {
+            let (all, ready) = (count(&members, |c| c.all), count(&members, |c| c.ready));
+            let healthy = count(&members, |c| if c.healthy { c.ready } else { 0 });
+            (Tier { of, load: 0, all, ready, healthy, panics: false, shares: Vec::new() }, members)
+        })
+        .collect();
+    let blind = tiers.iter().all(|(tier, _)| tier.healthy == 0) && rules.all_down == AllDown::Answer;
+    share_out(&mut tiers, rules, blind);
+    let fill = |(mut tier, members): (Tier, Vec<u32>)| {
+        let ignores_health = blind || tier.panics;
+        let usable = |at: &u32| {
+            let candidate = &candidates[*at as usize];
+            candidate.ready > 0 && (candidate.healthy || ignores_health)
+        };
+        tier.shares = shares(candidates, &members, usable, &tier, rules);
+        tier
+    };
+    Spread { tiers: tiers.into_iter().map(fill).collect(), pinned_out, blind }
+}
+
+impl Spread {
+    /// All that get something, the closest first.
+    pub fn shares(&self) -> impl Iterator<Item = (&Tier, &Share)> {
+        self.tiers.iter().flat_map(|tier| tier.shares.iter().map(move |share| (tier, share)))
+    }
+}
+
+/// `None`: too far away.
+fn rank(candidate: &Candidate<'_>, rules: &Rules, locality: &Locality, client: &At<'_>) -> Option<Rank> {
+    let Locality { order, reach } = locality;
+    let close = order.iter().position(|level| client.is_with(&candidate.at, *level));
+    let closeness = match (close, reach) {
+        (Some(closeness), _) => closeness,
+        (None, Preference::Pin) if !order.is_empty() => return None,
+        (None, _) => order.len(),
+    };
+    let last_resort = rules.weight(candidate.cluster) == 0;
+    Some(Rank { last_resort, closeness, turn: rules.turn(candidate.cluster) })
+}
+
+/// What a tier, or a cluster, can bear of the [`WHOLE`].
+fn capacity(all: u32, healthy: u32, spill: Spill) -> u32 {
+    let graded = |factor: u16| u64::from(healthy) * u64::from(factor) * u64::from(WHOLE / 100);
+    match spill {
+        _ if healthy == 0 => 0,
+        Spill::Cliff => WHOLE,
+        Spill::Graded(factor) => (graded(factor) / u64::from(all.max(1))).min(WHOLE.into()) as u32,
+    }
+}
+
+/// Gives every tier its load, the closest first.
+fn share_out(tiers: &mut [(Tier, Vec<u32>)], rules: &Rules, blind: bool) {
+    let bears = |tier: &Tier| match blind {
+        true => capacity(tier.ready, tier.ready, rules.spill),
+        false => capacity(tier.all, tier.healthy, rules.spill),
+    };
+    let capacities: Vec<u32> = tiers.iter().map(|(tier, _)| bears(tier)).collect();
+    let enough = capacities.iter().map(|c| u64::from(*c)).sum::<u64>() >= u64::from(WHOLE);
+    let mut rest = WHOLE;
+    let mut loads = Vec::with_capacity(tiers.len());
+    for capacity in capacities {
+        let load = capacity.min(rest);
+        rest -= load;
+        loads.push(u64::from(load));
+    }
+    // All together bear less than there is: each bears more, and with too few healthy ones all of its own.
+    for ((tier, _), load) in tiers.iter_mut().zip(apportion(&loads, WHOLE)) {
+        tier.load = load;
+        let healthy = u64::from(tier.healthy) * 100;
+        tier.panics = !enough && healthy < u64::from(rules.panic_threshold) * u64::from(tier.all);
+    }
+}
+
+/// Divides a tier's load among its clusters: by weight, less where a cluster's own endpoints fail; without weights by
+/// endpoints.
+fn shares(
+    candidates: &[Candidate<'_>],
+    members: &[u32],
+    usable: impl Fn(&u32) -> bool,
+    tier: &Tier,
+    rules: &Rules,
+) -> Vec<Share> {
+    // Endpoints, those that are chosen from, and the candidates that stand for these.
+    let mut clusters: BTreeMap<&ClusterId, (u32, u32, Vec<u32>)> = BTreeMap::new();
+    for at in members {
+        let candidate = &candidates[*at as usize];
+        let (all, here, chosen) = clusters.entry(candidate.cluster).or_default();
+        *all += candidate.all;
+        if usable(at) {
+            *here += candidate.ready;
+            chosen.push(*at);
+        }
+    }
+    let portion =
+        |(cluster, (all, here, _)): (&&ClusterId, &(u32, u32, Vec<u32>))| match rules.weights.is_empty()
+            || tier.of.last_resort
+        {
+            true => u64::from(*here),
+            false => u64::from(rules.weight(cluster)) * u64::from(capacity(*all, *here, rules.spill)),
+        };
+    let portions: Vec<u64> = clusters.iter().map(portion).collect();
+    let parts = apportion(&portions, tier.load);
+    let all = clusters.into_iter().zip(parts).filter(|(_, part)| *part > 0);
+    all.map(|((cluster, (_, _, chosen)), part)| Share { cluster: cluster.clone(), part, chosen }).collect()
+}
+
+/// Divides a whole in proportion, to the last unit: what rounding leaves goes to the largest remainders, the first of equal
+/// ones. Nothing is divided among nobody.
+fn apportion(portions: &[u64], whole: u32) -> Vec<u32> {
+    let sum: u128 = portions.iter().map(|p| u128::from(*p)).sum();
+    if sum == 0 {
+        return vec![0; portions.len()];
+    }
+    let exact = |portion: &u64| u128::from(*portion) * u128::from(whole);
+    let mut parts: Vec<u32> = portions.iter().map(|p| (exact(p) / sum) as u32).collect();
+    let mut order: Vec<usize> = (0..portions.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(exact(&portions[*at]) % sum));
+    let left = whole - parts.iter().sum::<u32>();
+    for at in order.into_iter().take(left as usize) {
+        parts[at] += 1;
+    }
+    parts
+}

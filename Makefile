@@ -9,7 +9,7 @@ CARGO ?= cargo
 BUILD_PACKAGES := gcc libc6-dev
 # dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder) and a zone checker.
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
-TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps util-linux
+TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux
 FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test kubernetes lint build bench fuzz deps-build deps-demo deps-test

@@ -16,6 +16,11 @@ impl Access {
     pub(crate) fn may_transfer(&self, client: IpAddr) -> bool {
         self.transfer.verdict(client).unwrap_or(false)
     }
+
+    /// Whether this address is told why it gets what it gets. Without a word on it: no.
+    pub(crate) fn may_ask_why(&self, client: IpAddr) -> bool {
+        self.explain.verdict(client).unwrap_or(false)
+    }
 }
 
 impl AccessList {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
+use portolan_zones::policy::explain::Supposed;
 use portolan_zones::service::Absence;
 use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
 use tokio::sync::OwnedSemaphorePermit;
@@ -127,6 +128,8 @@ enum Answer<'a> {
     Found(Lookup<'a>),
     /// A text about the server, class CH.
     Chaos(&'a str),
+    /// Why the asker gets what it gets, class CH: a line each.
+    Explained(Vec<String>),
     /// The whole zone at this position, with a place among the transfers.
     Transfer(usize, OwnedSemaphorePermit),
 }
@@ -266,7 +269,18 @@ impl<'a, C: Clock> Exchange<'a, C> {
             _ => None,
         };
         let asked = matches!(self.query.rtype, RecordType::TXT | RecordType::ANY);
-        text.filter(|_| asked).map_or_else(|| status(rcode::REFUSED), Answer::Chaos)
+        match (text, asked && self.context.settings.access.may_ask_why(self.client)) {
+            (Some(text), _) if asked => Answer::Chaos(text),
+            (None, true) => self.explanation().map_or_else(|| status(rcode::REFUSED), Answer::Explained),
+            _ => status(rcode::REFUSED),
+        }
+    }
+
+    /// Why a client gets what it gets of a service. Only for those who run the server: it allocates.
+    fn explanation(&self) -> Option<Vec<String>> {
+        let snapshot = self.context.snapshot;
+        let (service, client) = (snapshot.service_at(self.qname)?, self.asking().address?);
+        Some(snapshot.explain(&service.name, client, &Supposed::default())?.lines())
     }
 
     /// The OPT of the reply; a query with OPT gets one (RFC 6891 §6.1.1), whatever else is wrong with it.
@@ -336,7 +350,8 @@ impl<'a, C: Clock> Exchange<'a, C> {
         };
         match answer {
             Answer::Found(lookup) => renderer.lookup(lookup),
-            Answer::Chaos(text) => renderer.chaos(text),
+            Answer::Chaos(text) => renderer.chaos([*text]),
+            Answer::Explained(lines) => renderer.chaos(lines.iter().map(String::as_str)),
             Answer::Status(..) | Answer::Transfer(..) => {}
         }
         let truncated = writer.is_truncated();
@@ -368,7 +383,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
             zone: match answer {
                 Answer::Found(lookup) => Some(lookup.zone_index),
                 Answer::Transfer(zone, _) => Some(*zone),
-                Answer::Status(..) | Answer::Chaos(_) => None,
+                Answer::Status(..) | Answer::Chaos(_) | Answer::Explained(_) => None,
             },
             rtype: self.query.rtype,
             rcode,
@@ -385,7 +400,7 @@ impl Answer<'_> {
             Self::Status(rcode, _) => *rcode,
             Self::Found(Lookup { found: Found::NxDomain(_), .. }) => rcode::NXDOMAIN,
             Self::Found(Lookup { found: Found::NotReady, .. }) => rcode::SERVFAIL,
-            Self::Found(_) | Self::Chaos(_) | Self::Transfer(..) => rcode::NOERROR,
+            Self::Found(_) | Self::Chaos(_) | Self::Explained(_) | Self::Transfer(..) => rcode::NOERROR,
         }
     }
 
@@ -394,7 +409,7 @@ impl Answer<'_> {
             Self::Found(Lookup { found: Found::NoData, .. }) => Class::NoData,
             Self::Found(Lookup { found: Found::NxDomain(_), .. }) => Class::NxDomain,
             Self::Found(Lookup { found: Found::NotReady, .. }) | Self::Status(..) => Class::Error,
-            Self::Found(_) | Self::Chaos(_) | Self::Transfer(..) => Class::Answer,
+            Self::Found(_) | Self::Chaos(_) | Self::Explained(_) | Self::Transfer(..) => Class::Answer,
         }
     }
 

@@ -121,6 +121,8 @@ pub struct Access {
     pub query: AccessList,
     /// Who may copy a zone (AXFR, IXFR); nothing listed: nobody.
     pub transfer: AccessList,
+    /// Who is told why they get what they get (TXT in class CH); nothing listed: nobody.
+    pub explain: AccessList,
 }
 
 /// Networks; the closest one that holds an address decides, `deny` on a tie.

@@ -14,4 +14,5 @@ mod golden;
 mod kube_dns;
 mod limits;
 mod operations;
+mod policies;
 mod tables;

@@ -14,6 +14,7 @@ use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Gateway, Place as Spot, Port, Protocol, SlicePort};
 use crate::places::{Key, Place};
 use crate::policy::Form;
+use crate::policy::spread::Candidate;
 use crate::ports::Exposed;
 use crate::service::{
     Absence, Answers, Host, Member, PortRecords, Reach, RecordSet, Service, SrvSet, SrvTarget, Warning,
@@ -95,16 +96,16 @@ fn cluster_set_ip(service: &Service) -> (Answers, Vec<Warning>) {
 }
 
 /// An endpoint, or a gateway to some, on its way into the answers.
-struct Target<'s> {
-    address: IpAddr,
+pub(crate) struct Target<'s> {
+    pub(crate) address: IpAddr,
     /// See [`Endpoint::identity`].
     identity: u32,
-    cluster: &'s ClusterId,
-    place: Option<&'s Spot>,
+    pub(crate) cluster: &'s ClusterId,
+    pub(crate) place: Option<&'s Spot>,
     ports: Arc<[SlicePort]>,
     /// How many endpoints it stands for, and how many of these are ready.
     all: u32,
-    ready: u32,
+    pub(crate) ready: u32,
     /// `<hostname>.<clusterid>` in wire form.
     labels: Box<[u8]>,
 }
@@ -139,8 +140,15 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
     (answers, warnings)
 }
 
+impl<'s> Target<'s> {
+    /// As the engine takes it, at the place where it is.
+    pub(crate) fn candidate(&self, place: &'s Place) -> Candidate<'s> {
+        Candidate { cluster: self.cluster, at: place.at(), all: self.all, ready: self.ready, healthy: true }
+    }
+}
+
 /// All that can be reached and is not about to end.
-fn targets(service: &Service) -> impl Iterator<Item = Target<'_>> {
+pub(crate) fn targets(service: &Service) -> impl Iterator<Item = Target<'_>> {
     service.members.iter().flat_map(|member| {
         let exposed = Exposed::of(member, &service.spec.ports);
         let reached: Vec<Target<'_>> = match &member.reach {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::name::ClusterId;
-use crate::object::Node;
+use crate::object::{Node, Place as Spot};
 use crate::policy::spread::At;
 
 /// Nodes that claim more than this are not believed: a /8, or a /16 of IPv6.
@@ -173,6 +173,23 @@ impl Places {
         let begin = start.checked_sub(1).map_or(0, outside);
         let end = end.checked_add(1).map_or(0, outside);
         (place.map(|at| &self.known[at as usize]), begin.max(end).saturating_sub(own))
+    }
+
+    /// Where an endpoint is, as far as Nodes that clients may be on tell.
+    pub(crate) fn of_endpoint(&self, cluster: &ClusterId, spot: Option<&Spot>) -> Place {
+        let is_its_node = |known: &&Known| {
+            let node = spot.and_then(|spot| spot.node.as_ref());
+            node.is_some()
+                && known.place.node.as_ref() == node
+                && known.place.cluster.as_ref() == Some(cluster)
+        };
+        let node = self.known.iter().find(is_its_node).map(|known| &known.place);
+        Place {
+            cluster: Some(cluster.clone()),
+            region: node.and_then(|node| node.region.clone()),
+            az: spot.and_then(|spot| spot.az.clone()).or_else(|| node.and_then(|node| node.az.clone())),
+            node: spot.and_then(|spot| spot.node.clone()),
+        }
     }
 
     /// All areas: places without their nodes, each once.

@@ -1,4 +1,4 @@
-//! HTTP for operators: `/health`, `/ready`, `/metrics`, `/status`. Reads, never writes.
+//! HTTP for operators: `/health`, `/ready`, `/metrics`, `/status`, `/explain`. Reads, never writes.
 
 mod bounded;
 
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::bounded::{Bounded, DEADLINE};
 use crate::clusters::{cluster_json, source_json};
+use crate::explain;
 use crate::status::{Phase, Status, VERSION, unix_now};
 use crate::writing::ControllerState;
 
@@ -55,11 +57,15 @@ fn start_within(deadline: Duration, listener: TcpListener, shown: Shown, end: Ca
 
 fn router(shown: Shown) -> Router {
     Router::new()
-        .route("/", get(|| async { "portolan: /health /ready /metrics /status\n" }))
+        .route(
+            "/",
+            get(|| async { "portolan: /health /ready /metrics /status /explain?name=NAME&from=ADDRESS\n" }),
+        )
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/explain", get(explanation))
         .with_state(Arc::new(shown))
         .layer(axum::middleware::map_response(close))
 }
@@ -144,6 +150,23 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         },
     });
     ([(header::CONTENT_TYPE, "application/json")], format!("{body:#}\n"))
+}
+
+/// Why a client gets what it gets.
+async fn explanation(
+    State(shown): State<Arc<Shown>>,
+    question: Result<Query<explain::Question>, QueryRejection>,
+) -> Response {
+    let told = match question {
+        Ok(Query(question)) => {
+            explain::explain(&shown.snapshots.load(), &question).map_err(|error| format!("{error:#}"))
+        }
+        Err(rejected) => Err(rejected.body_text()),
+    };
+    match told {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(text) => (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response(),
+    }
 }
 
 #[cfg(test)]

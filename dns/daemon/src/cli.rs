@@ -97,6 +97,11 @@ pub(crate) enum Command {
     /// Show what would be answered, as dig shows it, without a server
     #[command(after_help = LOOKUP_EXAMPLES)]
     Lookup(Lookup),
+    /// Say why a client gets what it gets of a service: every step of the choice, and the shares that come of it
+    ///
+    /// Asks a running server, or reads --manifests or --config without one. --if and --policy show what would be.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Print a zone as text (RFC 1035 §5)
     #[command(after_help = ZONE_EXAMPLES)]
     Zone(Zone),
@@ -124,6 +129,13 @@ pub(crate) struct Source {
     /// configuration's folder]
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", value_parser = state_folder)]
     pub state_directory: Option<PathBuf>,
+}
+
+impl Source {
+    /// Whether the command line, or the environment, names any.
+    pub(crate) fn is_given(&self) -> bool {
+        self.config.is_some() || self.manifests.is_some()
+    }
 }
 
 /// The cluster that a process runs for, in place of the configuration's `kubernetes`.
@@ -263,6 +275,30 @@ pub(crate) struct Lookup {
     pub format: Format,
 }
 
+/// `portolan explain`
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A service's domain name
+    pub name: Name,
+    /// Address of the client that asks
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: IpAddr,
+    /// Suppose that a cluster is down, or has another weight; may be repeated
+    #[arg(long = "if", value_name = "CLUSTER=down|WEIGHT")]
+    pub supposed: Vec<String>,
+    /// Suppose that this TrafficPolicy holds (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Admin address of the server: ADDRESS:PORT or http://HOST:PORT
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9153", value_parser = admin_address)]
+    pub admin: String,
+    #[command(flatten)]
+    pub source: Source,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
 /// `portolan zone`
 #[derive(Debug, Args)]
 pub(crate) struct Zone {
@@ -370,6 +406,13 @@ Examples:
   portolan lookup cart.shop.svc.clusterset.local
   portolan lookup _http._tcp.cart.shop.svc.clusterset.local SRV --manifests clusters/
   portolan lookup cart.shop.svc.clusterset.local AAAA --from 10.1.2.3 --format json";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3
+  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=down
+  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=0 --if ber1=3
+  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --policy near.yaml --manifests clusters/";
 
 const ZONE_EXAMPLES: &str = "\
 Examples:

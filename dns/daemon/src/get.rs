@@ -24,7 +24,17 @@ pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<String> {
         Ok::<_, std::io::Error>(response)
     })();
     let response = asked.with_context(|| format!("{address} does not answer"))?;
-    body(&response).with_context(|| format!("{address} is no admin address of portolan"))
+    match body(&response).with_context(|| format!("{address} is no admin address of portolan"))? {
+        Answer::Body(body) => Ok(body),
+        Answer::Refused(why) => bail!("{why}"),
+    }
+}
+
+/// What a server of ours answers.
+enum Answer {
+    Body(String),
+    /// The question is wrong (400), and why.
+    Refused(String),
 }
 
 fn connect(address: &str) -> anyhow::Result<TcpStream> {
@@ -46,13 +56,14 @@ fn connect(address: &str) -> anyhow::Result<TcpStream> {
     bail!("{address} can't be reached: {error}{advice}")
 }
 
-/// What follows the head of a response with status 200 (RFC 9112 §4).
-fn body(response: &[u8]) -> anyhow::Result<String> {
+/// What follows the head of a response with status 200 or 400 (RFC 9112 §4).
+fn body(response: &[u8]) -> anyhow::Result<Answer> {
     let text = std::str::from_utf8(response).context("its response is no text")?;
     let (head, body) = text.split_once("\r\n\r\n").context("its response is no HTTP")?;
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {
-        Some("200") if status.starts_with("HTTP/1.") => Ok(body.to_owned()),
+        Some("200") if status.starts_with("HTTP/1.") => Ok(Answer::Body(body.to_owned())),
+        Some("400") if status.starts_with("HTTP/1.") => Ok(Answer::Refused(body.trim().to_owned())),
         _ => bail!("its response is `{status}`"),
     }
 }

@@ -9,6 +9,7 @@ mod clusters;
 mod config;
 mod controller;
 mod crds;
+mod explain;
 mod export;
 mod get;
 mod life;
@@ -61,6 +62,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Crds => crds::run(),
         Command::Check(asked) => check::check(&asked),
         Command::Lookup(asked) => lookup::run(&asked),
+        Command::Explain(asked) => explain::run(&asked),
         Command::Zone(asked) => zone::run(&asked),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -153,10 +153,10 @@ impl Renderer<'_, '_, '_> {
         }
     }
 
-    /// A text about the server; nobody should keep it.
-    pub(crate) fn chaos(&mut self, text: &str) {
+    /// Texts about the server, a record each; nobody should keep them.
+    pub(crate) fn chaos<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) {
         self.writer.set_class(CH);
-        if !self.txt(0, text) {
+        if !texts.into_iter().all(|text| self.txt(0, text)) {
             self.writer.truncate();
         }
     }

@@ -41,17 +41,8 @@ pub(super) fn choices(
 ) -> Choices {
     let places: Vec<Place> =
         targets.iter().map(|target| scene.clusters.place(target.cluster, target.place)).collect();
-    let candidates: Vec<Candidate<'_>> = targets
-        .iter()
-        .zip(&places)
-        .map(|(target, place)| Candidate {
-            cluster: target.cluster,
-            at: place.at(),
-            all: target.all,
-            ready: target.ready,
-            healthy: true,
-        })
-        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        targets.iter().zip(&places).map(|(target, place)| target.candidate(place)).collect();
     let mut compiler = Compiler {
         sets: Sets { targets, answers, scene, service, known: HashMap::default(), sets: Vec::new() },
         rules,

@@ -14,6 +14,7 @@
 
 mod attach;
 pub mod draw;
+pub mod explain;
 pub mod spread;
 
 use std::num::NonZeroU16;

@@ -80,6 +80,7 @@ fn access(section: &mut Section<'_>, default: Access) -> Access {
     Access {
         query: section.section("query", list(default.query)),
         transfer: section.section("transfer", list(default.transfer)),
+        explain: section.section("explain", list(default.explain)),
     }
 }
 

@@ -63,7 +63,9 @@ mod tests {
             (&ten, &ten, "10.1.0.1", false, false),
             (&["fd00::/8"], &[], "fd00::1", true, true),
         ] {
-            let access = Access { query: list(allow, deny), transfer: list(allow, deny) };
+            let same = || list(allow, deny);
+            let access = Access { query: same(), transfer: same(), explain: same() };
+            assert_eq!(access.may_ask_why(client.parse().unwrap()), transfer, "{allow:?} {deny:?} {client}");
             let client = client.parse().unwrap();
             let row = (access.may_query(client), access.may_transfer(client));
             assert_eq!(row, (query, transfer), "{allow:?} {deny:?} {client}");

@@ -56,6 +56,8 @@ pub struct OwnerStatus {
     pub invalid_exports: Vec<(String, String, &'static str)>,
     /// How many there are, listed or not.
     pub invalid_export_count: usize,
+    /// TrafficPolicies that don't hold for all that they are about: cluster, policy, why. At most [`MAX_PROBLEMS`].
+    pub policy_problems: Vec<(String, String, String)>,
 }
 
 /// Most problems of one sort that a status lists.
@@ -101,6 +103,11 @@ impl Owner {
     /// Changes with every snapshot that is published.
     pub(crate) fn generations(&self) -> Generations {
         self.generations.clone()
+    }
+
+    /// How it fares, as it is at any time.
+    pub(crate) fn shown(&self) -> Arc<Mutex<OwnerStatus>> {
+        self.status.clone()
     }
 
     pub(crate) fn status(&self) -> OwnerStatus {
@@ -312,6 +319,11 @@ impl State {
         status.invalid_exports = invalid.collect();
         status.invalid_export_count = self.table.invalid_exports().count();
         status.pool_services = self.pool.len();
+        let overridden = self.table.overridden_policies().take(MAX_PROBLEMS);
+        let told = overridden
+            .map(|(cluster, policy, why)| (cluster.to_string(), policy.to_string(), why.to_string()));
+        status.policy_problems = told.collect();
+        status.policy_problems.sort();
     }
 
     /// Takes up what the state file remembers, unless it can't be read; then it is left alone.

@@ -211,7 +211,8 @@ fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item
     starved.chain(status.state_file_error.into_iter().map(move |message| about(message, state_file.clone())))
 }
 
-/// Exports that don't count (KEP-1645, condition `Valid`): the names are not answered on their account.
+/// Exports that don't count (KEP-1645, condition `Valid`): the names are not answered on their account; and policies that
+/// don't hold.
 fn export_warnings(status: &OwnerStatus) -> Vec<Problem> {
     let warning = |(service, cluster, reason): &(String, String, &'static str)| Problem {
         cluster: cluster.clone(),
@@ -219,8 +220,14 @@ fn export_warnings(status: &OwnerStatus) -> Vec<Problem> {
         ..problem(Severity::Warning, format!("does not count in cluster {cluster}: {reason}"))
     };
     let mut warnings: Vec<_> = status.invalid_exports.iter().map(warning).collect();
+    let policy = |(cluster, policy, why): &(String, String, String)| Problem {
+        cluster: cluster.clone(),
+        object: Some(format!("TrafficPolicy {policy}")),
+        ..problem(Severity::Warning, why.clone())
+    };
+    warnings.extend(status.policy_problems.iter().map(policy));
     warnings.sort_by(|a, b| (&a.object, &a.cluster).cmp(&(&b.object, &b.cluster)));
-    let untold = status.invalid_export_count - warnings.len();
+    let untold = status.invalid_export_count - status.invalid_exports.len();
     if untold > 0 {
         warnings.push(problem(Severity::Warning, format!("{untold} more exports that don't count")));
     }

@@ -18,6 +18,7 @@ mod harness;
 mod installation;
 mod ownership;
 mod peers;
+mod policies;
 mod readme;
 mod rights;
 mod steps;

@@ -119,6 +119,10 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         .iter()
         .map(|(service, cluster, reason)| json!({ "service": service, "cluster": cluster, "reason": reason }))
         .collect();
+    let policies = clusters.owner.policy_problems.iter();
+    let policies: Vec<_> = policies
+        .map(|(cluster, policy, why)| json!({ "cluster": cluster, "policy": policy, "problem": why }))
+        .collect();
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let body = json!({
         "version": VERSION,
@@ -137,6 +141,7 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
             "stateFileError": clusters.owner.state_file_error,
         },
         "invalidExports": invalid_exports,
+        "policyProblems": policies,
         "zones": zones,
         "generation": snapshot.generation,
         "serial": snapshot.serial,

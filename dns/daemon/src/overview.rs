@@ -54,6 +54,7 @@ struct Report {
     controller: Option<Controller>,
     vips: Vips,
     invalid_exports: Vec<InvalidExport>,
+    policy_problems: Vec<PolicyProblem>,
     counts: Counts,
 }
 
@@ -129,6 +130,13 @@ struct Requests {
 struct Vips {
     problems: Vec<String>,
     state_file_error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PolicyProblem {
+    cluster: String,
+    policy: String,
+    problem: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,9 +229,19 @@ impl Report {
         let exports = self.invalid_exports.iter().map(|export| {
             format!("{}: the export of {} does not count: {}", export.service, export.cluster, export.reason)
         });
+        let policies = self
+            .policy_problems
+            .iter()
+            .map(|about| format!("TrafficPolicy {} of {}: {}", about.policy, about.cluster, about.problem));
         let controller = self.controller.iter().flat_map(|controller| controller.problems.iter().cloned());
-        let all =
-            further.into_iter().chain(refused).chain(restart).chain(controller).chain(vips).chain(exports);
+        let all = further
+            .into_iter()
+            .chain(refused)
+            .chain(restart)
+            .chain(controller)
+            .chain(vips)
+            .chain(exports)
+            .chain(policies);
         let all: Vec<_> = all.collect();
         if !all.is_empty() {
             writeln!(out, "\nPROBLEMS")?;
@@ -335,7 +353,7 @@ mod tests {
             "config": {"file": "portolan.yaml", "errors": [], "needsRestart": []},
             "sources": [], "clusters": [west],
             "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "failed": 1, "unreachable": null, "problems": []},
-            "vips": {"problems": [], "stateFileError": null}, "invalidExports": [],
+            "vips": {"problems": [], "stateFileError": null}, "invalidExports": [], "policyProblems": [],
             "counts": {"services": 4, "endpoints": 9, "conflicts": 0},
         })
     }

@@ -28,6 +28,7 @@ mod observed;
 mod pass;
 mod peer_status;
 mod plan;
+mod policy_status;
 mod progress;
 mod queue;
 mod reconcile;

@@ -147,11 +147,16 @@ fn status(
     new
 }
 
-/// A condition, before it is known when it turned.
-struct Verdict(&'static str, Option<bool>, &'static str, String);
+/// A condition, before it is known when it turned: type, whether it holds, reason, message.
+pub(super) struct Verdict(
+    pub(super) &'static str,
+    pub(super) Option<bool>,
+    pub(super) &'static str,
+    pub(super) String,
+);
 
 impl Verdict {
-    fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+    pub(super) fn condition(self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
         let Self(kind, holds, reason, message) = self;
         let status = holds.map_or("Unknown", |holds| if holds { "True" } else { "False" });
         let same = old.iter().find(|condition| condition.type_ == kind && condition.status == status);

@@ -22,11 +22,11 @@ use super::memory::{self, Memory};
 use super::observed::Observed;
 use super::progress::WriteStatus;
 use super::reconcile::Reconciler;
-use super::{freshness, peer_status, rivals};
+use super::{freshness, peer_status, policy_status, rivals};
 use crate::kubernetes::backoff::{Backoff, chance};
 use crate::kubernetes::peers::{ClusterPeers, OwnSources, PeerList, PeerSources, Peers};
 use crate::kubernetes::{ClusterState, Followers, OwnConfig, PeerConfig, Role};
-use crate::owner::{Message, Owner};
+use crate::owner::{Message, Owner, OwnerStatus};
 use crate::publish::Snapshots;
 use crate::run::StartError;
 use crate::status::Status;
@@ -139,7 +139,8 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
     let followers =
         Followers::start(handle, Role::Controller, Some(config.own.clone()), None, Some(tap), feed)?;
     let followers = Arc::new(followers);
-    let supervisor = Supervisor { config, ranges, shared: shared.clone(), observed, end: end.clone() };
+    let (table, end_of) = (owner.shown(), end.clone());
+    let supervisor = Supervisor { config, ranges, shared: shared.clone(), observed, table, end: end_of };
     let supervisor = runtime.spawn(supervisor.run(followers.clone(), owner.snapshots(), owner.generations()));
     Ok(RunningController {
         runtime: Some(runtime),
@@ -215,6 +216,7 @@ struct Supervisor {
     ranges: Option<PoolRanges>,
     shared: Shared,
     observed: Arc<Observed>,
+    table: Arc<Mutex<OwnerStatus>>,
     end: CancellationToken,
 }
 
@@ -274,8 +276,11 @@ impl Supervisor {
         };
         let rivals =
             rivals::watch(client.clone(), self.config.own.namespace.clone(), self.shared.rivals.clone());
+        let policies =
+            policy_status::keep(client.clone(), states.clone(), self.table.clone(), leadership.clone());
         vec![
             tokio::spawn(rivals),
+            tokio::spawn(policies),
             tokio::spawn(follow_peers(sources, self.shared.clone(), followers.clone())),
             tokio::spawn(fresh),
             tokio::spawn(peer_status::keep(client, peers, list, states, leadership)),

@@ -39,7 +39,7 @@ mod state;
 mod tap;
 mod teller;
 pub mod traffic_policy;
-mod watch;
+pub(crate) mod watch;
 
 pub use access::AccessError;
 pub use config::{Access, KubernetesConfig, Origin, OwnConfig, PeerConfig, Pinned, Role};

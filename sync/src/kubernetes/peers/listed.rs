@@ -10,7 +10,7 @@ use crate::kubernetes::watch::Word;
 
 /// Objects by `<namespace>/<name>`, or by name where there are no namespaces.
 #[derive(Debug)]
-pub(super) struct Listed<T> {
+pub(crate) struct Listed<T> {
     /// As each was last when it could be read.
     objects: BTreeMap<String, Arc<T>>,
     /// Objects that can't be read now.
@@ -18,18 +18,18 @@ pub(super) struct Listed<T> {
     /// The names of the list under way.
     listing: Option<BTreeSet<String>>,
     /// Whether all have been listed once, or there can be none.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
     /// Why they can't be listed or watched.
-    pub(super) problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 /// An object that can't be read.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     /// Why.
-    pub(super) why: String,
+    pub(crate) why: String,
     /// What it says, as far as anybody can tell.
-    pub(super) json: serde_json::Value,
+    pub(crate) json: serde_json::Value,
 }
 
 impl<T> Default for Listed<T> {
@@ -46,7 +46,7 @@ impl<T> Default for Listed<T> {
 
 impl<T: DeserializeOwned> Listed<T> {
     /// Takes a word over them. `absence` says what it means that there is no such kind.
-    pub(super) fn hear(&mut self, word: Word, absence: impl FnOnce() -> String) {
+    pub(crate) fn hear(&mut self, word: Word, absence: impl FnOnce() -> String) {
         match word {
             Word::Begin => self.listing = Some(BTreeSet::new()),
             Word::Listed(raw) => {
@@ -90,17 +90,17 @@ impl<T: DeserializeOwned> Listed<T> {
 }
 
 impl<T> Listed<T> {
-    pub(super) fn objects(&self) -> &BTreeMap<String, Arc<T>> {
+    pub(crate) fn objects(&self) -> &BTreeMap<String, Arc<T>> {
         &self.objects
     }
 
     /// Those that can't be read, by name.
-    pub(super) fn broken(&self) -> &BTreeMap<String, Broken> {
+    pub(crate) fn broken(&self) -> &BTreeMap<String, Broken> {
         &self.broken
     }
 
     /// Whether it is not known yet what there is, nor why not.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         !self.complete && self.problem.is_none()
     }
 }

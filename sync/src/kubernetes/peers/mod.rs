@@ -10,7 +10,7 @@
 mod credentials;
 mod files;
 mod inventory;
-mod listed;
+pub(crate) mod listed;
 mod profile;
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,0 +1,157 @@
+//! TrafficPolicies in clusters: they travel with exports, the asking cluster's own go before them, and each says in its
+//! status whether it holds.
+
+use portolan_tests::harness::kubernetes::{
+    Cluster, Clusterset, Plan, condition, export, introduce, object, with,
+};
+use portolan_tests::harness::{becomes, eventually};
+use serde_json::{Value, json};
+
+use crate::peers::{answer_becomes, export_db, home, kubeconfig_of};
+use crate::steps::{fqdn, imported, set_with};
+
+fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
+    let policy = object("portolan.dev/v1alpha1", "TrafficPolicy", namespace, name);
+    with(policy, json!({ "spec": spec }))
+}
+
+fn about(kind: &str, service: &str, spec: Value) -> Value {
+    with(json!({ "targetRefs": [{ "kind": kind, "name": service }] }), spec)
+}
+
+/// Condition `Accepted`: status, reason and message.
+fn accepted(cluster: &Cluster, namespace: &str, name: &str) -> String {
+    let policy = cluster.get("TrafficPolicy", namespace, name).unwrap_or_default();
+    let Some(condition) = condition(&policy, "Accepted") else { return "none".into() };
+    let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}: {}", text("status"), text("reason"), text("message"))
+}
+
+fn accepted_becomes(cluster: &Cluster, namespace: &str, name: &str, expected: &str) {
+    eventually(&format!("TrafficPolicy {namespace}/{name} says {expected}"), || {
+        accepted(cluster, namespace, name).contains(expected)
+    });
+}
+
+fn exported_everywhere(set: &Clusterset, namespace: &str) {
+    for (at, member) in set.iter().enumerate() {
+        export_db(member, namespace, &format!("10.{}.0.1", at + 1));
+    }
+}
+
+/// The exporter's policy travels with the export to the clients of all clusters; a cluster's own about the import goes before
+/// it there and nowhere else; what is deleted holds no longer.
+#[test]
+fn policies_travel_with_exports() {
+    let ns = "policies";
+    let set = set_with(ns);
+    exported_everywhere(&set, ns);
+    let question = format!("{} A", fqdn(ns, "db"));
+    let all = ["10.1.0.1", "10.2.0.1", "10.3.0.1"];
+    for member in set.iter() {
+        answer_becomes(member, &question, &all);
+    }
+    let only = |cluster: &str| {
+        let others = ["paris", "tokyo", "lima"].into_iter().filter(|other| *other != cluster);
+        let weights: Vec<_> = others.map(|other| json!({ "cluster": other, "weight": 0 })).collect();
+        json!({ "weights": weights })
+    };
+    set[0].put(&policy(ns, "to-tokyo", &about("ServiceExport", "db", only("tokyo"))));
+    for member in set.iter() {
+        answer_becomes(member, &question, &["10.2.0.1"]);
+    }
+    let annotation = "/metadata/annotations/portolan.dev~1traffic-policy";
+    let told = imported(&set[2], ns, "db")
+        .pointer(annotation)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    assert!(told.contains("paris") && told.contains("to-tokyo"), "{told}");
+
+    set[2].put(&policy(ns, "to-lima", &about("ServiceImport", "db", only("lima"))));
+    answer_becomes(&set[2], &question, &["10.3.0.1"]);
+    answer_becomes(&set[1], &question, &["10.2.0.1"]);
+    accepted_becomes(&set[0], ns, "to-tokyo", "True/Accepted");
+    accepted_becomes(&set[2], ns, "to-lima", "True/Accepted");
+
+    assert!(set[2].delete("TrafficPolicy", ns, "to-lima"));
+    answer_becomes(&set[2], &question, &["10.2.0.1"]);
+    assert!(set[0].delete("TrafficPolicy", ns, "to-tokyo"));
+    for member in set.iter() {
+        answer_becomes(member, &question, &all);
+    }
+}
+
+/// What is wrong with a policy stands in its status: an older one about the same, a cluster that nobody knows, a scope that is
+/// for the operators' namespace. What violates the schema is refused when it is written.
+#[test]
+fn policies_say_what_is_wrong_with_them() {
+    let ns = "policies-wrong";
+    let shared = set_with(ns);
+    let set = home(Plan::new(1));
+    set[0].namespace(ns);
+    introduce(&set[0], "east", &kubeconfig_of(&shared[1], shared[1].at()), &json!({}));
+    set[0].put(&export(ns, "db"));
+    set[0].put(&policy(ns, "first", &about("ServiceExport", "db", json!({ "answer": "Endpoints" }))));
+    accepted_becomes(&set[0], ns, "first", "True/Accepted");
+    // Times have whole seconds: of two of one second the first by name holds.
+    set[0].put(&policy(ns, "second", &about("ServiceExport", "db", json!({}))));
+    accepted_becomes(
+        &set[0],
+        ns,
+        "second",
+        &format!("False/Conflicted: TrafficPolicy {ns}/first is about the same"),
+    );
+    let atlantis = json!({ "weights": [{ "cluster": "atlantis", "weight": 1 }] });
+    set[0].patch("TrafficPolicy", ns, "first", json!({ "spec": atlantis }));
+    accepted_becomes(
+        &set[0],
+        ns,
+        "first",
+        "True/UnknownClusters: it names clusters that are not in the clusterset: atlantis",
+    );
+    set[0].put(&policy(ns, "everywhere", &json!({ "scope": "ClusterSet" })));
+    accepted_becomes(&set[0], ns, "everywhere", "False/Invalid: spec.scope");
+    for (spec, expected) in [
+        (json!({ "weights": [{ "cluster": "tokyo", "weight": -1 }] }), "weight"),
+        (json!({ "weights": [{ "cluster": "To Kyo", "weight": 1 }] }), "KEP-2149"),
+        (json!({ "failover": ["a", "a"] }), "named once"),
+        (json!({ "locality": { "order": ["Zone", "Zone"] } }), "Duplicate"),
+        (json!({ "answer": "Sometimes" }), "Sometimes"),
+        (json!({ "panicThreshold": 101 }), "101"),
+        (
+            with(about("ServiceExport", "db", json!({})), json!({ "scope": "ClusterSet" })),
+            "leave one of them out",
+        ),
+    ] {
+        let refused =
+            set[0].try_put(&policy(ns, "refused", &spec)).expect_err(&spec.to_string()).to_string();
+        assert!(refused.to_lowercase().contains(&expected.to_lowercase()), "{spec}: {refused}");
+    }
+}
+
+/// Clients are where their Node is: those of this cluster are pinned to it, those of nowhere get nothing.
+#[test]
+fn nodes_tell_where_clients_are() {
+    let ns = "policies-near";
+    let (shared, set) = (set_with(ns), home(Plan::new(1)));
+    set[0].namespace(ns);
+    introduce(&set[0], "east", &kubeconfig_of(&shared[1], shared[1].at()), &json!({}));
+    export_db(&shared[1], ns, "10.2.0.1");
+    export_db(&set[0], ns, "10.4.0.1");
+    answer_becomes(&set[0], &format!("{} A", fqdn(ns, "db")), &["10.2.0.1", "10.4.0.1"]);
+    let node = with(object("v1", "Node", "", "far"), json!({ "spec": { "podCIDRs": ["10.88.0.0/24"] } }));
+    set[0].put(&node);
+    let pinned = json!({ "locality": { "order": ["Cluster"], "mode": "Pin" } });
+    set[0].put(&policy(ns, "near", &about("ServiceImport", "db", pinned)));
+    // No client here has an address of a Pod: what one would get is explained.
+    let shares = |from: &str| -> Vec<String> {
+        let path = format!("/explain?name=db.{ns}.svc.clusterset.local&from={from}");
+        let told: Value = serde_json::from_str(&set[0].server.get(&path).1).unwrap_or_default();
+        let shares = told["shares"].as_array().cloned().unwrap_or_default();
+        shares.iter().map(|share| format!("{}: {}", share["cluster"], share["share"])).collect()
+    };
+    becomes("a Pod of this cluster", &vec!["\"oslo\": \"100.0 %\"".to_owned()], || shares("10.88.0.7"));
+    assert_eq!(shares("192.0.2.200"), [""; 0]);
+    assert_eq!(set[0].dig(&format!("{} A", fqdn(ns, "db"))).data(), [""; 0], "who asks here is nowhere");
+}

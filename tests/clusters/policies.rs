@@ -124,8 +124,7 @@ fn policies_say_what_is_wrong_with_them() {
             "leave one of them out",
         ),
     ] {
-        let refused =
-            set[0].try_put(&policy(ns, "refused", &spec)).expect_err(&spec.to_string()).to_string();
+        let refused = set[0].try_put(&policy(ns, "refused", &spec)).expect_err(&spec.to_string()).to_string();
         assert!(refused.to_lowercase().contains(&expected.to_lowercase()), "{spec}: {refused}");
     }
 }

@@ -102,6 +102,8 @@ pub(crate) struct Target<'s> {
     identity: u32,
     pub(crate) cluster: &'s ClusterId,
     pub(crate) place: Option<&'s Spot>,
+    /// Of its cluster.
+    pub(crate) region: Option<&'s Arc<str>>,
     ports: Arc<[SlicePort]>,
     /// How many endpoints it stands for, and how many of these are ready.
     all: u32,
@@ -170,6 +172,7 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
             identity: endpoint.identity,
             cluster: &member.cluster,
             place: endpoint.place.as_deref(),
+            region: member.region.as_ref(),
             ports: ports.clone(),
             all: 1,
             ready: endpoint.conditions.ready.into(),
@@ -197,6 +200,7 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
         identity: FixedState::default().hash_one(address) as u32,
         cluster: &member.cluster,
         place: None,
+        region: member.region.as_ref(),
         ports: ports.clone(),
         all,
         ready,

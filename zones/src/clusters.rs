@@ -52,6 +52,8 @@ pub(crate) struct Clusters {
     entrances: BTreeMap<ClusterId, Box<[IpAddr]>>,
     /// Clusters whose entrances are to be listed anew.
     moved: BTreeSet<ClusterId>,
+    /// The region of each cluster whose Nodes are all in one.
+    regions: BTreeMap<ClusterId, Arc<str>>,
     /// Nodes that are elsewhere than before, or have other networks.
     relocated: BTreeSet<(ClusterId, Arc<str>)>,
 }
@@ -112,12 +114,36 @@ impl Clusters {
         before
     }
 
+    /// The region that a cluster is in, if all its Nodes are in one.
+    pub(crate) fn region(&self, cluster: &ClusterId) -> Option<Arc<str>> {
+        self.regions.get(cluster).cloned()
+    }
+
+    /// Looks anew which regions clusters are in; returns those that are in another one than before.
+    pub(crate) fn settle_regions(&mut self, clusters: impl IntoIterator<Item = ClusterId>) -> Vec<ClusterId> {
+        let mut changed = Vec::new();
+        for cluster in clusters.into_iter().collect::<BTreeSet<_>>() {
+            let from = (cluster.clone(), Arc::from(""));
+            let own = self.nodes.range(from..).take_while(|((c, _), _)| *c == cluster);
+            let regions: BTreeSet<Option<Arc<str>>> = own.map(|(_, node)| node.region.clone()).collect();
+            let only = if regions.len() == 1 { regions.into_iter().next().flatten() } else { None };
+            let before = match only.clone() {
+                Some(region) => self.regions.insert(cluster.clone(), region),
+                None => self.regions.remove(&cluster),
+            };
+            if before != only {
+                changed.push(cluster);
+            }
+        }
+        changed
+    }
+
     /// Where an endpoint of a cluster is: as its slice says, and its node for what that leaves open.
-    pub(crate) fn place(&self, cluster: &ClusterId, spot: Option<&Spot>) -> Place {
+    pub(crate) fn place(&self, cluster: &ClusterId, spot: Option<&Spot>, region: Option<&Arc<str>>) -> Place {
         let name = spot.and_then(|spot| spot.node.clone());
         let node = name.clone().and_then(|name| self.nodes.get(&(cluster.clone(), name)));
         let az = spot.and_then(|spot| spot.az.clone()).or_else(|| node.and_then(|node| node.az.clone()));
-        let region = node.and_then(|node| node.region.clone());
+        let region = node.and_then(|node| node.region.clone()).or_else(|| region.cloned());
         Place { cluster: Some(cluster.clone()), region, az, node: name }
     }
 

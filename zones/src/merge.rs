@@ -153,7 +153,7 @@ pub(crate) fn merge(
         .map(|voice| match (clusters.reach(voice.cluster, voice.gateway), told(voice.cluster)) {
             // Where its gateway was is better than nothing.
             (Reach::Unresolved, Some(tales)) => tales.member(voice.cluster),
-            (reach, _) => voice.member(reach),
+            (reach, _) => voice.member(reach, clusters.region(voice.cluster)),
         })
         .collect();
     members.extend(unheard);
@@ -174,13 +174,14 @@ pub(crate) fn merge(
 }
 
 impl Voice<'_> {
-    fn member(&self, reach: Reach) -> Member {
+    fn member(&self, reach: Reach, region: Option<Arc<str>>) -> Member {
         let own = self.slices.iter().filter(|slice| slice.source.is_none());
         Member {
             cluster: self.cluster.clone(),
             slices: own.cloned().collect(),
             reach,
             ports: Some(self.spec.ports.clone()),
+            region,
         }
     }
 }
@@ -217,7 +218,8 @@ impl<'w> Tales<'w> {
         };
         let copies = slices_of(Some(id));
         let slices = if copies.is_empty() && *id == self.home.cluster { slices_of(None) } else { copies };
-        Member { cluster: id.clone(), slices, reach: Reach::Flat, ports: None }
+        let region = slices.iter().find_map(|slice| slice.region.clone());
+        Member { cluster: id.clone(), slices, reach: Reach::Flat, ports: None, region }
     }
 }
 

@@ -333,6 +333,8 @@ pub struct Slice {
     pub ours: bool,
     /// Whether these are addresses of a gateway to the endpoints, not of the endpoints (label `portolan.dev/gateway`).
     pub gateway: bool,
+    /// The region that its endpoints are in, of a mirrored one (label `topology.kubernetes.io/region`).
+    pub region: Option<Arc<str>>,
     /// `ports`; the numbers are target ports.
     pub ports: Arc<[SlicePort]>,
     /// One entry per address.

@@ -176,7 +176,12 @@ impl Places {
     }
 
     /// Where an endpoint is, as far as Nodes that clients may be on tell.
-    pub(crate) fn of_endpoint(&self, cluster: &ClusterId, spot: Option<&Spot>) -> Place {
+    pub(crate) fn of_endpoint(
+        &self,
+        cluster: &ClusterId,
+        spot: Option<&Spot>,
+        region: Option<&Arc<str>>,
+    ) -> Place {
         let is_its_node = |known: &&Known| {
             let node = spot.and_then(|spot| spot.node.as_ref());
             node.is_some()
@@ -186,7 +191,7 @@ impl Places {
         let node = self.known.iter().find(is_its_node).map(|known| &known.place);
         Place {
             cluster: Some(cluster.clone()),
-            region: node.and_then(|node| node.region.clone()),
+            region: node.and_then(|node| node.region.clone()).or_else(|| region.cloned()),
             az: spot.and_then(|spot| spot.az.clone()).or_else(|| node.and_then(|node| node.az.clone())),
             node: spot.and_then(|spot| spot.node.clone()),
         }

@@ -81,6 +81,8 @@ pub struct Member {
     /// The ports of its own Service, by which the ports in its slices are those of the merged one, see
     /// [`Exposed`](crate::ports::Exposed). `None` when the slices are the home cluster's copies, which say it themselves.
     pub ports: Option<Arc<[Port]>>,
+    /// The region that the cluster is in, if it is in one.
+    pub region: Option<Arc<str>>,
 }
 
 /// How clients of the home cluster get to what a cluster exports.

@@ -199,6 +199,9 @@ impl Table {
     /// Lists anew where clients are, if that changed, and marks the services whose endpoints are elsewhere now.
     fn settle_places(&mut self) {
         let moved = self.clusters.take_relocated();
+        for cluster in self.clusters.settle_regions(moved.iter().map(|(cluster, _)| cluster.clone())) {
+            self.touch_cluster(&cluster);
+        }
         let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty());
         if self.policies.is_empty() {
             return;

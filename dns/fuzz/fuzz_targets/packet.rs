@@ -127,6 +127,7 @@ fn slice(service: ServiceName) -> Slice {
         source: None,
         ours: false,
         gateway: false,
+        region: None,
         ports: Arc::new([SlicePort {
             name: Some("p".into()),
             protocol: Protocol::Tcp,

@@ -314,6 +314,7 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         source: None,
         ours: false,
         gateway: false,
+        region: None,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })

@@ -125,6 +125,8 @@ impl<'a> Writer<'a, '_> {
             (words::IMPORTED, self.service.name.name().into()),
             (words::SOURCE, member.cluster.as_str().into()),
         ]);
+        let region = member.region.as_deref().filter(|region| words::is_label(words::REGION, region));
+        labels.extend(region.map(|region| (words::REGION, region.into())));
         labels.extend(self.derived.map(|name| (words::SERVICE, name.to_owned().into())));
         let address_type = family(of).into();
         SliceBody { labels, identities: None, owner: self.owner.into(), address_type, ports, endpoints }

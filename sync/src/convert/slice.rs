@@ -50,6 +50,8 @@ pub fn slice(
     };
     let labels = metadata.labels.as_ref();
     let gateway = source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
+    let region = labels.and_then(|labels| labels.region.as_ref()).filter(|_| source.is_some());
+    let region = region.filter(|region| !region.is_empty()).map(|region| interner.text(region));
     let ours =
         source.is_some() && labels.is_some_and(|labels| labels.managed_by.as_deref() == Some(MANAGED_BY));
     let family = match slice.address_type.as_deref().unwrap_or_default() {
@@ -73,6 +75,7 @@ pub fn slice(
         source,
         ours,
         gateway,
+        region,
         ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
         endpoints: endpoints.into(),
     })))

@@ -39,8 +39,8 @@ pub(super) fn choices(
     rules: &Rules,
     scene: &Scene<'_>,
 ) -> Choices {
-    let places: Vec<Place> =
-        targets.iter().map(|target| scene.clusters.place(target.cluster, target.place)).collect();
+    let place = |target: &Target<'_>| scene.clusters.place(target.cluster, target.place, target.region);
+    let places: Vec<Place> = targets.iter().map(place).collect();
     let candidates: Vec<Candidate<'_>> =
         targets.iter().zip(&places).map(|(target, place)| target.candidate(place)).collect();
     let mut compiler = Compiler {

@@ -95,8 +95,9 @@ impl Snapshot {
         let place = known.map(|known| known.place.clone()).unwrap_or_default();
         let (rules, source) = rules(service, supposed);
         let targets: Vec<Target<'_>> = targets(service).collect();
-        let places: Vec<Place> =
-            targets.iter().map(|target| self.places.of_endpoint(target.cluster, target.place)).collect();
+        let of_target =
+            |target: &Target<'_>| self.places.of_endpoint(target.cluster, target.place, target.region);
+        let places: Vec<Place> = targets.iter().map(of_target).collect();
         let candidates: Vec<Candidate<'_>> = targets
             .iter()
             .zip(&places)

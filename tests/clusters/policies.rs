@@ -139,7 +139,9 @@ fn nodes_tell_where_clients_are() {
     export_db(&shared[1], ns, "10.2.0.1");
     export_db(&set[0], ns, "10.4.0.1");
     answer_becomes(&set[0], &format!("{} A", fqdn(ns, "db")), &["10.2.0.1", "10.4.0.1"]);
+    let labels = json!({ "metadata": { "labels": { "topology.kubernetes.io/region": "test" } } });
     let node = with(object("v1", "Node", "", "far"), json!({ "spec": { "podCIDRs": ["10.88.0.0/24"] } }));
+    let node = with(node, labels);
     set[0].put(&node);
     let pinned = json!({ "locality": { "order": ["Cluster"], "mode": "Pin" } });
     set[0].put(&policy(ns, "near", &about("ServiceImport", "db", pinned)));
@@ -151,6 +153,16 @@ fn nodes_tell_where_clients_are() {
         shares.iter().map(|share| format!("{}: {}", share["cluster"], share["share"])).collect()
     };
     becomes("a Pod of this cluster", &vec!["\"oslo\": \"100.0 %\"".to_owned()], || shares("10.88.0.7"));
+    assert_eq!(shares("192.0.2.200"), [""; 0]);
+    // The other cluster's Nodes are in the same region; here only its copied slices tell that.
+    set[0].patch(
+        "TrafficPolicy",
+        ns,
+        "near",
+        json!({ "spec": { "locality": { "order": ["Region"], "mode": "Pin" } } }),
+    );
+    let both = ["\"oslo\": \"50.0 %\"", "\"tokyo\": \"50.0 %\""].map(str::to_owned).to_vec();
+    becomes("a Pod of this region", &both, || shares("10.88.0.7"));
     assert_eq!(shares("192.0.2.200"), [""; 0]);
     assert_eq!(set[0].dig(&format!("{} A", fqdn(ns, "db"))).data(), [""; 0], "who asks here is nowhere");
 }

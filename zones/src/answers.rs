@@ -104,7 +104,7 @@ pub(crate) struct Target<'s> {
     pub(crate) place: Option<&'s Spot>,
     /// Of its cluster.
     pub(crate) region: Option<&'s Arc<str>>,
-    ports: Arc<[SlicePort]>,
+    pub(crate) ports: Arc<[SlicePort]>,
     /// How many endpoints it stands for, and how many of these are ready.
     all: u32,
     pub(crate) ready: u32,
@@ -144,8 +144,14 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
 
 impl<'s> Target<'s> {
     /// As the engine takes it, at the place where it is.
-    pub(crate) fn candidate(&self, place: &'s Place) -> Candidate<'s> {
-        Candidate { cluster: self.cluster, at: place.at(), all: self.all, ready: self.ready, healthy: true }
+    pub(crate) fn candidate(&self, place: &'s Place, service: &Service) -> Candidate<'s> {
+        Candidate {
+            cluster: self.cluster,
+            at: place.at(),
+            all: self.all,
+            ready: self.ready,
+            healthy: service.is_healthy(self.address),
+        }
     }
 }
 

@@ -27,13 +27,15 @@ pub fn compile(
     let rebuild = previous.generation == 0 || previous.zones != *zones;
     if rebuild {
         table.touch_all();
+        table.begin_checks();
     }
     table.settle();
     let mut next = if rebuild { fresh(table, zones) } else { previous.clone() };
-    let mut answers_changed = rebuild;
+    let (mut answers_changed, mut places_changed) = (rebuild, false);
     if !Arc::ptr_eq(&next.places, table.places()) {
         next.places = table.places().clone();
-        answers_changed = true;
+        places_changed = true;
+        answers_changed |= table.has_policies();
     }
     for (namespace, exists) in std::mem::take(&mut table.namespace_changes) {
         if !rebuild {
@@ -45,11 +47,13 @@ pub fn compile(
         }
         answers_changed = true;
     }
-    let mut changed = answers_changed;
+    let mut changed = answers_changed || places_changed;
     for (name, merged) in table.take_pending() {
         let service = merged.map(|merged| assemble(table, zones, &name, merged));
         if next.services.get(name.wire()).map(|before| &**before) != service.as_ref() {
             changed = true;
+            let before = next.services.get(name.wire()).cloned();
+            table.file_checks(before.as_deref(), service.as_ref());
             answers_changed |= next.replace(&name, service.map(Arc::new).as_ref());
         }
     }
@@ -86,8 +90,10 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         conflicts: merged.conflicts,
         warnings: Box::default(),
         policy: merged.policy,
+        checked: None,
         answers: Default::default(),
     };
+    service.checked = table.checked(&service);
     let limits = Limits { origin: zones.longest_origin(), endpoints: zones.max_endpoints() };
     let (answers, mut warnings) = answers::render(&service, &table.scene(limits));
     warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));

@@ -9,6 +9,7 @@ use crate::choices::Choices;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
 use crate::policy::Attached;
+use crate::policy::health::Checked;
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Service {
     pub warnings: Box<[Warning]>,
     /// The TrafficPolicy that holds, if any.
     pub policy: Option<Arc<Attached>>,
+    /// What its policy's health check is about, and what came of it.
+    pub checked: Option<Box<Checked>>,
     /// What DNS says of it.
     pub answers: Answers,
 }
@@ -59,6 +62,7 @@ impl Service {
             conflicts: Box::default(),
             warnings: Box::default(),
             policy: None,
+            checked: None,
             answers: Answers::default(),
         }
     }

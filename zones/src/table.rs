@@ -20,7 +20,9 @@ use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Place, Slice};
 use crate::places::{Mapping, Places};
+use crate::policy::health::{Check, Checked, Checks};
 use crate::policy::{Policies, PolicyName, PolicyProblem, Touched};
+use crate::service::Service;
 use crate::slices::Slices;
 use whereabouts::Whereabouts;
 
@@ -56,6 +58,8 @@ pub enum Event {
         /// The network's name; empty at first, for all.
         network: Arc<str>,
     },
+    /// What came of health checks: whether each is healthy.
+    Checked(Vec<(Check, bool)>),
     /// Where the operator says that clients are.
     Map(Box<[Mapping]>),
     /// Addresses that the pool gave a service; none takes them back.
@@ -90,6 +94,7 @@ pub struct Table {
     stale: BTreeSet<ClusterId>,
     claims: Claims,
     policies: Policies,
+    checks: Checks,
     whereabouts: Whereabouts,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
@@ -173,6 +178,13 @@ impl Table {
                     self.touch_all();
                 }
             }
+            Event::Checked(verdicts) => {
+                for (check, healthy) in verdicts {
+                    for name in self.checks.hear(check, healthy) {
+                        self.touch(&name);
+                    }
+                }
+            }
             Event::Map(mappings) => self.whereabouts.map(mappings),
             Event::Vips { service, ips } => self.set_pool(&service, &ips),
         }
@@ -218,6 +230,34 @@ impl Table {
                 places.any(|place| place.as_deref().is_some_and(|place| is_moved(word, place)))
             });
         }
+    }
+
+    /// Whether any policy may choose.
+    pub(crate) fn has_policies(&self) -> bool {
+        !self.policies.is_empty()
+    }
+
+    /// What a service's health check is about, and what is known of that.
+    pub(crate) fn checked(&self, service: &Service) -> Option<Box<Checked>> {
+        self.checks.of(service)
+    }
+
+    /// A service has other checks than before.
+    pub(crate) fn file_checks(&mut self, before: Option<&Service>, after: Option<&Service>) {
+        let has = |service: Option<&Service>| service.is_some_and(|service| service.checked.is_some());
+        if has(before) || has(after) {
+            self.checks.file(before, after);
+        }
+    }
+
+    /// All services are about to be compiled anew.
+    pub(crate) fn begin_checks(&mut self) {
+        self.checks.begin();
+    }
+
+    /// All that is to be checked, if that is something else than at the last call.
+    pub fn take_checks(&mut self) -> Option<HashSet<Check>> {
+        self.checks.take_news()
     }
 
     /// Where clients are.

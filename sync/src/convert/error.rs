@@ -151,6 +151,20 @@ pub enum ConvertError {
         /// What it may hold at most.
         most: i64,
     },
+    /// No status codes.
+    #[error("spec.healthCheck.expectedStatuses: `{value}` is not a status code or two, such as 200-399")]
+    Statuses {
+        /// What it holds.
+        value: String,
+    },
+    /// No time that passes.
+    #[error("{field}: `{value}` is not a time such as 10s or 1m, from a second to a day")]
+    Duration {
+        /// Path of the field.
+        field: String,
+        /// What it holds.
+        value: String,
+    },
     /// Something that is listed already.
     #[error("{field}: `{value}` is listed twice")]
     Twice {

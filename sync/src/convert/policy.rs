@@ -1,5 +1,7 @@
 //! TrafficPolicies, and what of them travels on a ServiceImport.
 
+mod health;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -129,6 +131,7 @@ pub fn rules(spec: &TrafficPolicySpec) -> Result<Rules, ConvertError> {
         spill,
         weights: weights(&spec.weights)?,
         failover: failover(&spec.failover)?,
+        health_check: spec.health_check.as_ref().map(health::check).transpose()?.map(Arc::new),
         panic_threshold: percent("spec.panicThreshold", spec.panic_threshold, 0)? as u8,
         all_down: match spec.when_all_down {
             WhenAllDown::Answer => AllDown::Answer,
@@ -169,6 +172,7 @@ fn spec(rules: &Rules) -> TrafficPolicySpec {
         spill_threshold,
         weights: rules.weights.iter().map(weight).collect(),
         failover: rules.failover.iter().map(ToString::to_string).collect(),
+        health_check: rules.health_check.as_deref().map(health::spec),
         panic_threshold: rules.panic_threshold.into(),
         when_all_down: match rules.all_down {
             AllDown::Answer => WhenAllDown::Answer,
@@ -242,7 +246,7 @@ fn cluster_id(field: String, id: &str) -> Result<ClusterId, ConvertError> {
     ClusterId::new(id).map_err(|error| ConvertError::Name { field, error })
 }
 
-fn in_range(field: &str, value: i64, least: i64, most: i64) -> Result<u32, ConvertError> {
+pub(super) fn in_range(field: &str, value: i64, least: i64, most: i64) -> Result<u32, ConvertError> {
     let range = least..=most;
     let number = u32::try_from(value).ok().filter(|_| range.contains(&value));
     number.ok_or_else(|| ConvertError::Range { field: field.to_owned(), value, least, most })

@@ -22,7 +22,7 @@ const NEVER: &str = "never";
 pub(super) const SUBDOMAIN: &str =
     "self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')";
 /// Hours, minutes and seconds, a second at least; written so that CEL never has to parse anything else.
-const DURATION: &str = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' \
+pub(super) const DURATION: &str = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' \
      && duration(self) >= duration('1s')";
 const DURATION_OR_NEVER: &str = "self == 'never' || (self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') \
      && self != '' && duration(self) >= duration('1s'))";
@@ -205,7 +205,7 @@ pub fn crds() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok())
 }
 

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resources::SUBDOMAIN;
+use super::resources::{DURATION, SUBDOMAIN};
 
 /// How clients are spread over the clusters behind a service.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -78,6 +78,10 @@ pub struct TrafficPolicySpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<String>,
+    /// How endpoints are asked whether they are well, from each cluster whose clients use them: pods where the network is
+    /// one, gateways where it is not. When absent, what their clusters say is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// Under so many per cent of healthy endpoints in a locality, when all others are not enough either, health is ignored:
     /// better some failures than all clients on too few.
     #[schemars(range(min = 0, max = 100))]
@@ -180,6 +184,80 @@ pub struct Weight {
     pub weight: i64,
 }
 
+/// How endpoints are asked whether they are well.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("duration(self.timeout) <= duration(self.interval)")
+    .message("timeout must not be longer than interval"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What is asked.
+    #[serde(rename = "type")]
+    pub kind: CheckType,
+    /// The name of the service's port; its first TCP port when absent.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// HTTP: what is asked for.
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("path begins with a slash"))]
+    #[schemars(length(min = 1, max = 1024))]
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// HTTP: the header `Host`, and the name in TLS; the address when absent.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// HTTP: the status codes that are good, such as `200` or `200-399`.
+    #[x_kube(validation = Rule::new("self.matches('^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$')")
+        .message("expectedStatuses is a status code or two, such as 200-399"))]
+    #[schemars(length(max = 7))]
+    #[serde(default = "good_statuses")]
+    pub expected_statuses: String,
+    /// HTTP: a text that the first 64 KiB of the answer must contain.
+    #[schemars(length(min = 1, max = 1024))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// GRPC: the service that `grpc.health.v1.Health` is asked about; the server as a whole when absent.
+    #[schemars(length(max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whether TLS is spoken to a GRPC server. Certificates are not verified: it is an address that is asked.
+    #[serde(default)]
+    pub tls: bool,
+    /// Between two questions to one endpoint.
+    #[x_kube(validation = Rule::new(DURATION)
+        .message("interval must be hours, minutes and seconds such as 10s, a second at least"))]
+    #[schemars(length(max = 24))]
+    #[serde(default = "interval")]
+    pub interval: String,
+    /// For the whole of one question.
+    #[x_kube(validation = Rule::new(DURATION)
+        .message("timeout must be hours, minutes and seconds such as 2s, a second at least"))]
+    #[schemars(length(max = 24))]
+    #[serde(default = "timeout")]
+    pub timeout: String,
+    /// So many good answers in a row make an endpoint healthy that was not.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(default = "rise")]
+    pub rise: i64,
+    /// So many bad ones in a row make it unhealthy.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(default = "fall")]
+    pub fall: i64,
+}
+
+/// What endpoints are asked.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub enum CheckType {
+    /// Whether they accept a connection.
+    TCP,
+    /// Whether they answer a GET as expected.
+    HTTP,
+    /// The same over TLS. Certificates are not verified: it is an address that is asked.
+    HTTPS,
+    /// Whether the standard health service says that they serve.
+    GRPC,
+}
+
 /// What is answered when nothing is healthy.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 pub enum WhenAllDown {
@@ -201,6 +279,30 @@ pub struct TrafficPolicyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+fn good_statuses() -> String {
+    "200-399".to_owned()
+}
+
+fn interval() -> String {
+    "10s".to_owned()
+}
+
+fn timeout() -> String {
+    "2s".to_owned()
+}
+
+fn rise() -> i64 {
+    2
+}
+
+fn fall() -> i64 {
+    3
 }
 
 fn panic_threshold() -> i64 {

@@ -42,7 +42,7 @@ pub(super) fn choices(
     let place = |target: &Target<'_>| scene.clusters.place(target.cluster, target.place, target.region);
     let places: Vec<Place> = targets.iter().map(place).collect();
     let candidates: Vec<Candidate<'_>> =
-        targets.iter().zip(&places).map(|(target, place)| target.candidate(place)).collect();
+        targets.iter().zip(&places).map(|(target, place)| target.candidate(place, service)).collect();
     let mut compiler = Compiler {
         sets: Sets { targets, answers, scene, service, known: HashMap::default(), sets: Vec::new() },
         rules,

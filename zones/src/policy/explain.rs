@@ -103,7 +103,7 @@ impl Snapshot {
             .zip(&places)
             .map(|(target, place)| Candidate {
                 ready: if supposed.down.contains(target.cluster) { 0 } else { target.ready },
-                ..target.candidate(place)
+                ..target.candidate(place, service)
             })
             .collect();
         let spread = spread(&candidates, &rules, &place.at());

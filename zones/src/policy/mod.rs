@@ -15,6 +15,7 @@
 mod attach;
 pub mod draw;
 pub mod explain;
+pub mod health;
 pub mod spread;
 
 use std::num::NonZeroU16;
@@ -102,6 +103,8 @@ pub struct Rules {
     pub weights: Box<[(ClusterId, u32)]>,
     /// Whom to turn to when what is close is not enough: whoever is not named comes last.
     pub failover: Box<[ClusterId]>,
+    /// How endpoints are asked whether they are well; `None`: what their clusters say is enough.
+    pub health_check: Option<Arc<health::HealthCheck>>,
     /// Under so many per cent of healthy endpoints health is ignored: better some that fail than all on too few.
     pub panic_threshold: u8,
     /// What is answered when not one endpoint is healthy.
@@ -121,6 +124,7 @@ impl Default for Rules {
             spill: Spill::default(),
             weights: Box::default(),
             failover: Box::default(),
+            health_check: None,
             panic_threshold: 50,
             all_down: AllDown::Answer,
             sticky: false,

@@ -14,6 +14,7 @@ pub mod kube_types;
 pub mod kubernetes;
 pub mod manifest;
 pub mod owner;
+pub mod probes;
 pub mod publish;
 mod run;
 mod servers;

@@ -311,7 +311,7 @@ fn printable(c: char) -> impl Iterator<Item = char> {
 }
 
 /// An error with what caused it; libraries often tell only that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -74,6 +74,7 @@ fn config(folder: &Path) -> Config {
             quarantine: Duration::from_secs(3600),
             state_file: None,
         }),
+        probes: Default::default(),
         zones: Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap(),
     }
 }

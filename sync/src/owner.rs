@@ -3,7 +3,7 @@
 //! A batch is applied whole before anything is published, so that readers never see half of it. Batches that wait
 //! are taken together. The state file is written from here, at most once a second, after what is new has been published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use portolan_zones::object::{Change, ClusterEvent, Object, ObjectKey, UnixTime};
+use portolan_zones::policy::health::Check;
 use portolan_zones::{Event, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
+
+use tokio::sync::watch;
 
 use crate::publish::{Generations, Publisher, Snapshots};
 use crate::state_file::{self, Saver, StateFileError};
@@ -75,6 +78,7 @@ pub(crate) struct Owner {
     snapshots: Snapshots,
     generations: Generations,
     status: Arc<Mutex<OwnerStatus>>,
+    checks: watch::Receiver<Arc<HashSet<Check>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -86,9 +90,10 @@ impl Owner {
         let status = Arc::new(Mutex::new(OwnerStatus::default()));
         let (sender, receiver) = sync_channel(QUEUE);
         let mut state = State::new(zones, pool, status.clone(), true);
+        let checks = state.checks.subscribe();
         let run = move || state.run(&receiver, publisher);
         let thread = std::thread::Builder::new().name("table".into()).spawn(run)?;
-        Ok(Self { sender, snapshots, generations, status, thread: Some(thread) })
+        Ok(Self { sender, snapshots, generations, status, checks, thread: Some(thread) })
     }
 
     /// Where sources send to; a full queue makes them wait.
@@ -103,6 +108,11 @@ impl Owner {
     /// Changes with every snapshot that is published.
     pub(crate) fn generations(&self) -> Generations {
         self.generations.clone()
+    }
+
+    /// What is to be asked whether it is well.
+    pub(crate) fn checks(&self) -> watch::Receiver<Arc<HashSet<Check>>> {
+        self.checks.clone()
     }
 
     /// How it fares, as it is at any time.
@@ -155,6 +165,8 @@ struct State {
     /// The state file may hold what is not known: it must not be replaced before it could be read.
     unread: bool,
     saver: Option<Saver>,
+    /// What is to be asked whether it is well.
+    checks: watch::Sender<Arc<HashSet<Check>>>,
     /// Whether anything was taken in since the last report: some of it shows in no snapshot.
     unreported: bool,
 }
@@ -178,6 +190,7 @@ impl State {
             writes,
             unread: true,
             saver: None,
+            checks: watch::Sender::default(),
             unreported: true,
         }
     }
@@ -262,6 +275,9 @@ impl State {
             self.pool.free_unclaimed(now);
         }
         let next = compile(&mut self.table, &self.zones, previous, now);
+        if let Some(checks) = self.table.take_checks() {
+            self.checks.send_replace(Arc::new(checks));
+        }
         if let Some(next) = &next {
             let lacks =
                 |name: &ServiceName| next.services.get(name.wire()).is_some_and(|s| lacks_addresses(s));

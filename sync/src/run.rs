@@ -12,6 +12,7 @@ use crate::kubernetes::KubernetesConfig;
 use crate::manifest::watch::Watch;
 use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
+use crate::probing::{ProbeBudget, Probing};
 use crate::publish::Snapshots;
 use crate::servers::Servers;
 use crate::status::{SourceStatus, Status};
@@ -28,6 +29,8 @@ pub struct Config {
     pub home: Option<ClusterId>,
     /// Virtual IPs of our own; `None`: only imports have some.
     pub pool: Option<PoolConfig>,
+    /// What health checks may cost. A change needs a restart.
+    pub probes: ProbeBudget,
     /// The zones to answer.
     pub zones: Arc<Zones>,
 }
@@ -54,7 +57,10 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let _ = owner.sender().send(Message::Events(vec![Event::Home(config.home.clone())]));
     let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
     let watch = Watch::start(config.clusters.clone(), feed(&owner, &joint, Side::Manifests), show)?;
-    let mut running = Running { watch, servers: None, owner, config, sources, joint };
+    let table = owner.sender();
+    let tell = move |events| table.send(Message::Events(events)).is_ok();
+    let probing = Probing::start(owner.checks(), config.probes, tell)?;
+    let mut running = Running { watch, servers: None, probing, owner, config, sources, joint };
     if !running.config.kubernetes.is_empty() {
         running.servers = Some(running.follow(&running.config.kubernetes)?);
     }
@@ -79,6 +85,7 @@ pub struct Running {
     watch: Watch,
     /// `None`: no API server was ever configured.
     servers: Option<Servers>,
+    probing: Probing,
     owner: Owner,
     config: Config,
     sources: Arc<Mutex<Vec<SourceStatus>>>,
@@ -95,7 +102,7 @@ impl Running {
     pub fn status(&self) -> Status {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
-        Status { sources, kubernetes, owner: self.owner.status() }
+        Status { sources, kubernetes, owner: self.owner.status(), probes: self.probing.status() }
     }
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.
@@ -158,6 +165,7 @@ impl Running {
         if let Some(servers) = &mut self.servers {
             servers.stop();
         }
+        self.probing.stop();
         self.owner.stop();
     }
 }

@@ -9,6 +9,7 @@ use portolan_zones::object::UnixTime;
 use crate::kubernetes::ClusterState;
 use crate::manifest::Problem;
 use crate::owner::OwnerStatus;
+use crate::probing::ProbeStatus;
 
 /// How everything that feeds the snapshot is.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +20,8 @@ pub struct Status {
     pub kubernetes: Vec<ClusterState>,
     /// The table's owner: virtual IPs, exports that don't count.
     pub owner: OwnerStatus,
+    /// Health checks.
+    pub probes: ProbeStatus,
 }
 
 /// How one source is.

@@ -28,6 +28,7 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
             quarantine: Duration::from_secs(3600),
             state_file: Some(root.join("state/vips.json")),
         }),
+        probes: Default::default(),
         zones: Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap(),
     }
 }

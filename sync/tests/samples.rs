@@ -43,6 +43,7 @@ fn config(folder: &Path) -> Config {
             quarantine: Duration::from_secs(3600),
             state_file: None,
         }),
+        probes: Default::default(),
         zones: Zones::new(vec![zone]).unwrap(),
     }
 }

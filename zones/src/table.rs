@@ -180,7 +180,7 @@ impl Table {
             }
             Event::Checked(verdicts) => {
                 for (check, healthy) in verdicts {
-                    for name in self.checks.hear(check, healthy) {
+                    for name in self.checks.hear(&check, healthy) {
                         self.touch(&name);
                     }
                 }

@@ -123,6 +123,9 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let policies: Vec<_> = policies
         .map(|(cluster, policy, why)| json!({ "cluster": cluster, "policy": policy, "problem": why }))
         .collect();
+    let unhealthy = clusters.probes.unhealthy.iter();
+    let unhealthy: Vec<_> =
+        unhealthy.map(|(address, error)| json!({ "address": address, "error": error })).collect();
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let body = json!({
         "version": VERSION,
@@ -142,6 +145,12 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         },
         "invalidExports": invalid_exports,
         "policyProblems": policies,
+        "probes": {
+            "targets": clusters.probes.targets,
+            "unhealthy": clusters.probes.unhealthy_count,
+            "listed": unhealthy,
+            "behindSeconds": clusters.probes.behind,
+        },
         "zones": zones,
         "generation": snapshot.generation,
         "serial": snapshot.serial,

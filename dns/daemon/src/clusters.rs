@@ -20,6 +20,7 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
         kubernetes: kubernetes(config),
         home: config.home.clone(),
         pool: config.pool(),
+        probes: config.probes,
         zones: zones.context("these zones can't be served")?,
     })
 }

@@ -178,6 +178,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         cluster_peers: config.controller.cluster_peers,
         cluster_profiles: config.controller.cluster_profiles.clone(),
         lease: config.controller.lease,
+        probes: config.probes,
         zones: zones.context("these zones can't be served")?,
     })
 }

@@ -27,6 +27,7 @@ use crate::kubernetes::backoff::{Backoff, chance};
 use crate::kubernetes::peers::{ClusterPeers, OwnSources, PeerList, PeerSources, Peers};
 use crate::kubernetes::{ClusterState, Followers, OwnConfig, PeerConfig, Role};
 use crate::owner::{Message, Owner, OwnerStatus};
+use crate::probing::{ProbeBudget, Probing};
 use crate::publish::Snapshots;
 use crate::run::StartError;
 use crate::status::Status;
@@ -54,6 +55,8 @@ pub struct ControllerConfig {
     pub cluster_profiles: Option<String>,
     /// How long leading takes.
     pub lease: LeaseTimes,
+    /// What health checks may cost.
+    pub probes: ProbeBudget,
     /// What decides how long names may be.
     pub zones: Arc<Zones>,
 }
@@ -86,6 +89,7 @@ pub struct ControllerStatus {
 pub struct RunningController {
     /// `None`: stopped.
     runtime: Option<Runtime>,
+    probing: Probing,
     owner: Owner,
     /// `None`: stopped.
     followers: Option<Arc<Followers>>,
@@ -131,6 +135,9 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         rivals: watch::Sender::default(),
         writer: Arc::new(Writer::new(config.own.access.clone())),
     };
+    let told = owner.sender();
+    let tell = move |events| told.send(Message::Events(events)).is_ok();
+    let probing = Probing::start(owner.checks(), config.probes, tell)?;
     let end = CancellationToken::new();
     let observed = Arc::new(Observed::default());
     let table = owner.sender();
@@ -144,6 +151,7 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
     let supervisor = runtime.spawn(supervisor.run(followers.clone(), owner.snapshots(), owner.generations()));
     Ok(RunningController {
         runtime: Some(runtime),
+        probing,
         owner,
         followers: Some(followers),
         supervisor: Some(supervisor),
@@ -168,6 +176,7 @@ impl RunningController {
             clusters: Status {
                 kubernetes: shared.states.borrow().to_vec(),
                 owner: self.owner.status(),
+                probes: self.probing.status(),
                 ..Status::default()
             },
             writing: shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -200,6 +209,7 @@ impl RunningController {
         // Nobody else has it now, so that it ends here, before the table that it feeds.
         drop(self.followers.take());
         runtime.shutdown_timeout(Duration::from_secs(1));
+        self.probing.stop();
         self.owner.stop();
     }
 }

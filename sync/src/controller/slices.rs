@@ -79,7 +79,7 @@ impl<'a> Writer<'a, '_> {
         for (i, chunk) in slice.endpoints.chunks(MOST).enumerate() {
             let family = IpFamily::from(chunk[0].address);
             let name = self.name(member, &slice.name.to_string(), family, i);
-            let endpoints = chunk.iter().map(endpoint).collect();
+            let endpoints = chunk.iter().map(|from| self.endpoint(from)).collect();
             let identities = self.service.headless.then(|| identities(chunk).into());
             let body = self.body(member, family, ports.clone(), endpoints);
             into.insert(name, SliceBody { identities, ..body });
@@ -104,7 +104,8 @@ impl<'a> Writer<'a, '_> {
             let own = gateway.addresses().iter().copied();
             let own: Vec<IpAddr> = own.filter(|address| IpFamily::from(*address) == family).collect();
             for (i, chunk) in own.chunks(MOST).enumerate() {
-                let endpoints = chunk.iter().map(|address| bare(*address, conditions)).collect();
+                let endpoints =
+                    chunk.iter().map(|address| bare(*address, self.seen(*address, conditions))).collect();
                 let mut body = self.body(member, family, ports.clone(), endpoints);
                 body.labels.insert(words::GATEWAY, "true".into());
                 into.insert(self.name(member, "", family, i), body);
@@ -132,6 +133,22 @@ impl<'a> Writer<'a, '_> {
         SliceBody { labels, identities: None, owner: self.owner.into(), address_type, ports, endpoints }
     }
 
+    fn endpoint(&self, from: &'a Endpoint) -> EndpointBody<'a> {
+        let place = from.place.as_deref();
+        EndpointBody {
+            hostname: from.hostname.as_deref().map(Cow::from),
+            node_name: place.and_then(|place| place.node.as_deref()).map(Cow::from),
+            az: place.and_then(|place| place.az.as_deref()).map(Cow::from),
+            ..bare(from.address, self.seen(from.address, from.conditions))
+        }
+    }
+
+    /// Ready is what its cluster says is ready and what seems healthy from here.
+    fn seen(&self, address: IpAddr, conditions: Conditions) -> Conditions {
+        let healthy = self.service.is_healthy(address) || !self.service.heeds_health();
+        Conditions { ready: conditions.ready && healthy, ..conditions }
+    }
+
     /// The same for the same piece of the same slice for ever; the family is in it because a slice can't change it.
     fn name(&self, member: &Member, slice: &str, of: IpFamily, chunk: usize) -> String {
         let texts = [
@@ -144,16 +161,6 @@ impl<'a> Writer<'a, '_> {
         .map(Vec::from);
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         format!("{}-{}", self.service.name.name(), words::short(&texts))
-    }
-}
-
-fn endpoint(from: &Endpoint) -> EndpointBody<'_> {
-    let place = from.place.as_deref();
-    EndpointBody {
-        hostname: from.hostname.as_deref().map(Cow::from),
-        node_name: place.and_then(|place| place.node.as_deref()).map(Cow::from),
-        az: place.and_then(|place| place.az.as_deref()).map(Cow::from),
-        ..bare(from.address, from.conditions)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Traffic policies, from a manifest to what clients get and where they connect.
 
+mod health;
+mod network;
 mod readme;
 mod shares;
 

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use portolan_tests::harness::{DNS, Package, Server, Setup, ask_udp, headless, list, program, query, run};
+use portolan_tests::harness::{DNS, Server, Setup, ask_udp, headless, list, query};
+
+use super::network;
 
 /// Where backends listen, as their slices say.
 const PORT: u16 = 80;
@@ -14,27 +16,6 @@ const CLIENTS: usize = 10_000;
 /// Of one degree of freedom and of two: what a chi-square statistic exceeds with a chance of one in ten million when the
 /// shares are as they should be.
 const CRITICAL: [f64; 2] = [28.4, 32.2];
-
-/// Set where a test runs in a network of its own.
-const INSIDE: &str = "PORTOLAN_NETWORK_OF_A_TEST";
-
-/// Whether this is in a network of its own that has these addresses. Elsewhere the test is run again in one: endpoints have
-/// no loopback addresses, and nobody else's network is to be touched.
-fn in_a_network_with(test: &str, addresses: &[&str]) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let own: Vec<String> =
-        addresses.iter().map(|address| format!("ip address add {address}/32 dev lo")).collect();
-    let script =
-        format!("ip link set lo up && {} && exec \"$0\" --exact \"$1\" --nocapture", own.join(" && "));
-    drop(program("ip", Package::Iproute2));
-    let mut command = program("unshare", Package::UtilLinux);
-    command.args(["--map-root-user", "--net", "--", "bash", "-c", &script]);
-    let (good, text) = run(command.arg(std::env::current_exe().unwrap()).arg(test).env(INSIDE, "1"));
-    assert!(good && text.contains("1 passed"), "{text}");
-    false
-}
 
 /// A backend that says who it is.
 fn backend(address: &str) -> IpAddr {
@@ -78,7 +59,7 @@ fn chi_square(counts: &[(usize, f64)]) -> f64 {
 #[test]
 fn clients_connect_by_weight() {
     let addresses = ["10.99.1.1", "10.99.2.1", "10.99.3.1"];
-    if !in_a_network_with("policies::shares::clients_connect_by_weight", &addresses) {
+    if !network::in_one_with("policies::shares::clients_connect_by_weight", &addresses) {
         return;
     }
     let backends = addresses.map(backend);
@@ -105,7 +86,7 @@ fn clients_connect_by_weight() {
 #[test]
 fn clients_connect_to_all_endpoints_alike() {
     let addresses = ["10.99.1.1", "10.99.1.2", "10.99.1.3"];
-    if !in_a_network_with("policies::shares::clients_connect_to_all_endpoints_alike", &addresses) {
+    if !network::in_one_with("policies::shares::clients_connect_to_all_endpoints_alike", &addresses) {
         return;
     }
     let backends = addresses.map(backend);

@@ -102,10 +102,10 @@ impl Checks {
     }
 
     /// Takes a verdict in; the services that it may touch.
-    pub(crate) fn hear(&mut self, check: Check, healthy: bool) -> Vec<ServiceName> {
+    pub(crate) fn hear(&mut self, check: &Check, healthy: bool) -> Vec<ServiceName> {
         // A word on something that nobody needs any more comes too late.
-        let Some(users) = self.users.get(&check) else { return Vec::new() };
-        let news = if healthy { self.unhealthy.remove(&check) } else { self.unhealthy.insert(check.clone()) };
+        let Some(users) = self.users.get(check) else { return Vec::new() };
+        let news = if healthy { self.unhealthy.remove(check) } else { self.unhealthy.insert(check.clone()) };
         if news { users.clone() } else { Vec::new() }
     }
 
@@ -172,6 +172,14 @@ impl Target<'_> {
 }
 
 impl Service {
+    /// Whether enough is healthy for health to count, where there are no places to choose between: under the panic threshold
+    /// it does not.
+    pub fn heeds_health(&self) -> bool {
+        let (Some(checked), Some(policy)) = (&self.checked, &self.policy) else { return false };
+        let healthy = checked.at.len().saturating_sub(checked.unhealthy.len());
+        healthy * 100 >= usize::from(policy.rules.panic_threshold) * checked.at.len()
+    }
+
     /// Whether an endpoint, or a gateway, seems healthy from here.
     pub fn is_healthy(&self, address: IpAddr) -> bool {
         self.checked.as_ref().is_none_or(|checked| checked.unhealthy.binary_search(&address).is_err())

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use portolan_dns::settings::Settings;
-use portolan_sync::PoolConfig;
 use portolan_sync::vip::PoolRanges;
+use portolan_sync::{PoolConfig, ProbeBudget};
 use portolan_zones::{Name, ZoneConfig};
 
 use super::{Config, Controller, Cookies, Listen, Log, LogFormat};
@@ -26,6 +26,7 @@ impl Default for Config {
                 quarantine: Duration::from_secs(3600),
                 state_file: Some("vips.json".into()),
             },
+            probes: ProbeBudget::default(),
             listen: Listen::default(),
             tls: None,
             https_path: "/dns-query".into(),

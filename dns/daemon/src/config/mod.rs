@@ -19,7 +19,7 @@ use std::time::Duration;
 use portolan_dns::cookie::Secret;
 use portolan_dns::settings::Settings;
 use portolan_sync::kubernetes::{OwnConfig, PeerConfig};
-use portolan_sync::{ClusterSource, PoolConfig};
+use portolan_sync::{ClusterSource, PoolConfig, ProbeBudget};
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
 pub(crate) use kubernetes::{Controller, Vips};
@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub max_endpoints: usize,
     /// Virtual IPs of our own.
     pub vips: PoolConfig,
+    /// What health checks may cost.
+    pub probes: ProbeBudget,
     /// Where DNS is served.
     pub listen: Listen,
     /// Certificate of the encrypted transports.
@@ -159,6 +161,7 @@ impl Config {
         named([
             ("listen", self.listen != new.listen),
             ("tls", self.tls != new.tls),
+            ("probes", self.probes != new.probes),
             ("https", self.https_path != new.https_path),
             ("admin", self.admin != new.admin),
             ("log.format", self.log.format != new.log.format),
@@ -172,6 +175,7 @@ impl Config {
             ("kubernetes", self.own != new.own),
             ("controller", self.controller != new.controller),
             ("vips", pool),
+            ("probes", self.probes != new.probes),
             ("admin", self.admin != new.admin),
             ("log.format", self.log.format != new.log.format),
         ])

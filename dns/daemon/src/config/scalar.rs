@@ -1,7 +1,7 @@
 //! What a scalar may mean. Each kind of value says what it expects, and why a text is not that.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ from_str! {
     u16: "a whole number from 0 to 65535";
     usize: "a whole number";
     NonZeroU32: "a whole number from 1 to 4294967295";
+    NonZeroUsize: "a whole number from 1";
     IpAddr: "an IP address";
     SocketAddr: "an address with a port, such as `0.0.0.0:53` or `[::]:53`";
 }

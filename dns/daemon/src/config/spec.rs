@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use portolan_dns::cookie::Secret;
-use portolan_sync::PoolConfig;
 use portolan_sync::vip::PoolRanges;
+use portolan_sync::{PoolConfig, ProbeBudget};
 use portolan_zones::{Name, ZoneConfig};
 use tracing_subscriber::filter::{Directive, LevelFilter};
 
@@ -81,6 +81,7 @@ fn config(root: &mut Section<'_>) -> Config {
         reverse_zones,
         max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
         vips: root.section("vips", |section| vips(section, default.vips)),
+        probes: root.section("probes", |section| probes(section, default.probes)),
         listen,
         tls,
         https_path: root.section("https", |https| https_path(https, default.https_path)),
@@ -114,6 +115,13 @@ fn zone(section: &mut Section<'_>) -> Option<ZoneConfig> {
         origin: default.origin,
     };
     Some(ZoneConfig { origin: origin?, ..config })
+}
+
+fn probes(section: &mut Section<'_>, default: ProbeBudget) -> ProbeBudget {
+    ProbeBudget {
+        per_second: section.get("per-second", default.per_second),
+        in_flight: section.get("in-flight", default.in_flight),
+    }
 }
 
 fn vips(section: &mut Section<'_>, default: PoolConfig) -> PoolConfig {

@@ -146,6 +146,10 @@ fn every_section_takes_effect() {
                 });
             },
         ),
+        ("probes: {per-second: 50, in-flight: 8}", |c| {
+            c.probes.per_second = std::num::NonZeroU32::new(50).unwrap();
+            c.probes.in_flight = std::num::NonZeroUsize::new(8).unwrap();
+        }),
         ("https: {path: /q}", |c| c.https_path = "/q".into()),
         ("tcp: {idle-timeout: 500ms, max-connections: 5}", |c| {
             (c.answers.tcp.idle_timeout, c.answers.tcp.max_connections) = (Duration::from_millis(500), 5);

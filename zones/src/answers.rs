@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 
 use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
-use crate::object::{Gateway, Place as Spot, Port, Protocol, SlicePort};
+use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, SlicePort};
 use crate::places::{Key, Place};
 use crate::policy::Form;
 use crate::ports::Exposed;
@@ -102,6 +102,8 @@ struct Target<'s> {
     cluster: &'s ClusterId,
     place: Option<&'s Spot>,
     ports: Arc<[SlicePort]>,
+    /// Whether it is one of a gateway's addresses: all of them together stand for the endpoints behind it.
+    gateway: bool,
     /// How many endpoints it stands for, and how many of these are ready.
     all: u32,
     ready: u32,
@@ -124,15 +126,16 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
     // Those that are ready first, in the order in which they came.
     targets.sort_by_key(|target| target.ready == 0);
     let count = targets.partition_point(|target| target.ready > 0);
-    let (ready, _) = targets.split_at_mut(count);
-    let shown = subset(ready, MAX_NAME - room, scene.limits.endpoints);
-    if shown < count && rules.is_none() {
-        warnings.push(Warning::Subset { shown, ready: count });
-    }
     if count == 0 {
         return (Answers { absent: Some(Absence::NoReadyEndpoints), ..Answers::default() }, warnings);
     }
-    let Some(rules) = rules else { return (endpoint_answers(&targets[..shown]), warnings) };
+    let Some(rules) = rules else {
+        let shown = subset(&mut targets[..count], MAX_NAME - room, scene.limits.endpoints);
+        if shown < count {
+            warnings.push(Warning::Subset { shown, ready: count });
+        }
+        return (endpoint_answers(&targets[..shown]), warnings);
+    };
     // Whoever is shown depends on who asks: all have names, and a class shows what it can.
     let mut answers = endpoint_answers(&targets[..count]);
     answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
@@ -156,13 +159,13 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
     let mut targets = Vec::new();
     for slice in &member.slices {
         let ports = exposed.slice_ports(&slice.ports);
-        let lasting = slice.endpoints.iter().filter(|e| e.conditions.ready || !e.conditions.terminating);
-        targets.extend(lasting.map(|endpoint| Target {
+        targets.extend(slice.endpoints.iter().filter(lasting).map(|endpoint| Target {
             address: endpoint.address,
             identity: endpoint.identity,
             cluster: &member.cluster,
             place: endpoint.place.as_deref(),
             ports: ports.clone(),
+            gateway: false,
             all: 1,
             ready: endpoint.conditions.ready.into(),
             labels: endpoint_labels(endpoint.hostname.as_deref(), endpoint.address, &member.cluster),
@@ -171,7 +174,12 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
     targets
 }
 
-/// A gateway's addresses stand for the endpoints behind it, in equal parts.
+/// Whether an endpoint is not about to end.
+fn lasting(endpoint: &&Endpoint) -> bool {
+    endpoint.conditions.ready || !endpoint.conditions.terminating
+}
+
+/// A gateway's addresses, all of which lead to all endpoints behind it.
 fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
     let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| SlicePort {
         name: port.name.clone(),
@@ -180,21 +188,20 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
         app_protocol: port.app_protocol.clone(),
     });
     let ports: Arc<[SlicePort]> = ports.collect();
-    let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints);
-    let addresses = gateway.addresses();
-    let part = |endpoints: usize| endpoints.div_ceil(addresses.len().max(1)) as u32;
-    let (all, ready) = (part(behind().count()), part(behind().filter(|e| e.conditions.ready).count()));
+    let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints).filter(lasting);
+    let (all, ready) = (behind().count(), behind().filter(|e| e.conditions.ready).count());
     let target = |address: &IpAddr| Target {
         address: *address,
         identity: FixedState::default().hash_one(address) as u32,
         cluster: &member.cluster,
         place: None,
         ports: ports.clone(),
-        all,
-        ready,
+        gateway: true,
+        all: all as u32,
+        ready: ready as u32,
         labels: endpoint_labels(None, *address, &member.cluster),
     };
-    addresses.iter().map(target).collect()
+    gateway.addresses().iter().map(target).collect()
 }
 
 /// Puts the endpoints to answer first and returns how many they are: whole pods in an order that all servers

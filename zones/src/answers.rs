@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 
 use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
-use crate::object::{Gateway, Place as Spot, Port, Protocol, SlicePort};
+use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, SlicePort};
 use crate::places::{Key, Place};
 use crate::policy::Form;
 use crate::policy::spread::Candidate;
@@ -105,6 +105,8 @@ pub(crate) struct Target<'s> {
     /// Of its cluster.
     pub(crate) region: Option<&'s Arc<str>>,
     pub(crate) ports: Arc<[SlicePort]>,
+    /// Whether it is one of a gateway's addresses: all of them together stand for the endpoints behind it.
+    gateway: bool,
     /// How many endpoints it stands for, and how many of these are ready.
     all: u32,
     pub(crate) ready: u32,
@@ -127,31 +129,51 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
     // Those that are ready first, in the order in which they came.
     targets.sort_by_key(|target| target.ready == 0);
     let count = targets.partition_point(|target| target.ready > 0);
-    let (ready, _) = targets.split_at_mut(count);
-    let shown = subset(ready, MAX_NAME - room, scene.limits.endpoints);
-    if shown < count && rules.is_none() {
-        warnings.push(Warning::Subset { shown, ready: count });
-    }
     if count == 0 {
         return (Answers { absent: Some(Absence::NoReadyEndpoints), ..Answers::default() }, warnings);
     }
-    let Some(rules) = rules else { return (endpoint_answers(&targets[..shown]), warnings) };
+    let Some(rules) = rules else {
+        let shown = subset(&mut targets[..count], MAX_NAME - room, scene.limits.endpoints);
+        if shown < count {
+            warnings.push(Warning::Subset { shown, ready: count });
+        }
+        return (endpoint_answers(&targets[..shown]), warnings);
+    };
     // Whoever is shown depends on who asks: all have names, and a class shows what it can.
     let mut answers = endpoint_answers(&targets[..count]);
     answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
     (answers, warnings)
 }
 
-impl<'s> Target<'s> {
-    /// As the engine takes it, at the place where it is.
-    pub(crate) fn candidate(&self, place: &'s Place, service: &Service) -> Candidate<'s> {
-        Candidate {
-            cluster: self.cluster,
-            at: place.at(),
-            all: self.all,
-            ready: self.ready,
-            healthy: service.is_healthy(self.address),
-        }
+/// What is chosen as one: an endpoint, or all addresses of a gateway.
+pub(crate) struct Group<'a, 's> {
+    /// At least one.
+    pub(crate) targets: &'a [Target<'s>],
+    place: Place,
+}
+
+/// Puts together what is chosen as one; `place`: where each is.
+pub(crate) fn groups<'a, 's>(
+    targets: &'a [Target<'s>],
+    place: impl Fn(&Target<'s>) -> Place,
+) -> Vec<Group<'a, 's>> {
+    let together = targets.chunk_by(|a, b| a.gateway && b.gateway && a.cluster == b.cluster);
+    together.map(|targets| Group { place: place(&targets[0]), targets }).collect()
+}
+
+impl<'a, 's> Group<'a, 's> {
+    /// As the engine takes it.
+    pub(crate) fn candidate(&self, service: &Service) -> Candidate<'_> {
+        let Target { cluster, all, ready, .. } = self.targets[0];
+        let healthy = self.targets.iter().any(|target| service.is_healthy(target.address));
+        Candidate { cluster, at: self.place.at(), all, ready, healthy }
+    }
+
+    /// What of it is answered: of a gateway's addresses those that are healthy, if any is.
+    pub(crate) fn answered(&self, service: &Service) -> impl Iterator<Item = &'a Target<'s>> {
+        let healthy = |target: &&Target<'s>| service.is_healthy(target.address);
+        let any = self.targets.iter().any(|target| healthy(&target));
+        self.targets.iter().filter(move |target| !any || service.is_healthy(target.address))
     }
 }
 
@@ -172,14 +194,14 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
     let mut targets = Vec::new();
     for slice in &member.slices {
         let ports = exposed.slice_ports(&slice.ports);
-        let lasting = slice.endpoints.iter().filter(|e| e.conditions.ready || !e.conditions.terminating);
-        targets.extend(lasting.map(|endpoint| Target {
+        targets.extend(slice.endpoints.iter().filter(lasting).map(|endpoint| Target {
             address: endpoint.address,
             identity: endpoint.identity,
             cluster: &member.cluster,
             place: endpoint.place.as_deref(),
             region: member.region.as_ref(),
             ports: ports.clone(),
+            gateway: false,
             all: 1,
             ready: endpoint.conditions.ready.into(),
             labels: endpoint_labels(endpoint.hostname.as_deref(), endpoint.address, &member.cluster),
@@ -188,7 +210,12 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
     targets
 }
 
-/// A gateway's addresses stand for the endpoints behind it, in equal parts.
+/// Whether an endpoint is not about to end.
+fn lasting(endpoint: &&Endpoint) -> bool {
+    endpoint.conditions.ready || !endpoint.conditions.terminating
+}
+
+/// A gateway's addresses, all of which lead to all endpoints behind it.
 fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
     let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| SlicePort {
         name: port.name.clone(),
@@ -197,10 +224,8 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
         app_protocol: port.app_protocol.clone(),
     });
     let ports: Arc<[SlicePort]> = ports.collect();
-    let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints);
-    let addresses = gateway.addresses();
-    let part = |endpoints: usize| endpoints.div_ceil(addresses.len().max(1)) as u32;
-    let (all, ready) = (part(behind().count()), part(behind().filter(|e| e.conditions.ready).count()));
+    let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints).filter(lasting);
+    let (all, ready) = (behind().count(), behind().filter(|e| e.conditions.ready).count());
     let target = |address: &IpAddr| Target {
         address: *address,
         identity: FixedState::default().hash_one(address) as u32,
@@ -208,11 +233,12 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
         place: None,
         region: member.region.as_ref(),
         ports: ports.clone(),
-        all,
-        ready,
+        gateway: true,
+        all: all as u32,
+        ready: ready as u32,
         labels: endpoint_labels(None, *address, &member.cluster),
     };
-    addresses.iter().map(target).collect()
+    gateway.addresses().iter().map(target).collect()
 }
 
 /// Puts the endpoints to answer first and returns how many they are: whole pods in an order that all servers

@@ -23,7 +23,7 @@ pub struct Choices {
     pub sticky: bool,
     /// Sorted; of areas that are not listed the first class is.
     pub(crate) areas: Box<[(Key, u16)]>,
-    /// The same for places, nodes included; they count before areas.
+    /// The same for nodes; they count before areas.
     pub(crate) nodes: Box<[(Key, u16)]>,
     /// At least one.
     pub(crate) classes: Box<[Class]>,
@@ -93,13 +93,23 @@ impl Choices {
         if self.sticky { client.lasting(service) as u32 } else { client.entropy }
     }
 
+    /// The length of the widest prefix that gets the same answer, if all in one of `place` bits are at one place.
+    pub(crate) fn scope(&self, client: IpAddr, place: u8) -> u8 {
+        match (self.sticky, self.classes.len()) {
+            (true, _) if client.is_ipv4() => 32,
+            (true, _) => 128,
+            (false, 1) => 0,
+            (false, _) => place,
+        }
+    }
+
     fn class(&self, place: Option<&Known>) -> &Class {
         let find = |list: &[(Key, u16)], key: Key| {
             let at = list.binary_search_by_key(&key, |(key, _)| *key).ok()?;
             Some(usize::from(list[at].1))
         };
         let listed =
-            place.and_then(|known| find(&self.nodes, known.key).or_else(|| find(&self.areas, known.area)));
+            place.and_then(|known| find(&self.nodes, known.node).or_else(|| find(&self.areas, known.area)));
         &self.classes[listed.unwrap_or(0)]
     }
 }

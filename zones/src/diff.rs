@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::name::ServiceName;
+use crate::places::Places;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use crate::zone::Zones;
@@ -15,6 +16,7 @@ pub struct Diff {
     pub services: Vec<ServiceDiff>,
     /// Whole: a persistent map is shared, not copied.
     namespaces: imbl::HashMap<Arc<str>, u32>,
+    places: Arc<Places>,
     zones: Arc<Zones>,
     generation: u64,
     serial: u32,
@@ -51,6 +53,7 @@ impl Snapshot {
         Diff {
             services,
             namespaces: self.namespaces.clone(),
+            places: self.places.clone(),
             zones: self.zones.clone(),
             generation,
             serial,
@@ -68,6 +71,7 @@ impl Snapshot {
             }
         }
         next.namespaces = diff.namespaces.clone();
+        next.places = diff.places.clone();
         Self { generation: diff.generation, serial: diff.serial, complete: diff.complete, ..next }
     }
 

@@ -139,7 +139,10 @@ impl Snapshot {
         let Some(choices) = &service.answers.choices else {
             return (in_service(service, Some(&service.answers.own), name, above, rtype), None);
         };
-        let (place, scope) = client.address.map_or((None, 0), |address| self.places.find(address));
+        let (place, scope) = client.address.map_or((None, 0), |address| {
+            let (place, length) = self.places.find(address);
+            (place, choices.scope(address, length))
+        });
         let key = service.name.wire();
         let set = match client.address {
             Some(_) => choices.pick(place, client, key),

@@ -81,6 +81,11 @@ impl Key {
     pub(crate) fn of(at: &At<'_>) -> Self {
         Self(FixedState::default().hash_one(at))
     }
+
+    /// Of its node alone, whose zone and region may be said differently by its Node, a slice and the operator.
+    pub(crate) fn of_node(at: &At<'_>) -> Self {
+        Self::of(&At { cluster: at.cluster, node: at.node, ..At::default() })
+    }
 }
 
 /// A place that is in the list.
@@ -92,8 +97,8 @@ pub struct Known {
     pub by: Authority,
     /// Of the place without its node.
     pub(crate) area: Key,
-    /// Of the place.
-    pub(crate) key: Key,
+    /// Of its node.
+    pub(crate) node: Key,
 }
 
 /// Who says where a client is.
@@ -146,7 +151,12 @@ impl Places {
         for (by, length, start, place) in claims {
             let at = known.len() as u32;
             paint(&mut painted, start, start | host_bits(length), Some(at));
-            known.push(Known { area: Key::of(&place.area().at()), key: Key::of(&place.at()), place, by });
+            known.push(Known {
+                area: Key::of(&place.area().at()),
+                node: Key::of_node(&place.at()),
+                place,
+                by,
+            });
         }
         let mut ranges: Vec<(u128, Option<u32>)> = Vec::with_capacity(painted.len());
         let same = |a: Option<u32>, b: Option<u32>| match (a, b) {

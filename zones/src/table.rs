@@ -215,19 +215,23 @@ impl Table {
             self.touch_cluster(&cluster);
         }
         let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty());
-        if self.policies.is_empty() {
-            return;
-        }
+        // Without policies of one's own, there are those that imports tell of.
+        let any = !self.policies.is_empty();
+        let is_steered =
+            |word: &Word| any || word.import.as_ref().is_some_and(|import| import.policy.is_some());
+        let is_moved = |word: &Word, slice: &Slice, place: &Place| {
+            let of = slice.source.as_ref().unwrap_or(&word.cluster);
+            let node = place.node.as_ref();
+            node.is_some_and(|node| moved.contains(&(of.clone(), node.clone())))
+        };
         if areas_changed {
-            self.touch_all();
+            self.touch_words(is_steered);
         } else if !moved.is_empty() {
-            let is_moved = |word: &Word, place: &Place| {
-                let node = place.node.as_ref();
-                node.is_some_and(|node| moved.contains(&(word.cluster.clone(), node.clone())))
-            };
             self.touch_words(|word| {
-                let mut places = word.slices.iter().flat_map(|slice| &slice.endpoints).map(|e| &e.place);
-                places.any(|place| place.as_deref().is_some_and(|place| is_moved(word, place)))
+                let mut places =
+                    word.slices.iter().flat_map(|s| s.endpoints.iter().map(move |e| (s, e.place.as_deref())));
+                is_steered(word)
+                    && places.any(|(slice, place)| place.is_some_and(|place| is_moved(word, slice, place)))
             });
         }
     }

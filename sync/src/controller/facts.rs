@@ -293,6 +293,7 @@ impl SliceFacts {
             words::SOURCE,
             words::SERVICE,
             words::GATEWAY,
+            words::REGION,
         ];
         let text =
             |from: &BTreeMap<String, String>, key: &str| from.get(key).map(|text| Cow::from(text.clone()));

@@ -1,13 +1,16 @@
 //! Answers that depend on who asks: one class for each area that clients are in, compiled from the policy's choice there.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::{FixedState, RandomState};
 
-use super::{MESSAGE_BUDGET, Scene, Target, octets, rank};
+use super::{Group, MESSAGE_BUDGET, Scene, Target, groups, octets, rank};
 use crate::choices::{Choice, Choices, Class};
-use crate::name::MAX_NAME;
+use crate::name::{ClusterId, MAX_NAME};
+use crate::object::Place as Spot;
 use crate::places::{Key, Place};
 use crate::policy::draw::Draw;
 use crate::policy::spread::{At, Candidate, Spread, WHOLE, spread};
@@ -39,19 +42,18 @@ pub(super) fn choices(
     rules: &Rules,
     scene: &Scene<'_>,
 ) -> Choices {
-    let place = |target: &Target<'_>| scene.clusters.place(target.cluster, target.place, target.region);
-    let places: Vec<Place> = targets.iter().map(place).collect();
-    let candidates: Vec<Candidate<'_>> =
-        targets.iter().zip(&places).map(|(target, place)| target.candidate(place, service)).collect();
+    let groups =
+        groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
+    let candidates: Vec<Candidate<'_>> = groups.iter().map(|group| group.candidate(service)).collect();
     let mut compiler = Compiler {
-        sets: Sets { targets, answers, scene, service, known: HashMap::default(), sets: Vec::new() },
+        sets: Sets { groups: &groups, answers, scene, service, known: HashMap::default(), sets: Vec::new() },
         rules,
         candidates: &candidates,
         classes: Vec::new(),
     };
     compiler.class(&At::default());
     let areas = scene.areas.iter().map(|(key, area)| (*key, compiler.class(&area.at()))).collect();
-    let nodes = compiler.nodes(&places);
+    let nodes = compiler.nodes();
     let Compiler { classes, sets, .. } = compiler;
     let listed = |mut list: Vec<(Key, u16)>| -> Box<[(Key, u16)]> {
         list.sort();
@@ -90,37 +92,56 @@ impl Compiler<'_, '_> {
         u16::try_from(at).unwrap_or(0)
     }
 
-    /// Clusters one by one where they are weighted; else all that are equally close are one answer.
+    /// Clusters one by one where they are weighted, or where there are fewer or more records than endpoints, so that one
+    /// answer would not be in proportion; else all that are equally close are one answer.
     fn options(&mut self, spread: &Spread) -> Box<[Choice]> {
         let mut options = Vec::new();
         for tier in spread.tiers.iter().filter(|tier| !tier.shares.is_empty()) {
-            let by_cluster = !self.rules.weights.is_empty();
+            let groups = tier.shares.iter().flat_map(|share| &share.chosen);
+            let uneven = |at: &u32| {
+                let Group { targets, .. } = &self.sets.groups[*at as usize];
+                targets[0].ready as usize != targets.len()
+            };
+            let by_cluster = !self.rules.weights.is_empty() || groups.into_iter().any(uneven);
             for shares in tier.shares.chunks(if by_cluster { 1 } else { tier.shares.len() }) {
                 let chosen: Vec<u32> = shares.iter().flat_map(|share| share.chosen.iter().copied()).collect();
-                let clusters: Vec<&str> = shares.iter().map(|share| share.cluster.as_str()).collect();
-                let of = FixedState::default().hash_one((clusters, tier.of));
+                // A tier is the same tier whoever else comes into it.
+                let cluster = by_cluster.then(|| shares[0].cluster.as_str());
+                let of = FixedState::default().hash_one((cluster, tier.of));
                 let part = shares.iter().map(|share| share.part).sum();
                 options.extend(self.sets.set(chosen).map(|set| Choice { set, part, of }));
             }
         }
+        // What is the same for clients of two places is one class.
+        if let [only] = options.as_mut_slice() {
+            only.of = 0;
+        }
         options.into()
     }
 
-    /// Classes of nodes that have endpoints, where nodes matter.
-    fn nodes(&mut self, places: &[Place]) -> Vec<(Key, u16)> {
+    /// Classes of nodes that have endpoints, where nodes matter. Clients are where their Node is, whatever a slice says of the
+    /// endpoints there.
+    fn nodes(&mut self) -> Vec<(Key, u16)> {
         let order = self.rules.locality.as_ref().map(|locality| &locality.order);
         if !order.is_some_and(|order| order.contains(&Level::Node)) {
             return Vec::new();
         }
-        let with_node: BTreeSet<At<'_>> =
-            places.iter().filter(|place| place.node.is_some()).map(Place::at).collect();
-        with_node.into_iter().map(|at| (Key::of(&at), self.class(&at))).collect()
+        let groups = self.sets.groups;
+        let clusters = self.sets.scene.clusters;
+        let nodes: BTreeSet<_> =
+            groups.iter().map(|group| (&group.place.cluster, &group.place.node)).collect();
+        let place = |(cluster, node): (&Option<ClusterId>, &Option<Arc<str>>)| {
+            let spot = Spot { node: Some(node.clone()?), az: None };
+            Some(clusters.place(cluster.as_ref()?, Some(&spot), None))
+        };
+        let places: Vec<Place> = nodes.into_iter().filter_map(place).collect();
+        places.iter().map(|place| (Key::of_node(&place.at()), self.class(&place.at()))).collect()
     }
 }
 
 /// Record sets, each once.
 struct Sets<'a, 's> {
-    targets: &'a [Target<'s>],
+    groups: &'a [Group<'a, 's>],
     answers: &'a Answers,
     scene: &'a Scene<'a>,
     service: &'a Service,
@@ -142,35 +163,26 @@ impl Sets<'_, '_> {
         Some(at)
     }
 
-    /// The records of some targets, in an order in which any few neighbours are spread over what may fail together.
+    /// The records of some groups, in an order in which any few neighbours are spread over what may fail together; as many as
+    /// one answer may hold, of whole pods, so that A, AAAA and SRV tell of the same ones (KEP-1645 DNS §2.4.1).
     fn records(&self, chosen: &[u32]) -> RecordSet {
         let mut domains: BTreeMap<_, Vec<&Target<'_>>> = BTreeMap::new();
-        for target in chosen.iter().map(|at| &self.targets[*at as usize]) {
-            let az = target.place.and_then(|place| place.az.as_deref());
-            domains.entry((target.cluster, az)).or_default().push(target);
+        for group in chosen.iter().map(|at| &self.groups[*at as usize]) {
+            let domain = domains.entry((&group.place.cluster, &group.place.az)).or_default();
+            domain.extend(group.answered(self.service));
         }
-        let mut ordered: Vec<(usize, &Target<'_>)> = Vec::with_capacity(chosen.len());
         for domain in domains.values_mut() {
             domain.sort_by_key(|target| (rank(target), target.address));
-            ordered.extend(domain.iter().copied().enumerate());
         }
-        ordered.sort_by_key(|(turn, target)| (*turn, rank(target), target.address));
-        let ordered: Vec<&Target<'_>> = ordered.into_iter().map(|(_, target)| target).collect();
-        self.narrowed(&self.within_limits(ordered))
-    }
-
-    /// As many as one answer may hold.
-    fn within_limits<'t, 's>(&self, mut targets: Vec<&'t Target<'s>>) -> Vec<&'t Target<'s>> {
-        let fixed = self.service.name.wire().len() + 4 + self.scene.limits.origin;
-        let fixed = fixed.min(MAX_NAME);
+        let pods = domains.values().map(|domain| domain.chunk_by(|a, b| rank(a) == rank(b)).collect());
+        let fixed = (self.service.name.wire().len() + 4 + self.scene.limits.origin).min(MAX_NAME);
         let mut spent = 0;
-        let fit = targets.iter().take_while(|target| {
-            spent += octets(target, fixed);
+        let fit = in_turns(pods.collect()).take(self.scene.limits.endpoints).take_while(|pod| {
+            spent += pod.iter().map(|target| octets(target, fixed)).sum::<usize>();
             spent <= MESSAGE_BUDGET
         });
-        let fit = fit.count();
-        targets.truncate(fit.min(self.scene.limits.endpoints));
-        targets
+        let targets: Vec<&Target<'_>> = fit.flatten().copied().collect();
+        self.narrowed(&targets)
     }
 
     /// Of all records those of some targets, in their order.
@@ -202,4 +214,19 @@ impl Sets<'_, '_> {
             .map(|port| PortRecords { labels: port.labels.clone(), srv: narrowed(&port.srv) });
         RecordSet { v4: v4.into(), v6: v6.into(), srv: narrowed(&own.srv), ports: ports.collect() }
     }
+}
+
+/// All items, those of one list as far from each other as can be: each time one of the longest list but the one before, of
+/// equally long ones of that which has waited longest.
+fn in_turns<T: Copy>(lists: Vec<Vec<T>>) -> impl Iterator<Item = T> {
+    // The items that are left, and when the last one was taken.
+    let mut lists: Vec<_> = lists.into_iter().map(|list| (list.into_iter(), 0)).collect();
+    (2..).map_while(move |turn: usize| {
+        let rested = lists.iter_mut().filter(|(list, _)| list.len() > 0);
+        // `max_by_key` takes the last one of equals.
+        let next = rested.rev().max_by_key(|(list, last)| (last + 1 < turn, list.len(), Reverse(*last)));
+        let (list, last) = next?;
+        *last = turn;
+        list.next()
+    })
 }

@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 
 use super::spread::{Candidate, Spread, Tier, WHOLE, spread};
 use super::{Form, Level, Locality, Preference, Rules, Source};
-use crate::answers::{Target, targets};
+use crate::answers::{Group, Target, groups, targets};
 use crate::name::{ClusterId, ServiceName};
 use crate::places::{Authority, Place};
 use crate::question::QName;
@@ -95,23 +95,23 @@ impl Snapshot {
         let place = known.map(|known| known.place.clone()).unwrap_or_default();
         let (rules, source) = rules(service, supposed);
         let targets: Vec<Target<'_>> = targets(service).collect();
-        let of_target =
-            |target: &Target<'_>| self.places.of_endpoint(target.cluster, target.place, target.region);
-        let places: Vec<Place> = targets.iter().map(of_target).collect();
-        let candidates: Vec<Candidate<'_>> = targets
+        let groups = groups(&targets, |target| {
+            self.places.of_endpoint(target.cluster, target.place, target.region)
+        });
+        let candidates: Vec<Candidate<'_>> = groups
             .iter()
-            .zip(&places)
-            .map(|(target, place)| Candidate {
-                ready: if supposed.down.contains(target.cluster) { 0 } else { target.ready },
-                ..target.candidate(place, service)
+            .map(|group| {
+                let candidate = group.candidate(service);
+                let down = supposed.down.contains(candidate.cluster);
+                Candidate { ready: if down { 0 } else { candidate.ready }, ..candidate }
             })
             .collect();
         let spread = spread(&candidates, &rules, &place.at());
-        let portions = portions(&spread, &targets);
+        let portions = portions(&spread, &groups, service);
         let stages = vec![
             reachable(service),
             ready(&candidates, supposed),
-            locality(&spread, &rules, &targets),
+            locality(&spread, &rules, &candidates),
             weight(&rules, &spread),
             subset(&rules),
         ];
@@ -198,7 +198,7 @@ fn ready(candidates: &[Candidate<'_>], supposed: &Supposed) -> Stage {
     Stage { name: "ready", lines: clusters.into_iter().map(line).collect() }
 }
 
-fn locality(spread: &Spread, rules: &Rules, targets: &[Target<'_>]) -> Stage {
+fn locality(spread: &Spread, rules: &Rules, candidates: &[Candidate<'_>]) -> Stage {
     let all = Locality::default();
     let locality = rules.locality.as_ref().unwrap_or(&all);
     let line = |(at, tier): (usize, &Tier)| {
@@ -224,7 +224,7 @@ fn locality(spread: &Spread, rules: &Rules, targets: &[Target<'_>]) -> Stage {
     };
     let mut lines: Vec<String> = spread.tiers.iter().enumerate().map(line).collect();
     if !spread.pinned_out.is_empty() {
-        let of = |at: &u32| targets.get(*at as usize).map(|target| target.cluster.as_str());
+        let of = |at: &u32| candidates.get(*at as usize).map(|candidate| candidate.cluster.as_str());
         let clusters: BTreeSet<&str> = spread.pinned_out.iter().filter_map(of).collect();
         let (count, clusters) = (spread.pinned_out.len(), Vec::from_iter(clusters).join(", "));
         lines.push(format!("removed {count} endpoints of {clusters}: too far away, and pinned"));
@@ -253,13 +253,18 @@ fn subset(rules: &Rules) -> Stage {
     Stage { name: "subset", lines: most.into_iter().chain(sticky).collect() }
 }
 
-fn portions(spread: &Spread, targets: &[Target<'_>]) -> Vec<Portion> {
+fn portions(spread: &Spread, groups: &[Group<'_, '_>], service: &Service) -> Vec<Portion> {
     let of_tier = |(at, tier): (usize, &Tier)| -> Vec<Portion> {
         let portion = |share: &super::spread::Share| Portion {
             tier: at + 1,
             cluster: share.cluster.clone(),
             part: share.part,
-            addresses: share.chosen.iter().map(|chosen| targets[*chosen as usize].address).collect(),
+            addresses: share
+                .chosen
+                .iter()
+                .flat_map(|chosen| groups[*chosen as usize].answered(service))
+                .map(|target| target.address)
+                .collect(),
         };
         tier.shares.iter().map(portion).collect()
     };

@@ -131,7 +131,9 @@ pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> S
             (Tier { of, load: 0, all, ready, healthy, panics: false, shares: Vec::new() }, members)
         })
         .collect();
-    let blind = tiers.iter().all(|(tier, _)| tier.healthy == 0) && rules.all_down == AllDown::Answer;
+    let blind = rules.all_down == AllDown::Answer
+        && tiers.iter().any(|(tier, _)| tier.ready > 0)
+        && tiers.iter().all(|(tier, _)| tier.healthy == 0);
     share_out(&mut tiers, rules, blind);
     let fill = |(mut tier, members): (Tier, Vec<u32>)| {
         let ignores_health = blind || tier.panics;
@@ -171,7 +173,8 @@ fn capacity(all: u32, healthy: u32, spill: Spill) -> u32 {
     match spill {
         _ if healthy == 0 => 0,
         Spill::Cliff => WHOLE,
-        Spill::Graded(factor) => (graded(factor) / u64::from(all.max(1))).min(WHOLE.into()) as u32,
+        // One that is healthy bears something, however many are not.
+        Spill::Graded(factor) => (graded(factor) / u64::from(all.max(1))).clamp(1, WHOLE.into()) as u32,
     }
 }
 

@@ -485,3 +485,35 @@ fn a_pool_gives_addresses_without_a_derived_service() {
     home.settle();
     assert_ne!(home.get("ServiceImport", "web").unwrap()["spec"]["ips"], json!(["241.0.0.7"]));
 }
+
+/// Servers follow their own cluster alone: which region another one is in they know by its copies. What was written is
+/// recognized, and not written again.
+#[test]
+fn copies_say_which_region_their_cluster_is_in() {
+    let mut home = two_clusters(ServiceKind::ClusterIp);
+    let node = |name: &str, region: &str| {
+        Object::Node(Node {
+            name: name.into(),
+            az: None,
+            region: Some(region.into()),
+            pod_cidrs: Box::default(),
+            addresses: Box::default(),
+            ready: true,
+            entrances: Box::default(),
+        })
+    };
+    home.tell([says("west", node("node-1", "west-1"))]);
+    home.settle();
+    let regions = |home: &Home| -> Vec<Value> {
+        let slices = home.names("EndpointSlice").into_iter().map(|name| home.get("EndpointSlice", &name).unwrap());
+        slices.map(|slice| slice["metadata"]["labels"]["topology.kubernetes.io/region"].clone()).collect()
+    };
+    let mut told = regions(&home);
+    told.sort_by_key(Value::to_string);
+    assert_eq!(told, [json!("west-1"), Value::Null]);
+    assert_eq!(home.settle(), [""; 0]);
+    // In two regions it is in none.
+    home.tell([says("west", node("node-2", "west-2"))]);
+    home.settle();
+    assert_eq!(regions(&home), [Value::Null, Value::Null]);
+}

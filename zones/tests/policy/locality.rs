@@ -1,0 +1,195 @@
+//! Whom a client is sent to, by where it is and where endpoints are.
+
+use portolan_zones::Event;
+use portolan_zones::object::*;
+use portolan_zones::places::{Mapping, Place as Whereabouts};
+use portolan_zones::policy::Level::{self, Cluster, Node, Region, Zone};
+use portolan_zones::policy::Preference::{self, Pin, Prefer};
+use portolan_zones::policy::{Form, Rules};
+
+use crate::common::*;
+use crate::site::*;
+
+const A1: &str = "10.1.1.200";
+const A2: &str = "10.1.2.200";
+const B1: &str = "10.2.1.200";
+const C1: &str = "10.3.1.200";
+const UNKNOWN: &str = "192.0.2.1";
+
+/// Clients and where they are sent to.
+type Expected = [(&'static str, &'static str); 4];
+
+/// Two regions, three clusters; nodes of one name in all, and a zone that two clusters share.
+fn sites() -> [Site; 3] {
+    [
+        site("a").region("eu").node("n1", "z1", 2, 2).node("n2", "z2", 2, 2),
+        site("b").region("eu").node("n1", "z1", 2, 2).node("n2", "z3", 2, 2),
+        site("c").region("us").node("n1", "z1", 2, 2).node("n2", "z4", 2, 2),
+    ]
+}
+
+/// Every level alone and several in order; only the closest that there is is used while all of it is ready. Nodes of one
+/// name in two clusters are two nodes, zones of one name in two regions are two zones.
+#[test]
+fn the_closest_are_preferred() {
+    let all = "a1 a2 b1 b2 c1 c2";
+    let cases: &[(&[Level], Preference, Expected)] = &[
+        (&[], Prefer, [(A1, all), (B1, all), (C1, all), (UNKNOWN, all)]),
+        (&[], Pin, [(A1, all), (B1, all), (C1, all), (UNKNOWN, all)]),
+        (&[Node], Prefer, [(A1, "a1"), (B1, "b1"), (C1, "c1"), (UNKNOWN, all)]),
+        (&[Node], Pin, [(A1, "a1"), (B1, "b1"), (C1, "c1"), (UNKNOWN, "")]),
+        (&[Zone], Prefer, [(A1, "a1 b1"), (A2, "a2"), (C1, "c1"), (UNKNOWN, all)]),
+        (&[Zone], Pin, [(A1, "a1 b1"), (A2, "a2"), (C1, "c1"), (UNKNOWN, "")]),
+        (&[Region], Prefer, [(A1, "a1 a2 b1 b2"), (B1, "a1 a2 b1 b2"), (C1, "c1 c2"), (UNKNOWN, all)]),
+        (&[Region], Pin, [(A1, "a1 a2 b1 b2"), (B1, "a1 a2 b1 b2"), (C1, "c1 c2"), (UNKNOWN, "")]),
+        (&[Cluster], Prefer, [(A1, "a1 a2"), (B1, "b1 b2"), (C1, "c1 c2"), (UNKNOWN, all)]),
+        (&[Cluster], Pin, [(A1, "a1 a2"), (B1, "b1 b2"), (C1, "c1 c2"), (UNKNOWN, "")]),
+        (&[Zone, Cluster], Prefer, [(A1, "a1 b1"), (A2, "a2"), (B1, "a1 b1"), (UNKNOWN, all)]),
+        (&[Cluster, Zone], Prefer, [(A1, "a1 a2"), (A2, "a1 a2"), (B1, "b1 b2"), (UNKNOWN, all)]),
+        (&[Node, Zone, Region], Pin, [(A1, "a1"), (A2, "a2"), (C1, "c1"), (UNKNOWN, "")]),
+    ];
+    for (order, reach, expected) in cases {
+        let world = world(&sites(), by(order, *reach));
+        for (client, spots) in expected {
+            assert_eq!(reached(&world, client), *spots, "{order:?} {reach:?} {client}");
+        }
+    }
+}
+
+/// What is closest has gone, place by place: the next in order takes over; nothing in order, and pinned clients get NODATA.
+#[test]
+fn the_next_place_takes_over() {
+    let order = [Node, Zone, Cluster, Region];
+    let mut sites = sites();
+    for (gone, preferred, pinned) in [
+        (None, "a1", "a1"),
+        (Some((0, 0)), "b1", "b1"),
+        (Some((1, 0)), "a2", "a2"),
+        (Some((0, 1)), "b2", "b2"),
+        (Some((1, 1)), "c1 c2", ""),
+    ] {
+        if let Some((cluster, node)) = gone {
+            let sites: &mut [Site; 3] = &mut sites;
+            sites[cluster].nodes[node].ready = 0;
+        }
+        assert_eq!(reached(&world(&sites, by(&order, Prefer)), A1), preferred, "{gone:?}");
+        assert_eq!(reached(&world(&sites, by(&order, Pin)), A1), pinned, "{gone:?}");
+    }
+}
+
+/// The zone of an endpoint is its Node's where its slice doesn't say it: a slice that leaves `zone` out is valid, and the same
+/// service must not be answered by chance of who wrote the slice.
+#[test]
+fn zones_may_come_from_nodes_only() {
+    for order in [&[Zone][..], &[Node, Zone], &[Region], &[Node]] {
+        let said = world(&sites(), by(order, Pin));
+        let looked_up = world(&sites().map(Site::zones_by_nodes_only), by(order, Pin));
+        for client in [A1, A2, B1, C1, UNKNOWN] {
+            assert_eq!(reached(&said, client), reached(&looked_up, client), "{order:?} {client}");
+        }
+    }
+}
+
+/// A slice may say another zone than its Node's label, which was changed since: who is on the node is still on it.
+#[test]
+fn a_node_is_the_same_node_whatever_its_zone_is_called() {
+    let mut world = world(&sites(), by(&[Node], Pin));
+    let renamed = site("a").region("eu").node("n1", "other", 0, 0);
+    for node in renamed.node_objects() {
+        world.apply("a", node);
+    }
+    world.compile();
+    assert_eq!(reached(&world, A1), "a1");
+}
+
+/// An operator who says on which node a network's clients are need not repeat that node's zone and region.
+#[test]
+fn what_the_operator_says_of_a_network() {
+    let mut world = world(&sites(), by(&[Node, Zone], Prefer));
+    let map = |place: Whereabouts| {
+        Event::Map([Mapping { network: ("192.0.2.0".parse().unwrap(), 24), place }].into())
+    };
+    let eu = || Some("eu".into());
+    let z1 = Whereabouts { region: eu(), az: Some("z1".into()), ..Whereabouts::default() };
+    let n2 = Whereabouts { cluster: Some(cluster("a")), node: Some("n2".into()), ..Whereabouts::default() };
+    let nowhere = Whereabouts { az: Some("z9".into()), ..Whereabouts::default() };
+    for (place, expected) in [(z1, "a1 b1"), (n2, "a2"), (nowhere, "a1 a2 b1 b2 c1 c2")] {
+        world.table.apply(map(place.clone()));
+        world.compile();
+        assert_eq!(reached(&world, UNKNOWN), expected, "{place}");
+    }
+}
+
+/// KEP-4444: PreferClose and PreferSameZone prefer endpoints of the client's zone and fall back only when there is none;
+/// KEP-3015: PreferSameNode prefers the node, then the zone. Neither protects from overload.
+#[test]
+fn traffic_distribution_keeps_its_meaning() {
+    let near = |ready: u8| site("a").node("n1", "z1", ready, 10).node("n2", "z2", 10, 10);
+    let neighbour = |ready: u8| site("b").node("n1", "z1", ready, 10);
+    let all = "a2";
+    for (distribution, local, zonal, expected) in [
+        ("PreferSameZone", 10, 10, "a1 b1"),
+        ("PreferSameZone", 1, 0, "a1"),
+        ("PreferSameZone", 0, 1, "b1"),
+        ("PreferSameZone", 0, 0, all),
+        ("PreferClose", 1, 0, "a1"),
+        ("PreferClose", 1, 1, "a1 b1"),
+        ("PreferClose", 0, 0, all),
+        ("PreferSameNode", 1, 10, "a1"),
+        ("PreferSameNode", 0, 1, "b1"),
+        ("PreferSameNode", 0, 0, all),
+        ("PreferSomethingNew", 1, 1, "a1 a2 b1"),
+    ] {
+        let spec = ServiceSpec { traffic_distribution: Some(distribution.into()), ..http() };
+        let sites = [near(local), neighbour(zonal)];
+        let world = world_of(&sites, ServiceKind::ClusterIp, &spec, Some(rules()));
+        assert_eq!(reached(&world, A1), expected, "{distribution} {local} {zonal}");
+    }
+}
+
+/// What a policy says of locality replaces `trafficDistribution`, its spill included.
+#[test]
+fn a_policys_locality_replaces_traffic_distribution() {
+    let spec = ServiceSpec { traffic_distribution: Some("PreferSameZone".into()), ..http() };
+    let world = world_of(&sites(), ServiceKind::ClusterIp, &spec, Some(by(&[Cluster], Prefer)));
+    assert_eq!(reached(&world, A1), "a1 a2");
+}
+
+/// `internalTrafficPolicy: Local`: "only use endpoints on the same node, drop traffic if there are none", whatever else is
+/// said of locality.
+#[test]
+fn internal_traffic_policy_local_pins_to_the_node() {
+    for rules in [rules(), by(&[Region], Prefer), by(&[], Prefer), weighted(&[("b", 100)])] {
+        let spec = ServiceSpec { internal_traffic_local: true, ..http() };
+        let mut sites = sites();
+        sites[0].nodes[1].ready = 0;
+        let world = world_of(&sites, ServiceKind::ClusterIp, &spec, Some(rules.clone()));
+        for (client, expected) in [(A1, "a1"), (A2, ""), (B1, "b1"), (UNKNOWN, "")] {
+            assert_eq!(reached(&world, client), expected, "{rules:?} {client}");
+        }
+    }
+}
+
+/// KEP-1645: a headless service answers all ready endpoints; fields that are for kube-proxy don't change that by themselves,
+/// nor do they change virtual IPs.
+#[test]
+fn without_a_policy_nothing_is_steered() {
+    let spec = ServiceSpec {
+        internal_traffic_local: true,
+        traffic_distribution: Some("PreferSameNode".into()),
+        ..http()
+    };
+    let world = world_of(&sites(), ServiceKind::Headless, &spec, None);
+    for client in [A1, A2, B1, C1, UNKNOWN] {
+        assert_eq!(reached(&world, client), "a1 a2 b1 b2 c1 c2", "{client}");
+        assert_eq!(told(&world.snapshot, NAME, client, 0).1, None, "{client}");
+    }
+    let vips = Rules { answer: Form::Vip, ..rules() };
+    for rules in [None, Some(vips)] {
+        let mut world = world_of(&sites(), ServiceKind::ClusterIp, &spec, rules);
+        world.vip("n", "s", &["241.0.0.1"]).compile();
+        for client in [A1, UNKNOWN] {
+            assert_eq!(ask(&world, client, 7), ["241.0.0.1".parse::<std::net::Ipv4Addr>().unwrap()]);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What traffic policies make of answers, from objects to lookup: one binary for all chapters.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "tests fail by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attach;
+mod gateways;
+mod laws;
+mod locality;
+mod recompile;
+mod records;
+mod site;
+mod spill;
+mod sticky;
+mod timeline;
+mod weights;

@@ -139,7 +139,9 @@ impl Snapshot {
         let Some(choices) = &service.answers.choices else {
             return (in_service(service, Some(&service.answers.own), name, above, rtype), None);
         };
-        let (place, scope) = client.address.map_or((None, 0), |address| {
+        // Names of endpoints answer the same to all.
+        let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
+        let (place, scope) = client.address.filter(|_| is_steered).map_or((None, 0), |address| {
             let (place, length) = self.places.find(address);
             (place, choices.scope(address, length))
         });

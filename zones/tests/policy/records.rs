@@ -156,3 +156,18 @@ fn the_scope_of_what_sticks_to_a_client_is_the_client() {
         assert_eq!(told(&world.snapshot, NAME, client, 0).1.unwrap().scope, 32, "{client}");
     }
 }
+
+/// An endpoint's own name answers the same to all, whoever is sent there.
+#[test]
+fn the_scope_of_an_endpoints_name_is_everybody() {
+    let sites = [site("a").node("n1", "z1", 2, 2), site("b").node("n1", "z2", 2, 2)];
+    for sticky in [false, true] {
+        let world = world(&sites, Rules { sticky, ..by(&[Zone], Prefer) });
+        for client in [A1, "10.2.1.200", "192.0.2.1"] {
+            let (records, chosen) = told(&world.snapshot, &format!("10-2-1-1.b.{NAME}"), client, 0);
+            assert_eq!(records, [Ipv4Addr::new(10, 2, 1, 1)], "{client}");
+            assert_eq!(chosen.unwrap().scope, 0, "{client}");
+            assert_ne!(told(&world.snapshot, NAME, client, 0).1.unwrap().scope, 0, "{client}");
+        }
+    }
+}

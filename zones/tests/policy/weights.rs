@@ -212,3 +212,12 @@ fn nothing_said_is_all_alike() {
     let parts: Vec<u32> = spread.shares().map(|(_, share)| share.part).collect();
     assert_eq!((tiers(&spread), parts), (vec![(100, 20)], vec![WHOLE / 2; 2]));
 }
+
+/// The last of very many is still somebody to ask, however little reserve the rules count on.
+#[test]
+fn one_of_many_is_enough_for_an_answer() {
+    let id = cluster("a");
+    let candidate = Candidate { cluster: &id, at: At::default(), all: 20_000, ready: 1, healthy: true };
+    let rules = Rules { spill: portolan_zones::policy::Spill::Graded(1), ..Rules::default() };
+    assert_eq!(tiers(&spread(&[candidate], &rules, &At::default())), [(100, 1)]);
+}

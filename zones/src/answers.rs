@@ -118,7 +118,7 @@ pub(crate) struct Target<'s> {
 /// policy says so.
 fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec<Warning>) {
     let mut warnings = Vec::new();
-    let rules = service.policy.as_ref().map(|policy| policy.rules.for_service(&service.spec));
+    let rules = service.policy.as_ref().map(|policy| policy.rules.for_service(service));
     let mut targets: Vec<Target<'_>> =
         targets(service).filter(|target| target.ready > 0 || rules.is_some()).collect();
     let all = targets.len();

@@ -42,8 +42,7 @@ pub(super) fn choices(
     rules: &Rules,
     scene: &Scene<'_>,
 ) -> Choices {
-    let groups =
-        groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
+    let groups = groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
     let candidates: Vec<Candidate<'_>> = groups.iter().map(|group| group.candidate(service)).collect();
     let mut compiler = Compiler {
         sets: Sets { groups: &groups, answers, scene, service, known: HashMap::default(), sets: Vec::new() },

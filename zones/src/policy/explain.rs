@@ -95,9 +95,8 @@ impl Snapshot {
         let place = known.map(|known| known.place.clone()).unwrap_or_default();
         let (rules, source) = rules(service, supposed);
         let targets: Vec<Target<'_>> = targets(service).collect();
-        let groups = groups(&targets, |target| {
-            self.places.of_endpoint(target.cluster, target.place, target.region)
-        });
+        let groups =
+            groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
         let candidates: Vec<Candidate<'_>> = groups
             .iter()
             .map(|group| {
@@ -138,7 +137,7 @@ impl Snapshot {
 fn rules(service: &Service, supposed: &Supposed) -> (Rules, Option<Source>) {
     let held = service.policy.as_ref();
     let rules = supposed.rules.as_ref().or(held.map(|policy| &policy.rules));
-    let mut rules = rules.map(|rules| (**rules).clone()).unwrap_or_default().for_service(&service.spec);
+    let mut rules = rules.map(|rules| (**rules).clone()).unwrap_or_default().for_service(service);
     if !supposed.weights.is_empty() {
         let mut weights: BTreeMap<_, _> = rules.weights.iter().cloned().collect();
         weights.extend(supposed.weights.clone());

@@ -27,7 +27,8 @@ pub use attach::{Attached, Source};
 pub(crate) use attach::{Policies, Touched};
 
 use crate::name::ClusterId;
-use crate::object::{ServiceSpec, UnixTime};
+use crate::object::UnixTime;
+use crate::service::Service;
 
 /// A TrafficPolicy.
 #[derive(Debug, Clone, PartialEq, Hash)]
@@ -206,9 +207,13 @@ pub enum AllDown {
 }
 
 impl Rules {
-    /// The rules for a service with these fields: what a policy leaves open they decide, with Kubernetes' exact meaning.
-    pub fn for_service(&self, spec: &ServiceSpec) -> Self {
-        let mut rules = self.clone();
+    /// The rules for a service: what a policy leaves open its own fields decide, with Kubernetes' exact meaning. They are about
+    /// cluster IPs, which headless services have none of.
+    pub fn for_service(&self, service: &Service) -> Self {
+        let (mut rules, spec) = (self.clone(), &service.spec);
+        if service.headless {
+            return rules;
+        }
         let distribution: &[Level] = match spec.traffic_distribution.as_deref() {
             _ if rules.locality.is_some() => &[],
             Some("PreferSameZone" | "PreferClose") => &[Level::Zone],

@@ -2,7 +2,7 @@
 //!
 //! Endpoints fall into tiers by how close they are, then by whom to turn to; clusters of weight 0 are the last resort. The
 //! first tier keeps its whole share while enough of it is healthy; what it can't bear goes to the next one, as much as
-//! that can bear, and so on. Within a tier clusters share by weight, or where no weights are given by their endpoints.
+//! that can bear, and so on; the last resort only when nobody else has anything healthy. Within a tier clusters share by weight, or where no weights are given by their endpoints.
 //! Shares are parts of [`WHOLE`], in integers, so that every replica computes the same ones.
 
 use std::collections::BTreeMap;
@@ -184,7 +184,12 @@ fn share_out(tiers: &mut [(Tier, Vec<u32>)], rules: &Rules, blind: bool) {
         true => capacity(tier.ready, tier.ready, rules.spill),
         false => capacity(tier.all, tier.healthy, rules.spill),
     };
-    let capacities: Vec<u32> = tiers.iter().map(|(tier, _)| bears(tier)).collect();
+    let mut capacities: Vec<u32> = tiers.iter().map(|(tier, _)| bears(tier)).collect();
+    let is_last: Vec<bool> = tiers.iter().map(|(tier, _)| tier.of.last_resort).collect();
+    // The last resort takes no overflow: clusters are drained by weight 0.
+    if capacities.iter().zip(&is_last).any(|(capacity, last)| *capacity > 0 && !last) {
+        capacities.iter_mut().zip(&is_last).for_each(|(capacity, last)| *capacity *= u32::from(!last));
+    }
     let enough = capacities.iter().map(|c| u64::from(*c)).sum::<u64>() >= u64::from(WHOLE);
     let mut rest = WHOLE;
     let mut loads = Vec::with_capacity(tiers.len());

@@ -1,5 +1,6 @@
 //! What is written, object by object.
 
+use portolan_zones::object::Node;
 use serde_json::{Value, json};
 
 use super::*;
@@ -505,7 +506,8 @@ fn copies_say_which_region_their_cluster_is_in() {
     home.tell([says("west", node("node-1", "west-1"))]);
     home.settle();
     let regions = |home: &Home| -> Vec<Value> {
-        let slices = home.names("EndpointSlice").into_iter().map(|name| home.get("EndpointSlice", &name).unwrap());
+        let slices =
+            home.names("EndpointSlice").into_iter().map(|name| home.get("EndpointSlice", &name).unwrap());
         slices.map(|slice| slice["metadata"]["labels"]["topology.kubernetes.io/region"].clone()).collect()
     };
     let mut told = regions(&home);

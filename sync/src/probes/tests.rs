@@ -137,7 +137,7 @@ where
 async fn silent() -> SocketAddr {
     server(|stream| async move {
         let _kept = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await
 }

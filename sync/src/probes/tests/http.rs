@@ -42,13 +42,16 @@ async fn says(first: &'static str, then: &'static str) -> SocketAddr {
     .await
 }
 
+/// What a server says once, and without end; what must be in it; what comes of it.
+type Case = (&'static str, &'static str, Option<&'static str>, Result<(), &'static str>);
+
 /// What a server says, what of it must contain what, and what comes of it. Each ends long before its timeout, for it
 /// knows enough by then.
 #[tokio::test]
 async fn answers_are_judged_by_status_and_text() {
     const LATER: &str =
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
-    let cases: [(&str, &str, Option<&str>, Result<(), &str>); 17] = [
+    let cases: [Case; 17] = [
         (OK, "", None, Ok(())),
         (OK, "", Some("hello"), Ok(())),
         (OK, "", Some("ell"), Ok(())),

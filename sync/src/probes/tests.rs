@@ -133,6 +133,15 @@ where
     address
 }
 
+/// A server that accepts, keeps the connection and says nothing.
+async fn silent() -> SocketAddr {
+    server(|stream| async move {
+        let _kept = stream;
+        std::future::pending::<()>().await;
+    })
+    .await
+}
+
 /// What one probe finds; again, if this machine had no time for it. With the time to connect, if there was a connection.
 async fn found(address: SocketAddr, kind: Kind, timeout: Duration) -> (Option<Duration>, Result<(), String>) {
     let attempts = Attempts::new();

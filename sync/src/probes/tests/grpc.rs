@@ -126,7 +126,7 @@ async fn what_is_no_grpc_is_an_error() {
         std::future::pending::<()>().await;
     })
     .await;
-    let silent = server(|_stream| async { std::future::pending().await }).await;
+    let silent = silent().await;
     let closes = server(|stream| async { drop(stream) }).await;
     // SETTINGS without a field, then PING without end, each with its acknowledgement bit so that nobody answers.
     let endless = server(|mut stream| async move {

@@ -16,7 +16,7 @@ fn closed() -> (TcpSocket, SocketAddr) {
 
 #[tokio::test]
 async fn who_accepts_is_there_and_how_long_it_takes_is_told() {
-    let address = server(|_stream| async { std::future::pending().await }).await;
+    let address = silent().await;
     let (rtt, result) = found(address, Kind::Tcp, LONG).await;
     assert_eq!(result, Ok(()));
     assert!(rtt.unwrap() > Duration::ZERO);
@@ -44,6 +44,22 @@ async fn who_says_nothing_is_given_up_in_time() {
     let (rtt, result) = found(address, Kind::Tcp, SECOND).await;
     assert_eq!(result, Err(format!("TCP {address}: no connection within 1s")));
     assert_eq!(rtt, None);
+}
+
+/// A machine that stands still sees its own timeout, and blames nobody.
+#[tokio::test]
+async fn who_is_not_looked_after_is_not_judged() {
+    let path = "/".parse().unwrap();
+    let kind = Kind::Http { tls: false, path, host: None, status: 200..=399, body: None };
+    let timeout = Duration::from_millis(100);
+    let target = Target { address: silent().await, probe: Arc::new(Probe { timeout, ..probe(kind) }) };
+    let attempt = tokio::spawn(async move { Attempts::new().attempt(&target).await });
+    tokio::task::yield_now().await;
+    // The only thread of this runtime.
+    std::thread::sleep(timeout * 3);
+    let outcome = attempt.await.unwrap();
+    assert!(matches!(&outcome.result, Err(Trouble::Ours(text)) if text.contains("too busy")), "{outcome:?}");
+    assert_eq!(outcome.rtt, None);
 }
 
 /// A real server that comes and goes, as the reader of changes sees it.

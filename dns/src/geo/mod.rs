@@ -142,7 +142,7 @@ impl Geo {
         let mut state = self.state();
         let State { rules, files, .. } = &mut *state;
         for file in files {
-            if file.look(rules) == Looked::Refused {
+            if file.look(rules).is_err() {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -192,21 +192,17 @@ impl State {
     }
 }
 
-/// What came of looking at a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    Same,
-    Taken,
-    Refused,
-}
+/// The file that is there now was read, and can't be used.
+struct Refused;
 
 impl Followed {
-    fn look(&mut self, rules: &Rules) -> Looked {
+    /// Reads the file if it is another one than before.
+    fn look(&mut self, rules: &Rules) -> Result<(), Refused> {
         // Before the file is read: who writes to it meanwhile has it read once more.
         let stamp = Stamp::of(&self.path);
         let looked_at = self.chart.is_some() || self.problem.is_some();
         if looked_at && stamp == self.seen {
-            return Looked::Same;
+            return Ok(());
         }
         self.seen = stamp;
         match Chart::read(&self.path, rules) {
@@ -214,11 +210,11 @@ impl Followed {
                 tracing::info!(database = %self.path.display(), kind = chart.kind(), built = chart.built(), "in use");
                 self.chart = Some(chart);
                 self.problem = None;
-                Looked::Taken
+                Ok(())
             }
             Err(error) => {
                 self.refuse(&error);
-                Looked::Refused
+                Err(Refused)
             }
         }
     }

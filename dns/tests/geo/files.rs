@@ -37,10 +37,10 @@ fn every_beginning_of_a_file_is_refused() {
 fn damage_never_panics() {
     let files = Files::new();
     let whole = sound(1);
-    let geo = Geo::default();
+    let config = files.config(&["a"], rules());
     let mut refused = 0;
     for at in 0..whole.len() {
-        for damage in [0x00, 0xff, whole[at] ^ 0x01, whole[at] ^ 0x20, whole[at] ^ 0x80] {
+        for damage in [0xff, whole[at] ^ 0x01, whole[at] ^ 0x80] {
             let mut octets = whole.clone();
             octets[at] = damage;
             if let Ok(database) = Database::from_octets(octets.clone()) {
@@ -49,16 +49,16 @@ fn damage_never_panics() {
                 }
             }
             std::fs::write(files.path("a"), &octets).unwrap();
-            // Other rules than before, so that it is read.
-            let config = files.config(&["a"], vec![rule(near(0.0, at as f64 / 100.0), "near")]);
+            let geo = Geo::default();
             match geo.prepare(&config) {
                 Ok(prepared) => geo.adopt(prepared),
                 Err(_) => refused += 1,
             }
-            located(&geo, &[], "10.0.0.1");
+            located(&geo, &REGIONS, "10.0.0.1");
         }
     }
-    assert!(refused > whole.len(), "{refused} of {} were refused", 5 * whole.len());
+    // Names that nobody asks for may be anything; the tree and the metadata may not.
+    assert!((100..3 * whole.len()).contains(&refused), "{refused} of {} were refused", 3 * whole.len());
 }
 
 /// A tree that leads back into itself is found out, in no more steps than a sound one has.

@@ -196,7 +196,7 @@ fn a_missing_database_is_waited_for() {
         format!("geoip.databases[0]: database `{}` cannot be read", setup.path("City.mmdb").display());
     assert!(!good && text.contains(&expected), "{text}");
     let server = setup.start();
-    check(&server, "192.0.2.0/24", &ALL, 3);
+    check(&server, "192.0.2.0/24", &ALL, 9);
     check(&server, "203.0.113.64/26", &TOKYO, 26);
     put(&server, "City.mmdb", cities());
     eventually("it is in use", || ask(&server, "192.0.2.0/24").data() == PARIS);

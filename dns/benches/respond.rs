@@ -47,6 +47,7 @@ fn answers(criterion: &mut Criterion) {
                     limiter: &server.limiter,
                     snapshot: &server.snapshot,
                     transfers: &server.transfers,
+                    beyond: None,
                     now: NOW,
                     entropy,
                 };

@@ -5,7 +5,7 @@
 //!                     ▼ query, view
 //!  respond:  read the query ─► admit ─► look up in the snapshot ─► write the reply
 //!            wire::query        admit     portolan_zones             wire::records, wire::writer, edns
-//!                               limiter
+//!                               limiter    ▲ geo: clients whom the snapshot does not know
 //! ```
 //!
 //! `respond` is the product: the octets of a query and a view in, the octets of a reply out, the same for all
@@ -26,6 +26,7 @@
 mod admit;
 pub mod cookie;
 mod edns;
+pub mod geo;
 pub mod limiter;
 pub mod metrics;
 pub mod respond;

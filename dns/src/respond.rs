@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
+use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::Supposed;
 use portolan_zones::service::Absence;
 use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
@@ -31,6 +32,8 @@ pub struct Context<'a, C: Clock = DefaultClock> {
     pub snapshot: &'a Arc<Snapshot>,
     /// Those of the whole server.
     pub transfers: &'a Transfers,
+    /// Who may know where clients are that the snapshot does not know.
+    pub beyond: Option<&'a dyn Locate>,
     /// Seconds since the Unix epoch, for cookies.
     pub now: u32,
     /// Which record of a set comes first: a counter or a random number.
@@ -224,10 +227,10 @@ impl<'a, C: Clock> Exchange<'a, C> {
     }
 
     /// Who asks: the client that a forwarder asks for, where it may say so; else the other end.
-    fn asking(&self) -> Client {
+    fn asking(&self) -> Client<'a> {
         let behind = self.query.edns.and_then(|edns| edns.subnet(self.context.settings, self.client));
         let address = behind.map_or(self.client, |subnet| subnet.address);
-        Client { address: Some(address), entropy: self.context.entropy }
+        Client { address: Some(address), entropy: self.context.entropy, beyond: self.context.beyond }
     }
 
     /// AXFR (RFC 5936) and IXFR (RFC 1995): whole zones only, to whom they may be told.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::geo::Geo;
 use crate::metrics::{Metrics, Writers};
 use crate::settings::Settings;
 use crate::tls::Certificate;
@@ -45,6 +46,10 @@ pub struct Listeners {
     pub certificate: Option<Arc<Certificate>>,
     /// The certificate's files are looked at this often.
     pub certificate_check: Duration,
+    /// Databases of where clients are.
+    pub geo: Arc<Geo>,
+    /// The databases' files are looked at this often.
+    pub geo_check: Duration,
     /// Path that DNS over HTTPS is served at.
     pub https_path: String,
     /// Threads, each with a socket, for each UDP address; as many as cores unless said otherwise.
@@ -62,6 +67,8 @@ impl Default for Listeners {
             quic: Vec::new(),
             certificate: None,
             certificate_check: Duration::from_secs(10),
+            geo: Arc::default(),
+            geo_check: Duration::from_secs(5),
             https_path: "/dns-query".to_owned(),
             udp_threads: None,
         }
@@ -76,6 +83,8 @@ pub struct Server {
     encrypted: Vec<(SocketAddr, Encrypted)>,
     certificate: Option<Arc<Certificate>>,
     certificate_check: Duration,
+    geo: Arc<Geo>,
+    geo_check: Duration,
     addresses: Vec<(Transport, SocketAddr)>,
 }
 
@@ -96,12 +105,14 @@ impl Server {
         let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(BindError::Random)?;
         let mut server = Self {
-            source: Arc::new(Source::new(snapshots, settings, metrics, random)),
+            source: Arc::new(Source::new(snapshots, settings, listeners.geo.swap(), metrics, random)),
             udp: Vec::new(),
             streams: Vec::new(),
             encrypted: Vec::new(),
             certificate: listeners.certificate.clone(),
             certificate_check: listeners.certificate_check,
+            geo: listeners.geo.clone(),
+            geo_check: listeners.geo_check,
             addresses: Vec::new(),
         };
         server.bind_all(listeners)?;
@@ -149,7 +160,7 @@ impl Server {
 
     /// Starts to answer: UDP in threads, everything else in tasks of the runtime that this is called in.
     pub fn run(self) -> io::Result<Running> {
-        let Self { source, udp, streams, encrypted, certificate, certificate_check, addresses } = self;
+        let Self { source, udp, streams, encrypted, certificate, addresses, .. } = self;
         let metrics = source.metrics.clone();
         let (stop, connections) = (CancellationToken::new(), Connections::new(Instant::now()));
         let mut running = Running {
@@ -182,8 +193,9 @@ impl Server {
             ));
         }
         if let Some(certificate) = certificate {
-            running.tasks.spawn(watch(certificate, certificate_check, running.stop.clone()));
+            running.tasks.spawn(watch(certificate, self.certificate_check, running.stop.clone()));
         }
+        running.tasks.spawn(self.geo.watch(self.geo_check, running.stop.clone()));
         for (address, sockets) in udp {
             for socket in sockets {
                 running.start_thread(socket, address, &source)?;

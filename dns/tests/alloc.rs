@@ -5,15 +5,21 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use portolan_dns::geo::{Clue, Geo, GeoConfig, Rule};
 use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::RateLimit;
 use portolan_dns::view::{Transport, View};
+use portolan_zones::places::{Locate, Place};
 
 use crate::common::*;
 
 #[path = "respond/common.rs"]
 #[allow(dead_code, reason = "this binary uses a part")]
 mod common;
+
+#[path = "mmdb/mod.rs"]
+#[allow(dead_code, reason = "this binary uses a part")]
+mod mmdb;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -81,6 +87,7 @@ fn answers_allocate_nothing() {
                 limiter: &server.limiter,
                 snapshot: &server.snapshot,
                 transfers: &server.transfers,
+                beyond: None,
                 now: NOW,
                 entropy,
             };
@@ -98,4 +105,23 @@ fn answers_allocate_nothing() {
     let before = ALLOCATIONS.get();
     drop(vec![1_u8; 10]);
     assert!(ALLOCATIONS.get() > before, "the counter counts");
+}
+
+/// Where a client is is looked up in what was made of databases before.
+#[test]
+fn places_of_the_world_allocate_nothing() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let networks = ["192.0.2.0/24", "198.51.100.0/25", "2001:db8::/32"];
+    let database = mmdb::Mmdb::new("ASN");
+    let database =
+        networks.iter().fold(database, |database, network| database.network(network, &mmdb::asn(1)));
+    std::fs::write(file.path(), database.octets()).unwrap();
+    let rule = Rule { clue: Clue::Asn(1), place: Place { region: Some("a".into()), ..Place::default() } };
+    let geo = Geo::start(GeoConfig { databases: vec![file.path().to_owned()], rules: vec![rule] });
+    let atlas = geo.atlas();
+    let before = ALLOCATIONS.get();
+    let addresses =
+        ["192.0.2.1", "192.0.3.1", "198.51.100.1", "2001:db8::1", "::1"].map(|a| a.parse().unwrap());
+    let known = addresses.iter().filter(|address| atlas.locate(**address).0.is_some()).count();
+    assert_eq!((known, ALLOCATIONS.get() - before), (3, 0));
 }

@@ -69,6 +69,7 @@ fn config(folder: &Path) -> Config {
         clusters: vec![ClusterSource { name: ClusterId::new("bench").ok(), path: folder.to_owned() }],
         kubernetes: KubernetesConfig::default(),
         home: None,
+        places: Box::default(),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

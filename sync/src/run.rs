@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_zones::object::UnixTime;
+use portolan_zones::places::Mapping;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
 use crate::joint::{Joint, Side};
@@ -27,6 +28,8 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// The cluster whose imports' virtual IPs count.
     pub home: Option<ClusterId>,
+    /// Where clients are, as the operator says.
+    pub places: Box<[Mapping]>,
     /// Virtual IPs of our own; `None`: only imports have some.
     pub pool: Option<PoolConfig>,
     /// What health checks may cost. A change needs a restart.
@@ -54,7 +57,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let shown = sources.clone();
     let joint = Arc::new(Mutex::new(Joint::new(!config.kubernetes.is_empty())));
     // An owner ends only after its sources, so it hears this.
-    let _ = owner.sender().send(Message::Events(vec![Event::Home(config.home.clone())]));
+    let first = vec![Event::Home(config.home.clone()), Event::Map(config.places.clone())];
+    let _ = owner.sender().send(Message::Events(first));
     let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
     let watch = Watch::start(config.clusters.clone(), feed(&owner, &joint, Side::Manifests), show)?;
     let table = owner.sender();
@@ -119,6 +123,9 @@ impl Running {
         let home = |config: &Config| config.kubernetes.own.is_none().then(|| config.home.clone());
         if let Some(new) = home(&config).filter(|new| home(&self.config).as_ref() != Some(new)) {
             messages.push(Message::Events(vec![Event::Home(new)]));
+        }
+        if self.config.places != config.places {
+            messages.push(Message::Events(vec![Event::Map(config.places.clone())]));
         }
         if self.servers.is_some() && self.config.kubernetes != config.kubernetes {
             // First, so that no name is denied for want of those whom the former settings knew.
@@ -187,6 +194,7 @@ pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Proble
         problems.extend(unknown_home(config.home.as_ref(), &events));
     }
     events.insert(0, Event::Home(config.home.clone()));
+    events.insert(1, Event::Map(config.places.clone()));
     let state_file = config.pool.as_ref().and_then(|pool| pool.state_file.clone());
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
     let warnings = export_warnings(&status);

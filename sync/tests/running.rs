@@ -23,6 +23,7 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
         clusters: clusters.iter().map(source).collect(),
         kubernetes: KubernetesConfig::default(),
         home: None,
+        places: Box::default(),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

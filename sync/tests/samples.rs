@@ -38,6 +38,7 @@ fn config(folder: &Path) -> Config {
         clusters: sample.clusters.into_iter().map(source).collect(),
         kubernetes: KubernetesConfig::default(),
         home: sample.home.map(|home| ClusterId::new(&home).unwrap()),
+        places: Box::default(),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
 
-use crate::places::{Key, Known};
+use crate::places::{Key, Keys, Locate};
 use crate::policy::draw::Draw;
 use crate::service::RecordSet;
 
@@ -51,15 +51,17 @@ pub(crate) struct Choice {
 }
 
 /// Who asks, as far as the answer may depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Client {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Client<'a> {
     /// Its address, or a prefix of it; `None`: nobody in particular, who gets all.
     pub address: Option<IpAddr>,
     /// A random number, or the next of a counter: for draws.
     pub entropy: u32,
+    /// Who may know where it is when nothing better is known.
+    pub beyond: Option<&'a dyn Locate>,
 }
 
-impl Client {
+impl Client<'_> {
     /// As good as random, and another one for each number.
     fn number(&self) -> u64 {
         // SplitMix64 (Steele, Lea, Flood).
@@ -77,7 +79,12 @@ impl Client {
 
 impl Choices {
     /// The records for a client at a place; `None`: nothing for those who are there.
-    pub(crate) fn pick(&self, place: Option<&Known>, client: &Client, service: &[u8]) -> Option<&RecordSet> {
+    pub(crate) fn pick(
+        &self,
+        place: Option<Keys>,
+        client: &Client<'_>,
+        service: &[u8],
+    ) -> Option<&RecordSet> {
         let Class { options, draw } = self.class(place);
         let at = match (options.len(), draw) {
             (0, _) => return None,
@@ -89,7 +96,7 @@ impl Choices {
     }
 
     /// What the order of an answer's records follows.
-    pub(crate) fn rotation(&self, client: &Client, service: &[u8]) -> u32 {
+    pub(crate) fn rotation(&self, client: &Client<'_>, service: &[u8]) -> u32 {
         if self.sticky { client.lasting(service) as u32 } else { client.entropy }
     }
 
@@ -103,13 +110,13 @@ impl Choices {
         }
     }
 
-    fn class(&self, place: Option<&Known>) -> &Class {
+    fn class(&self, place: Option<Keys>) -> &Class {
         let find = |list: &[(Key, u16)], key: Key| {
             let at = list.binary_search_by_key(&key, |(key, _)| *key).ok()?;
             Some(usize::from(list[at].1))
         };
         let listed =
-            place.and_then(|known| find(&self.nodes, known.node).or_else(|| find(&self.areas, known.area)));
+            place.and_then(|keys| find(&self.nodes, keys.node).or_else(|| find(&self.areas, keys.area)));
         &self.classes[listed.unwrap_or(0)]
     }
 }

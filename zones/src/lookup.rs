@@ -3,12 +3,13 @@
 //! `Snapshot::lookup` borrows from the snapshot, allocates nothing and decides everything but the wire format.
 //! Names that only have names below them are empty non-terminals: NODATA, not NXDOMAIN (RFC 8020).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
 use hickory_proto::rr::RecordType;
 
 use crate::choices::Client;
+use crate::places::Keys;
 use crate::question::QName;
 use crate::service::{Absence, Answers, RecordSet, Service, SrvSet};
 use crate::snapshot::{ReverseTarget, Snapshot};
@@ -92,7 +93,7 @@ impl Snapshot {
     }
 
     /// Answers a client's question.
-    pub fn lookup_for(&self, name: &QName, rtype: RecordType, client: &Client) -> Option<Lookup<'_>> {
+    pub fn lookup_for(&self, name: &QName, rtype: RecordType, client: &Client<'_>) -> Option<Lookup<'_>> {
         let (zone_index, zone, above) = self.zones.find(name)?;
         let mut service = None;
         let mut chosen = None;
@@ -130,7 +131,7 @@ impl Snapshot {
         name: &QName,
         above: usize,
         rtype: RecordType,
-        client: &Client,
+        client: &Client<'_>,
     ) -> (Found<'s>, Option<Chosen>) {
         let Some(service) = service else { return (self.missing(None), None) };
         if service.answers.absent.is_some() {
@@ -142,7 +143,7 @@ impl Snapshot {
         // Names of endpoints answer the same to all.
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
         let (place, scope) = client.address.filter(|_| is_steered).map_or((None, 0), |address| {
-            let (place, length) = self.places.find(address);
+            let (place, length) = self.place_of(address, client);
             (place, choices.scope(address, length))
         });
         let key = service.name.wire();
@@ -153,6 +154,20 @@ impl Snapshot {
         let rotation = choices.rotation(client, key);
         let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope };
         (in_service(service, set, name, above, rtype), Some(chosen))
+    }
+
+    /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that
+    /// holds: nobody who is trusted more knows another one in it.
+    fn place_of(&self, address: IpAddr, client: &Client<'_>) -> (Option<Keys>, u8) {
+        let (known, uniform) = self.places.find(address);
+        match (known, client.beyond) {
+            (Some(known), _) => (Some(known.keys), uniform),
+            (None, None) => (None, uniform),
+            (None, Some(beyond)) => {
+                let (area, length) = beyond.locate(address);
+                (area.map(|area| Keys { area, node: area }), uniform.max(length))
+            }
+        }
     }
 
     fn missing(&self, why: Option<Absence>) -> Found<'_> {

@@ -2,7 +2,8 @@
 //!
 //! Known from what the operator says, from the home cluster's Nodes, and from other clusters' Nodes, trusted in this order:
 //! what is said with less authority counts where nothing better is known. Within one source the longest prefix counts.
-//! All of it becomes one sorted list of ranges when it changes; a lookup is a binary search.
+//! All of it becomes one sorted list of ranges when it changes; a lookup is a binary search. Whom none of them knows somebody
+//! else may: [`Locate`].
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -31,13 +32,21 @@ pub struct Place {
     pub node: Option<Arc<str>>,
 }
 
-/// What an operator says about a network.
+/// What an operator says about a network, or about clients that are known otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mapping {
-    /// Address and prefix length; bits behind the prefix are ignored.
-    pub network: (IpAddr, u8),
+    /// Address and prefix length; bits behind the prefix are ignored. `None`: [`Locate`] knows who is there, and services have
+    /// answers for them.
+    pub network: Option<(IpAddr, u8)>,
     /// Where its clients are.
     pub place: Place,
+}
+
+/// Somebody who may know where clients are whom [`Places`] does not know, such as a database of the world's networks.
+pub trait Locate: std::fmt::Debug + Sync {
+    /// The area that a client is in, one of those that the operator names, and the length of the widest prefix around its
+    /// address of which that holds. It is asked while a query waits: it must not block or allocate.
+    fn locate(&self, address: IpAddr) -> (Option<Key>, u8);
 }
 
 impl Place {
@@ -49,6 +58,11 @@ impl Place {
             az: self.az.as_deref(),
             node: self.node.as_deref(),
         }
+    }
+
+    /// What stands for it where answers are chosen, its node left out.
+    pub fn key(&self) -> Key {
+        Key::of(&self.area().at())
     }
 
     /// Without the node.
@@ -88,6 +102,15 @@ impl Key {
     }
 }
 
+/// What a place is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// Of the place without its node.
+    pub(crate) area: Key,
+    /// Of its node alone.
+    pub(crate) node: Key,
+}
+
 /// A place that is in the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
@@ -95,10 +118,7 @@ pub struct Known {
     pub place: Place,
     /// Who says so, for people.
     pub by: Authority,
-    /// Of the place without its node.
-    pub(crate) area: Key,
-    /// Of its node.
-    pub(crate) node: Key,
+    pub(crate) keys: Keys,
 }
 
 /// Who says where a client is.
@@ -118,6 +138,8 @@ pub struct Places {
     /// Where ranges begin, and the place of each; IPv4 addresses are mapped ones (RFC 4291 §2.5.5.2).
     ranges: Box<[(u128, Option<u32>)]>,
     known: Box<[Known]>,
+    /// Areas of clients whom others know.
+    elsewhere: Box<[(Key, Place)]>,
 }
 
 impl Places {
@@ -142,8 +164,8 @@ impl Places {
                 networks.filter(|(ip, length)| *length >= if ip.is_ipv4() { WIDEST.0 } else { WIDEST.1 });
             claims.extend(believed.map(|network| claim(authority, network, place.clone())));
         }
-        let said = |m: &Mapping| claim(Authority::Operator, m.network, m.place.clone());
-        claims.extend(mappings.iter().map(said));
+        let said = |m: &Mapping| Some(claim(Authority::Operator, m.network?, m.place.clone()));
+        claims.extend(mappings.iter().filter_map(said));
         // Of two that say the same about one network the order must not depend on who came first.
         claims.sort_by(|a, b| (a.0, a.1, a.2, a.3.at()).cmp(&(b.0, b.1, b.2, b.3.at())));
         let mut painted = BTreeMap::from([(0, None)]);
@@ -151,12 +173,8 @@ impl Places {
         for (by, length, start, place) in claims {
             let at = known.len() as u32;
             paint(&mut painted, start, start | host_bits(length), Some(at));
-            known.push(Known {
-                area: Key::of(&place.area().at()),
-                node: Key::of_node(&place.at()),
-                place,
-                by,
-            });
+            let keys = Keys { area: place.key(), node: Key::of_node(&place.at()) };
+            known.push(Known { keys, place, by });
         }
         let mut ranges: Vec<(u128, Option<u32>)> = Vec::with_capacity(painted.len());
         let same = |a: Option<u32>, b: Option<u32>| match (a, b) {
@@ -168,7 +186,9 @@ impl Places {
                 ranges.push((start, place));
             }
         }
-        Self { ranges: ranges.into(), known: known.into() }
+        let named = mappings.iter().filter(|m| m.network.is_none());
+        let elsewhere = named.map(|m| (m.place.key(), m.place.area())).collect();
+        Self { ranges: ranges.into(), known: known.into(), elsewhere }
     }
 
     /// Where a client is, and the length of the widest prefix around its address of which that holds.
@@ -209,7 +229,8 @@ impl Places {
 
     /// All areas: places without their nodes, each once.
     pub(crate) fn areas(&self) -> BTreeMap<Key, Place> {
-        self.known.iter().map(|known| (known.area, known.place.area())).collect()
+        let known = self.known.iter().map(|known| (known.keys.area, known.place.area()));
+        known.chain(self.elsewhere.iter().cloned()).collect()
     }
 }
 
@@ -267,7 +288,7 @@ mod tests {
 
     fn mapping(network: &str, length: u8, az: &str) -> Mapping {
         let place = Place { az: Some(az.into()), ..Place::default() };
-        Mapping { network: (network.parse().unwrap(), length), place }
+        Mapping { network: Some((network.parse().unwrap(), length)), place }
     }
 
     fn found(places: &Places, address: &str) -> (String, u8) {
@@ -299,6 +320,19 @@ mod tests {
         ] {
             assert_eq!(found(&places, address), (expected.0.to_owned(), expected.1), "{address}");
         }
+    }
+
+    /// Services have answers for places that only others find clients in; no address is in such a place by itself.
+    #[test]
+    fn named_places_are_areas_without_addresses() {
+        let place = Place { region: Some("eu".into()), node: Some("n".into()), ..Place::default() };
+        let mappings = [Mapping { network: None, place: place.clone() }];
+        let places = Places::build(&mappings, None, std::iter::empty());
+        let area = Place { node: None, ..place.clone() };
+        assert_eq!(places.areas(), BTreeMap::from([(place.key(), area.clone())]));
+        assert_eq!(place.key(), area.key());
+        assert_eq!(found(&places, "192.0.2.1"), ("-".to_owned(), 0));
+        assert_ne!(places, Places::default(), "a change of names is a change");
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(crate) fn check(asked: &Check) -> anyhow::Result<Outcome> {
 fn report(asked: &Check, config: &Config) -> anyhow::Result<Report> {
     let file = asked.source.file().unwrap_or_default();
     let mut problems = clusters::check_kubeconfigs(config, &file)?;
+    problems.extend(clusters::check_databases(config, &file));
     Ok(match clusters::load_once(config) {
         Err(error) => {
             problems.push(Problem::of_file(&file, format!("{error:#}")));

@@ -1,10 +1,11 @@
 //! From the configuration to `portolan-sync`, and from its words to ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use portolan_dns::geo::{Geo, GeoConfig};
 use portolan_sync::kubernetes::{Access, ClusterState, KubernetesConfig, Origin};
 use portolan_sync::{Severity, SourceStatus};
 use portolan_zones::{ClusterId, Snapshot, Zones};
@@ -19,6 +20,7 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
         clusters: config.clusters.clone(),
         kubernetes: kubernetes(config),
         home: config.home.clone(),
+        places: config.places(),
         pool: config.pool(),
         probes: config.probes,
         zones: zones.context("these zones can't be served")?,
@@ -64,6 +66,18 @@ pub(crate) fn check_kubeconfigs(config: &Config, file: &Path) -> anyhow::Result<
         Some(Problem { file: file.to_owned(), line: 0, field, message: error.to_string() })
     };
     Ok(with_files.filter_map(problem).collect())
+}
+
+/// What is wrong with the databases of the configuration `file`.
+pub(crate) fn check_databases(config: &Config, file: &Path) -> Vec<Problem> {
+    let databases = config.geo.databases.iter().enumerate();
+    let problem = |(at, database): (usize, &PathBuf)| {
+        let alone = GeoConfig { databases: vec![database.clone()], rules: config.geo.rules.clone() };
+        let error = Geo::default().prepare(&alone).err()?;
+        let field = format!("geoip.databases[{at}]");
+        Some(Problem { file: file.to_owned(), line: 0, field, message: error.to_string() })
+    };
+    databases.filter_map(problem).collect()
 }
 
 /// A source as `/status` shows it.

@@ -10,6 +10,7 @@ use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use portolan_dns::cookie::Secret;
+use portolan_dns::geo::{Atlas, Geo};
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::Settings;
@@ -29,19 +30,27 @@ const EXTENDED_ERROR: u16 = 15;
 pub(crate) fn run(asked: &Lookup) -> anyhow::Result<Outcome> {
     let config = asked.source.load_manifests()?;
     let (snapshot, _) = clusters::load_once(&config)?;
-    let reply = answer(asked, &config.settings(Secret([0; 16])), &snapshot)?;
+    let geo = Geo::default();
+    geo.adopt(geo.prepare(&config.geo)?);
+    let reply = answer(asked, &config.settings(Secret([0; 16])), &snapshot, &geo.atlas())?;
     Ok(Outcome::good(match asked.format {
         Format::Human => as_dig(&reply, &snapshot)?,
         Format::Json => format!("{:#}\n", as_json(&reply, &snapshot)),
     }))
 }
 
-fn answer(asked: &Lookup, settings: &Settings, snapshot: &Arc<Snapshot>) -> anyhow::Result<Message> {
+fn answer(
+    asked: &Lookup,
+    settings: &Settings,
+    snapshot: &Arc<Snapshot>,
+    atlas: &Atlas,
+) -> anyhow::Result<Message> {
     let octets = query(&asked.name, asked.record_type)?;
     let limiter = Limiter::new(&settings.rate_limit, [0; 16]);
     let transfers = Transfers::default();
-    let context =
-        Context { settings, limiter: &limiter, snapshot, transfers: &transfers, now: 0, entropy: 0 };
+    let (limiter, transfers) = (&limiter, &transfers);
+    let beyond = atlas.as_locate();
+    let context = Context { settings, limiter, snapshot, transfers, beyond, now: 0, entropy: 0 };
     let transport = if asked.tcp { Transport::Tcp } else { Transport::Udp };
     let view = View { client: SocketAddr::new(asked.from, 53), transport };
     let mut reply = Reply::default();

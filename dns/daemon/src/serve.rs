@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use portolan_dns::cookie::Secret;
+use portolan_dns::geo::Geo;
 use portolan_dns::server::{Listeners, Server};
 use portolan_dns::settings::Settings;
 use portolan_dns::tls::Certificate;
@@ -72,6 +73,7 @@ struct Daemon {
     status: Arc<Status>,
     settings: Arc<ArcSwap<Settings>>,
     certificate: Option<Arc<Certificate>>,
+    geo: Arc<Geo>,
     clusters: Clusters,
     server: portolan_dns::server::Running,
     end_admin: CancellationToken,
@@ -89,15 +91,17 @@ impl Daemon {
         let settings = Arc::new(ArcSwap::from_pointee(config.settings(made_up)));
         let certificate = config.tls.as_ref().map(|tls| Certificate::load(&tls.certificate, &tls.key));
         let certificate = certificate.transpose().context("TLS can't be set up")?;
+        let geo = Geo::start(config.geo.clone());
 
         let running = portolan_sync::start(clusters::config(&config)?)?;
         let snapshots = running.snapshots();
         let clusters = Arc::new(Mutex::new(running));
         let metrics = Arc::<portolan_dns::metrics::Metrics>::default();
         registry.register_collector(Box::new(metrics.clone()));
+        registry.register_collector(Box::new(geo.clone()));
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), sync_status(&clusters))));
 
-        let listeners = listeners(&config, certificate.clone());
+        let listeners = listeners(&config, certificate.clone(), geo.clone());
         let bound = Server::bind(&listeners, snapshots.clone(), settings.clone(), metrics)?;
         let admin = match config.admin {
             Some(address) => Some(sockets::bind_admin(address).await?),
@@ -132,6 +136,7 @@ impl Daemon {
             status,
             settings,
             certificate,
+            geo,
             clusters,
             server,
             end_admin,
@@ -197,7 +202,9 @@ impl Daemon {
         if let Some(certificate) = &self.certificate {
             certificate.reload().context("the TLS certificate")?;
         }
+        let geo = self.geo.prepare(&config.geo)?;
         lock(&self.clusters).reconfigure(clusters)?;
+        self.geo.adopt(geo);
         self.level.set(&config.log)?;
         self.settings.store(Arc::new(config.settings(self.made_up)));
         self.lameduck = config.lameduck;
@@ -217,7 +224,7 @@ impl Daemon {
     }
 }
 
-fn listeners(config: &Config, certificate: Option<Arc<Certificate>>) -> Listeners {
+fn listeners(config: &Config, certificate: Option<Arc<Certificate>>, geo: Arc<Geo>) -> Listeners {
     let mut listen = config.listen.clone();
     sockets::without_missing_ipv6(&mut listen);
     Listeners {
@@ -227,6 +234,7 @@ fn listeners(config: &Config, certificate: Option<Arc<Certificate>>) -> Listener
         https: listen.https,
         quic: listen.quic,
         certificate,
+        geo,
         https_path: config.https_path.clone(),
         ..Listeners::default()
     }

@@ -35,6 +35,7 @@ fuzz_target!(|octets: &[u8]| {
         limiter: &LIMITER,
         snapshot: &SNAPSHOT,
         transfers: &TRANSFERS,
+        beyond: None,
         now: 1_700_000_000,
         entropy: u32::from(*choice),
     };

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::{ArcSwap, Cache};
 use portolan_zones::{Snapshot, Zones};
 
+use crate::geo::Atlas;
 use crate::limiter::Limiter;
 use crate::metrics::{Metrics, Sample, Shard, count, slot_of};
 use crate::respond::{Context, Dropped, Facts, Reply, Scratch, Verdict, respond};
@@ -28,6 +29,7 @@ use crate::view::{Transport, View};
 pub(crate) struct Source {
     snapshots: Arc<ArcSwap<Snapshot>>,
     settings: Arc<ArcSwap<Settings>>,
+    atlas: Arc<ArcSwap<Atlas>>,
     policy: ArcSwap<Policy>,
     /// Held while settings are paired with a limiter, so that all threads get the same one.
     pairing: Mutex<()>,
@@ -38,10 +40,11 @@ pub(crate) struct Source {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Settings, the limiter that was made for them, and what outlives both.
+/// Settings, the limiter that was made for them, where the world's clients are, and what outlives all of them.
 pub(crate) struct Policy {
     pub(crate) settings: Arc<Settings>,
     limiter: Arc<Limiter>,
+    atlas: Arc<Atlas>,
     transfers: Transfers,
 }
 
@@ -50,28 +53,34 @@ impl Source {
     pub(crate) fn new(
         snapshots: Arc<ArcSwap<Snapshot>>,
         settings: Arc<ArcSwap<Settings>>,
+        atlas: Arc<ArcSwap<Atlas>>,
         metrics: Arc<Metrics>,
         random: [u8; 20],
     ) -> Self {
         let [a, b, c, d, key @ ..] = random;
         let current = settings.load_full();
         let limiter = Arc::new(Limiter::new(&current.rate_limit, key));
-        let policy =
-            ArcSwap::from_pointee(Policy { settings: current, limiter, transfers: Transfers::default() });
+        let policy = ArcSwap::from_pointee(Policy {
+            settings: current,
+            limiter,
+            atlas: atlas.load_full(),
+            transfers: Transfers::default(),
+        });
         let seed = AtomicU32::new(u32::from_be_bytes([a, b, c, d]));
-        Self { snapshots, settings, policy, pairing: Mutex::new(()), key, seed, metrics }
+        Self { snapshots, settings, atlas, policy, pairing: Mutex::new(()), key, seed, metrics }
     }
 
     /// The settings as they are now. A reload keeps the limiter's counts unless its settings change.
     pub(crate) fn policy(&self) -> Arc<Policy> {
-        let settings = self.settings.load();
+        let (settings, atlas) = (self.settings.load(), self.atlas.load());
         let policy = self.policy.load_full();
-        if Arc::ptr_eq(&policy.settings, &settings) {
+        if policy.is_of(&settings, &atlas) {
             return policy;
         }
         let _pairing = self.pairing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (settings, policy) = (self.settings.load_full(), self.policy.load_full());
-        if Arc::ptr_eq(&policy.settings, &settings) {
+        let (settings, atlas) = (self.settings.load_full(), self.atlas.load_full());
+        let policy = self.policy.load_full();
+        if policy.is_of(&settings, &atlas) {
             return policy;
         }
         let limiter = if policy.settings.rate_limit == settings.rate_limit {
@@ -79,7 +88,7 @@ impl Source {
         } else {
             Arc::new(Limiter::new(&settings.rate_limit, self.key))
         };
-        let next = Arc::new(Policy { settings, limiter, transfers: policy.transfers.clone() });
+        let next = Arc::new(Policy { settings, limiter, atlas, transfers: policy.transfers.clone() });
         self.policy.store(next.clone());
         next
     }
@@ -90,10 +99,17 @@ impl Source {
     }
 }
 
-/// Follows snapshots and settings for one thread, without touching counters that threads share.
+impl Policy {
+    fn is_of(&self, settings: &Arc<Settings>, atlas: &Arc<Atlas>) -> bool {
+        Arc::ptr_eq(&self.settings, settings) && Arc::ptr_eq(&self.atlas, atlas)
+    }
+}
+
+/// Follows snapshots, settings and databases for one thread, without touching counters that threads share.
 pub(crate) struct Follower {
     snapshots: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
+    atlas: Cache<Arc<ArcSwap<Atlas>>, Arc<Atlas>>,
     policy: Arc<Policy>,
     source: Arc<Source>,
 }
@@ -103,6 +119,7 @@ impl Follower {
         Self {
             snapshots: Cache::new(source.snapshots.clone()),
             settings: Cache::new(source.settings.clone()),
+            atlas: Cache::new(source.atlas.clone()),
             policy: source.policy(),
             source,
         }
@@ -111,7 +128,7 @@ impl Follower {
     /// Snapshot and settings as they are now.
     #[inline]
     pub(crate) fn current(&mut self) -> (&Arc<Snapshot>, &Policy) {
-        if !Arc::ptr_eq(self.settings.load(), &self.policy.settings) {
+        if !self.policy.is_of(self.settings.load(), self.atlas.load()) {
             self.policy = self.source.policy();
         }
         (self.snapshots.load(), &self.policy)
@@ -171,6 +188,7 @@ impl Answerer {
             limiter: &policy.limiter,
             snapshot,
             transfers: &policy.transfers,
+            beyond: policy.atlas.as_locate(),
             now: self.clock.read(start),
             entropy: self.next_random(),
         };
@@ -284,7 +302,7 @@ mod tests {
     fn source() -> Source {
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
-        Source::new(snapshots, settings, Arc::default(), [7; 20])
+        Source::new(snapshots, settings, Arc::default(), Arc::default(), [7; 20])
     }
 
     #[test]
@@ -317,6 +335,9 @@ mod tests {
         let third = source.policy();
         assert!(!Arc::ptr_eq(&second.limiter, &third.limiter));
         assert!(Arc::ptr_eq(&third, &source.policy()), "one limiter for all threads");
+        source.atlas.store(Arc::default());
+        let fourth = source.policy();
+        assert!(!Arc::ptr_eq(&third, &fourth) && Arc::ptr_eq(&third.limiter, &fourth.limiter));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Server {
             limiter: &self.limiter,
             snapshot: &self.snapshot,
             transfers: &self.transfers,
+            beyond: None,
             now: NOW,
             entropy: self.entropy.get(),
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 use portolan_tests::harness::{Server, Setup, eventually};
 
 mod encrypted;
+mod places;
 
 /// The mcs-api conformance suite asks by `nslookup <svc>.<ns>.svc.<zone>`, and looks for each address.
 #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use portolan_dns::geo::GeoConfig;
 use portolan_dns::settings::Settings;
 use portolan_sync::vip::PoolRanges;
 use portolan_sync::{PoolConfig, ProbeBudget};
@@ -31,6 +32,8 @@ impl Default for Config {
             tls: None,
             https_path: "/dns-query".into(),
             answers: Settings::default(),
+            networks: Vec::new(),
+            geo: GeoConfig::default(),
             cookies: Cookies::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9153))),
             lameduck: Duration::from_secs(5),

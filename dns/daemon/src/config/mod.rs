@@ -11,15 +11,18 @@ mod scalar;
 mod section;
 mod spec;
 mod tree;
+mod whereabouts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portolan_dns::cookie::Secret;
+use portolan_dns::geo::GeoConfig;
 use portolan_dns::settings::Settings;
 use portolan_sync::kubernetes::{OwnConfig, PeerConfig};
 use portolan_sync::{ClusterSource, PoolConfig, ProbeBudget};
+use portolan_zones::places::Mapping;
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
 pub(crate) use kubernetes::{Controller, Vips};
@@ -59,6 +62,10 @@ pub(crate) struct Config {
     pub https_path: String,
     /// How queries are answered; its cookie secrets are in `cookies`.
     pub answers: Settings,
+    /// Networks whose clients' place is known.
+    pub networks: Vec<Mapping>,
+    /// Databases that know where other clients are.
+    pub geo: GeoConfig,
     /// DNS cookies.
     pub cookies: Cookies,
     /// Admin HTTP; `None` is off.
@@ -139,6 +146,12 @@ impl Config {
             (true, false) => self.cookies.secrets.clone(),
         };
         Settings { cookies: portolan_dns::settings::Cookies { secrets }, ..self.answers.clone() }
+    }
+
+    /// Where clients are, and may be.
+    pub(crate) fn places(&self) -> Box<[Mapping]> {
+        let named = self.geo.rules.iter().map(|rule| Mapping { network: None, place: rule.place.clone() });
+        self.networks.iter().cloned().chain(named).collect()
     }
 
     /// Makes it the configuration of a process that runs for the cluster of `kubeconfig`, without one that of this

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portolan_dns::cookie::Secret;
+use portolan_dns::geo::Code;
 use portolan_zones::{ClusterId, Name};
 
 /// A value that is written as one word.
@@ -41,6 +42,7 @@ from_str! {
     u32: "a whole number from 0 to 4294967295";
     u16: "a whole number from 0 to 65535";
     usize: "a whole number";
+    f64: "a number";
     NonZeroU32: "a whole number from 1 to 4294967295";
     NonZeroUsize: "a whole number from 1";
     IpAddr: "an IP address";
@@ -146,6 +148,36 @@ impl Scalar for Ipv6Net {
             IpNet::V4(_) => Err(format!("is not {}", Self::EXPECTED)),
         }
     }
+}
+
+/// Of what kind a geographical code is: two letters look like two letters.
+macro_rules! code {
+    ($($(#[$doc:meta])* $kind:ident: $expected:literal, $fits:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub(super) struct $kind(pub(super) Code);
+
+        impl Scalar for $kind {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                let fits: fn(&str) -> bool = $fits;
+                let code = Code::new(text).filter(|_| fits(&text.to_ascii_uppercase()));
+                code.map(Self).ok_or_else(|| format!("is not {}", Self::EXPECTED))
+            }
+        }
+    )*};
+}
+
+code! {
+    /// ISO 3166-1 alpha-2.
+    Country: "a country's two letters (ISO 3166-1), such as `DE`",
+        |text| text.len() == 2 && text.bytes().all(|octet| octet.is_ascii_uppercase());
+    /// ISO 3166-2.
+    Subdivision: "what is behind the dash of a subdivision's code (ISO 3166-2), such as `BY` of DE-BY", |_| true;
+    /// As MaxMind writes them.
+    Continent: "one of `AF`, `AN`, `AS`, `EU`, `NA`, `OC` and `SA`",
+        |text| ["AF", "AN", "AS", "EU", "NA", "OC", "SA"].contains(&text);
 }
 
 /// The origin of a reverse zone: a network on an octet boundary (IPv4, RFC 1035 §3.5) or nibble boundary (IPv6,

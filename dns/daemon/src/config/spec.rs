@@ -12,7 +12,7 @@ use super::kubernetes::{self, Cluster, Controller};
 use super::scalar::{ReverseOrigin, Scalar};
 use super::section::{Findings, Section};
 use super::tree::{self, Malformed};
-use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers};
+use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers, whereabouts};
 
 /// Largest TTL (RFC 2181 §8).
 const MAX_TTL: u32 = i32::MAX as u32;
@@ -86,6 +86,8 @@ fn config(root: &mut Section<'_>) -> Config {
         tls,
         https_path: root.section("https", |https| https_path(https, default.https_path)),
         answers: answers::read(root),
+        networks: root.section("view", whereabouts::view),
+        geo: root.section("geoip", whereabouts::geoip),
         cookies: root.section("cookies", Cookies::read),
         admin: root.section("admin", |admin| or_off(admin, "listen", default.admin)),
         lameduck: root.section("shutdown", |shutdown| shutdown.get("lameduck", default.lameduck)),

@@ -1,6 +1,8 @@
 //! What a file means, and what is said of a wrong one.
 
+use portolan_dns::geo::{Clue, Code, Position, Rule};
 use portolan_sync::kubernetes::{Access, Origin, Pinned};
+use portolan_zones::places::Place;
 
 use super::*;
 
@@ -31,7 +33,9 @@ fn the_printed_defaults_are_the_defaults() {
 
 #[test]
 fn every_known_key_is_in_the_printed_defaults() {
-    let everything = "version: v1\nclusters: [{manifests: a}]\nkubernetes: {}\nzones: [{origin: a.example}]";
+    let everything = "version: v1\nclusters: [{manifests: a}]\nkubernetes: {}\nzones: [{origin: a.example}]\n\
+        view: {networks: [{network: 10.0.0.0/8, region: a}]}\n\
+        geoip: {databases: [a], places: [{asn: 1, region: a}]}";
     let (config, known) = spec::parse(everything, Path::new(FILE), None);
     assert!(config.is_ok(), "{config:?}");
     assert!(known.len() > 50, "{known:?}");
@@ -156,6 +160,39 @@ fn every_section_takes_effect() {
         }),
         ("edns: {max-udp-payload: 4096}", |c| c.answers.edns.max_udp_payload = 4096),
         ("client-subnet: {enabled: false}", |c| c.answers.edns.client_subnet = false),
+        (
+            "view: {networks: [{network: 10.8.0.0/16, region: eu, zone: eu-a, cluster: paris}, {network: fd00::/8, zone: b}]}",
+            |c| {
+                let eu = Place {
+                    cluster: ClusterId::new("paris").ok(),
+                    region: Some("eu".into()),
+                    az: Some("eu-a".into()),
+                    node: None,
+                };
+                let b = Place { az: Some("b".into()), ..Place::default() };
+                c.networks = vec![
+                    Mapping { network: Some(("10.8.0.0".parse().unwrap(), 16)), place: eu },
+                    Mapping { network: Some(("fd00::".parse().unwrap(), 8)), place: b },
+                ];
+            },
+        ),
+        (
+            "geoip: {databases: [City.mmdb, /asn.mmdb], places: [{country: de, region: a}, {asn: 64500, region: a}, \
+             {country: DE, subdivision: by, region: a}, {continent: EU, region: a}, {near: [40.7, -74], region: a}]}",
+            |c| {
+                c.geo.databases = ["/etc/portolan/City.mmdb", "/asn.mmdb"].map(PathBuf::from).into();
+                let code = |text| Code::new(text).unwrap();
+                let clues = [
+                    Clue::Country(code("DE")),
+                    Clue::Asn(64500),
+                    Clue::Subdivision(code("DE"), code("BY")),
+                    Clue::Continent(code("EU")),
+                    Clue::Near(Position::new(40.7, -74.0).unwrap()),
+                ];
+                let place = Place { region: Some("a".into()), ..Place::default() };
+                c.geo.rules = clues.map(|clue| Rule { clue, place: place.clone() }).into();
+            },
+        ),
         ("identity: {nsid: fra1}", |c| c.answers.identity.nsid = Some("fra1".into())),
         ("cookies: {enabled: false, secrets: [00000000000000000000000000000001]}", |c| {
             let secret = Secret(1_u128.to_be_bytes());
@@ -287,6 +324,77 @@ fn wrong_values_are_named_with_line_and_field() {
         (
             "access: {query: {allow: [10.0.0.1/8]}}",
             "2: access.query.allow[0]: `10.0.0.1/8` has bits behind its prefix: write 10.0.0.0/8",
+        ),
+        (
+            "view: {networks: [{region: a}]}",
+            "2: view.networks[0].network: `network` is missing: it has no default",
+        ),
+        (
+            "view: {networks: [{network: 10.0.0.0/8}]}",
+            "2: view.networks[0].region: none of `region`, `zone` and `cluster` is given: where is it?",
+        ),
+        (
+            "view:\n  networks:\n  - {network: 10.0.0.0/8, zone: a}\n  - {network: 10.0.0.0/8, zone: b}",
+            "5: view.networks[1]: `10.0.0.0/8` is listed twice: remove one",
+        ),
+        (
+            "view: {networks: [{network: 10.0.0.0/8, regon: a, zone: b}]}",
+            "2: view.networks[0].regon: unknown key `regon`, did you mean `region`?",
+        ),
+        (
+            "geoip: {places: [{country: DE, region: a}]}",
+            "2: geoip.databases: `places` need a database that finds clients: name one here",
+        ),
+        (
+            "geoip: {databases: a.mmdb}",
+            "2: geoip.places: `databases` tell nothing without `places`: say here what countries mean",
+        ),
+        (
+            "geoip: {databases: [a, a], places: [{asn: 1, region: a}]}",
+            "2: geoip.databases[1]: `a` is listed twice: remove one",
+        ),
+        (
+            "geoip:\n  databases: a\n  places:\n  - {country: Germany, region: a}",
+            "5: geoip.places[0].country: `Germany` is not a country's two letters (ISO 3166-1), such as `DE`",
+        ),
+        (
+            "geoip: {databases: a, places: [{continent: XX, region: a}]}",
+            "2: geoip.places[0].continent: `XX` is not one of `AF`, `AN`, `AS`, `EU`, `NA`, `OC` and `SA`",
+        ),
+        (
+            "geoip: {databases: a, places: [{country: DE, subdivision: DE-BY, region: a}]}",
+            "2: geoip.places[0].subdivision: `DE-BY` is not what is behind the dash of a subdivision's code (ISO 3166-2), \
+             such as `BY` of DE-BY",
+        ),
+        (
+            "geoip: {databases: a, places: [{asn: 1, subdivision: BY, region: a}]}",
+            "2: geoip.places[0].subdivision: is one of a `country`, and none is given",
+        ),
+        (
+            "geoip: {databases: a, places: [{region: a}]}",
+            "2: geoip.places[0].country: none of `asn`, `country`, `continent` and `near` is given: one is needed",
+        ),
+        (
+            "geoip: {databases: a, places: [{asn: 1, near: [0, 0], region: a}]}",
+            "2: geoip.places[0].near: `asn` is given, too: remove one, or make two items of it",
+        ),
+        (
+            "geoip: {databases: a, places: [{near: [91, 0], region: a}]}",
+            "2: geoip.places[0].near: expected latitude (-90 to 90) and longitude (-180 to 180) in degrees, such as \
+             `[40.7, -74.0]`",
+        ),
+        (
+            "geoip: {databases: a, places: [{near: [north, 0], region: a}]}",
+            "2: geoip.places[0].near[0]: `north` is not a number",
+        ),
+        (
+            "geoip:\n  databases: a\n  places:\n  - {asn: 1, region: a}\n  - {asn: 1, region: b}",
+            "6: geoip.places[1]: is about the same clients as geoip.places[0]: remove one",
+        ),
+        (
+            "geoip: {databases: a, places: [{asn: 1, cluster: A_b}]}",
+            "2: geoip.places[0].cluster: `A_b` is no cluster id: `A_b` is no DNS label: lower-case letters, digits and `-` \
+             only, starting and ending with a letter or digit (RFC 1123)",
         ),
         ("log: {format: xml}", "2: log.format: `xml` is not `human` or `json`"),
         ("https: {path: q}", "2: https.path: `q` must start with `/`"),

@@ -107,7 +107,7 @@ fn a_node_is_the_same_node_whatever_its_zone_is_called() {
 fn what_the_operator_says_of_a_network() {
     let mut world = world(&sites(), by(&[Node, Zone], Prefer));
     let map = |place: Whereabouts| {
-        Event::Map([Mapping { network: ("192.0.2.0".parse().unwrap(), 24), place }].into())
+        Event::Map([Mapping { network: Some(("192.0.2.0".parse().unwrap(), 24)), place }].into())
     };
     let eu = || Some("eu".into());
     let z1 = Whereabouts { region: eu(), az: Some("z1".into()), ..Whereabouts::default() };

@@ -155,7 +155,7 @@ pub fn told(
     entropy: u32,
 ) -> (Vec<Ipv4Addr>, Option<Chosen>) {
     let name = QName::parse(service).unwrap();
-    let client = Client { address: Some(address.parse().unwrap()), entropy };
+    let client = Client { address: Some(address.parse().unwrap()), entropy, beyond: None };
     let lookup = snapshot.lookup_for(&name, "A".parse().unwrap(), &client).unwrap();
     let records = match lookup.found {
         Found::Records(Records::A(records)) => records,

@@ -87,7 +87,7 @@ fn spill_moves_as_few_as_can_be() {
         let mut world = world(&sites, sticky(by(&[Zone], Prefer)));
         // Clients that are in zone z1.
         let map = portolan_zones::places::Mapping {
-            network: ("198.18.0.0".parse().unwrap(), 15),
+            network: Some(("198.18.0.0".parse().unwrap(), 15)),
             place: portolan_zones::places::Place { az: Some("z1".into()), ..Default::default() },
         };
         world.table.apply(portolan_zones::Event::Map([map].into()));

@@ -69,7 +69,7 @@ impl Stage {
         let az = Some("z1".into());
         let place = Whereabouts { cluster: Some(cluster("a")), az, ..Whereabouts::default() };
         let network = ("198.18.0.0".parse().unwrap(), 16);
-        world.table.apply(Event::Map([Mapping { network, place }].into()));
+        world.table.apply(Event::Map([Mapping { network: Some(network), place }].into()));
         let mut flapping: BTreeSet<&str> = BTreeSet::new();
         let mut seconds: Vec<Vec<String>> = Vec::new();
         for second in 0..self.seconds {

@@ -282,8 +282,8 @@ impl<'a, C: Clock> Exchange<'a, C> {
     /// Why a client gets what it gets of a service. Only for those who run the server: it allocates.
     fn explanation(&self) -> Option<Vec<String>> {
         let snapshot = self.context.snapshot;
-        let (service, client) = (snapshot.service_at(self.qname)?, self.asking().address?);
-        Some(snapshot.explain(&service.name, client, &Supposed::default())?.lines())
+        let service = snapshot.service_at(self.qname)?;
+        Some(snapshot.explain(&service.name, &self.asking(), &Supposed::default())?.lines())
     }
 
     /// The OPT of the reply; a query with OPT gets one (RFC 6891 §6.1.1), whatever else is wrong with it.

@@ -124,6 +124,8 @@ pub struct Known {
 /// Who says where a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
+    /// A database of the world's networks.
+    Database,
     /// A Node of another cluster.
     Peer,
     /// A Node of the home cluster.

@@ -11,7 +11,9 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use portolan_dns::geo::Geo;
 use portolan_sync::Snapshots;
+use portolan_zones::places::Locate;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -37,6 +39,8 @@ pub(crate) struct Shown {
     pub snapshots: Snapshots,
     /// Where it comes from.
     pub clusters: ClusterStatus,
+    /// Where clients are whom nobody in the clusterset knows; `None` for a controller, which is asked by nobody.
+    pub geo: Option<Arc<Geo>>,
     /// What is written; `None` for a server, which writes nothing.
     pub controller: Option<ControllerStatus>,
     /// Metrics of all crates.
@@ -173,7 +177,9 @@ async fn explanation(
 ) -> Response {
     let told = match question {
         Ok(Query(question)) => {
-            explain::explain(&shown.snapshots.load(), &question).map_err(|error| format!("{error:#}"))
+            let atlas = shown.geo.as_ref().map(|geo| geo.atlas());
+            let beyond = atlas.as_ref().map(|atlas| &**atlas as &dyn Locate);
+            explain::explain(&shown.snapshots.load(), &question, beyond).map_err(|error| format!("{error:#}"))
         }
         Err(rejected) => Err(rejected.body_text()),
     };
@@ -264,8 +270,14 @@ mod tests {
             registry.register_collector(Box::new(ControllerMetrics::new(controller.clone())));
         }
         let snapshots_shown = snapshots.clone();
-        let shown =
-            Shown { status: status.clone(), snapshots: snapshots_shown, clusters, controller, registry };
+        let shown = Shown {
+            status: status.clone(),
+            snapshots: snapshots_shown,
+            clusters,
+            geo: None,
+            controller,
+            registry,
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         start_within(deadline, listener, shown, CancellationToken::new());

@@ -96,8 +96,14 @@ impl Daemon {
         if let Some((listener, address)) = admin.zip(address) {
             info!(transport = "admin", %address, "listening");
             status.listening(vec![Listener { transport: "admin", address }]);
-            let shown =
-                Shown { status: status.clone(), snapshots, clusters, controller: Some(writes), registry };
+            let shown = Shown {
+                status: status.clone(),
+                snapshots,
+                clusters,
+                geo: None,
+                controller: Some(writes),
+                registry,
+            };
             admin::start(listener, shown, end_admin.clone());
         }
         status.enter(Phase::Serving);

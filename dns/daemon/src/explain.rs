@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use portolan_dns::geo::Geo;
 use portolan_sync::convert;
 use portolan_sync::kubernetes::traffic_policy::TrafficPolicySpec;
+use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::{Explanation, Percent, Supposed};
 use portolan_zones::policy::spread::WHOLE;
-use portolan_zones::{ClusterId, QName, Snapshot};
+use portolan_zones::{Client, ClusterId, QName, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, Format};
@@ -76,7 +78,9 @@ pub(crate) fn run(asked: &cli::Explain) -> anyhow::Result<Outcome> {
         true => {
             let config = asked.source.load_manifests()?;
             let (snapshot, _) = clusters::load_once(&config)?;
-            explain(&snapshot, &question)?
+            let geo = Geo::default();
+            geo.adopt(geo.prepare(&config.geo)?);
+            explain(&snapshot, &question, Some(&*geo.atlas()))?
         }
         false => get(&asked.admin, &path(&question))?,
     };
@@ -87,14 +91,19 @@ pub(crate) fn run(asked: &cli::Explain) -> anyhow::Result<Outcome> {
 }
 
 /// The explanation as JSON; an error says what is wrong with the question.
-pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> anyhow::Result<String> {
+pub(crate) fn explain(
+    snapshot: &Snapshot,
+    question: &Question,
+    beyond: Option<&dyn Locate>,
+) -> anyhow::Result<String> {
     let name =
         QName::parse(&question.name).with_context(|| format!("`{}` is no domain name", question.name))?;
     let service = snapshot
         .service_at(&name)
         .ok_or_else(|| anyhow!("{} is not in a zone of ours, or no service has this name", question.name))?;
     let supposed = supposed(question)?;
-    let explained = snapshot.explain(&service.name, question.from, &supposed);
+    let client = Client { address: Some(question.from), entropy: 0, beyond };
+    let explained = snapshot.explain(&service.name, &client, &supposed);
     let told = Told::from(&explained.ok_or_else(|| anyhow!("{} is gone", service.name))?);
     Ok(format!("{:#}\n", serde_json::to_value(told)?))
 }

@@ -116,7 +116,8 @@ impl Daemon {
         if let Some(listener) = admin {
             listening.push(Listener { transport: "admin", address: listener.local_addr()? });
             let (status, clusters) = (status.clone(), sync_status(&clusters));
-            let shown = Shown { status, snapshots, clusters, controller: None, registry };
+            let shown =
+                Shown { status, snapshots, clusters, geo: Some(geo.clone()), controller: None, registry };
             admin::start(listener, shown, end_admin.clone());
         }
         for Listener { transport, address } in &listening {

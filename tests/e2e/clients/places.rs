@@ -15,13 +15,15 @@ const TOKYO: [&str; 2] = ["10.2.0.20", "10.2.1.20"];
 const VIRGINIA: [&str; 2] = ["10.3.0.20", "10.3.1.20"];
 const ALL: [&str; 6] = ["10.1.0.20", "10.1.1.20", "10.2.0.20", "10.2.1.20", "10.3.0.20", "10.3.1.20"];
 
+/// One of three endpoints in Virginia is not ready: nothing spills for that.
 const POLICY: &str = r#"{
     "apiVersion": "portolan.dev/v1alpha1", "kind": "TrafficPolicy",
     "metadata": {"namespace": "shop", "name": "near", "creationTimestamp": "2026-10-01T08:00:00Z"},
     "spec": {
         "targetRefs": [{"kind": "ServiceExport", "name": "db"}],
         "answer": "Endpoints",
-        "locality": {"order": ["Region"]}
+        "locality": {"order": ["Region"]},
+        "spillThreshold": 50
     }
 }"#;
 
@@ -101,6 +103,8 @@ fn clients_are_answered_what_is_near_them() {
     // What has no policy is the same for all.
     let cart = server.dig("+subnet=192.0.2.0/24 cart.shop.svc.clusterset.local A");
     assert!(cart.option("CLIENT-SUBNET: 192.0.2.0/24/0"), "{}", cart.text);
+    let (code, why) = server.get("/explain?name=db.shop.svc.clusterset.local&from=192.0.2.9");
+    assert!(code == 200 && why.contains("region eu-west, by a database"), "{why}");
 }
 
 /// The operator's networks go before Nodes, and both before databases; the scope is never wider than what all of them say.

@@ -11,6 +11,7 @@ use hickory_proto::rr::RecordType;
 use super::spread::{Candidate, Spread, Tier, WHOLE, spread};
 use super::{Form, Level, Locality, Preference, Rules, Source};
 use crate::answers::{Group, Target, groups, targets};
+use crate::choices::Client;
 use crate::name::{ClusterId, ServiceName};
 use crate::places::{Authority, Place};
 use crate::question::QName;
@@ -88,11 +89,28 @@ impl Snapshot {
         self.lookup(name, RecordType::A)?.service
     }
 
+    /// Where a client is, who says so, and the prefix around its address of which that holds.
+    fn whereabouts(&self, address: IpAddr, client: &Client<'_>) -> (Place, Option<Authority>, u8) {
+        let (known, uniform) = self.places.find(address);
+        if let Some(known) = known {
+            return (known.place.clone(), Some(known.by), uniform);
+        }
+        let (area, length) = client.beyond.map_or((None, 0), |beyond| beyond.locate(address));
+        let place = area.and_then(|area| self.places.areas().remove(&area));
+        let by = place.as_ref().map(|_| Authority::Database);
+        (place.unwrap_or_default(), by, uniform.max(length))
+    }
+
     /// Explains what a client gets of a service, or would; `None`: there is no such service.
-    pub fn explain(&self, name: &ServiceName, client: IpAddr, supposed: &Supposed) -> Option<Explanation> {
+    pub fn explain(
+        &self,
+        name: &ServiceName,
+        asker: &Client<'_>,
+        supposed: &Supposed,
+    ) -> Option<Explanation> {
         let service = self.services.get(name.wire())?;
-        let (known, scope) = self.places.find(client);
-        let place = known.map(|known| known.place.clone()).unwrap_or_default();
+        let client = asker.address?;
+        let (place, by, scope) = self.whereabouts(client, asker);
         let (rules, source) = rules(service, supposed);
         let targets: Vec<Target<'_>> = targets(service).collect();
         let groups =
@@ -116,7 +134,7 @@ impl Snapshot {
         ];
         let answer = answer(service, &rules);
         let supposes = *supposed != Supposed::default();
-        let (service, generation, by) = (name.clone(), self.generation, known.map(|known| known.by));
+        let (service, generation) = (name.clone(), self.generation);
         Some(Explanation {
             service,
             generation,
@@ -286,6 +304,7 @@ impl Explanation {
     pub fn asker(&self) -> String {
         let by = match self.by {
             Some(Authority::Operator) => ", by configuration",
+            Some(Authority::Database) => ", by a database",
             Some(Authority::Home | Authority::Peer) => ", by its Node",
             None => "",
         };

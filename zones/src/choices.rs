@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
+use hickory_proto::rr::RecordType;
 
 use crate::places::{Key, Keys, Locate};
 use crate::policy::draw::Draw;
@@ -21,14 +22,23 @@ pub struct Choices {
     pub most: Option<NonZeroU16>,
     /// Whether a client gets the same again.
     pub sticky: bool,
+    /// For all types but those that have their own.
+    pub(crate) all: Classes,
+    /// For A and for AAAA, where there are both: whoever asks for one is spread over what has it.
+    pub(crate) by_family: Option<Box<[Classes; 2]>>,
+    /// What classes have in common is there once.
+    pub(crate) sets: Box<[RecordSet]>,
+}
+
+/// Who belongs to which class.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Classes {
     /// Sorted; of areas that are not listed the first class is.
     pub(crate) areas: Box<[(Key, u16)]>,
     /// The same for nodes; they count before areas.
     pub(crate) nodes: Box<[(Key, u16)]>,
     /// At least one.
     pub(crate) classes: Box<[Class]>,
-    /// What classes have in common is there once.
-    pub(crate) sets: Box<[RecordSet]>,
 }
 
 /// What the clients of one place are spread over.
@@ -78,21 +88,39 @@ impl Client<'_> {
 }
 
 impl Choices {
-    /// The records for a client at a place; `None`: nothing for those who are there.
+    /// The records for a client at a place; `None`: nothing for those who are there. What does not have what is asked for is
+    /// passed over, if anything does.
     pub(crate) fn pick(
         &self,
+        rtype: RecordType,
         place: Option<Keys>,
         client: &Client<'_>,
         service: &[u8],
+        has: impl Fn(&RecordSet) -> bool,
     ) -> Option<&RecordSet> {
-        let Class { options, draw } = self.class(place);
-        let at = match (options.len(), draw) {
+        let Class { options, draw } = self.classes(rtype).of(place);
+        let set = |choice: &Choice| self.sets.get(usize::from(choice.set));
+        let number = if self.sticky { client.lasting(service) } else { client.number() };
+        let first = match (options.len(), draw) {
             (0, _) => return None,
             (1, _) => 0,
-            (_, Some(draw)) if !self.sticky => draw.at(client.number()),
-            _ => rendezvous(options, client.lasting(service)),
+            (_, Some(draw)) if !self.sticky => draw.at(number),
+            _ => rendezvous(options.iter().enumerate(), number)?,
         };
-        self.sets.get(usize::from(options.get(at)?.set))
+        let first = set(options.get(first)?)?;
+        if has(first) {
+            return Some(first);
+        }
+        let good = options.iter().enumerate().filter(|(_, choice)| set(choice).is_some_and(&has));
+        Some(rendezvous(good, number).and_then(|at| set(options.get(at)?)).unwrap_or(first))
+    }
+
+    fn classes(&self, rtype: RecordType) -> &Classes {
+        match (rtype, self.by_family.as_deref()) {
+            (RecordType::A, Some([v4, _])) => v4,
+            (RecordType::AAAA, Some([_, v6])) => v6,
+            _ => &self.all,
+        }
     }
 
     /// What the order of an answer's records follows.
@@ -101,16 +129,18 @@ impl Choices {
     }
 
     /// The length of the widest prefix that gets the same answer, if all in one of `place` bits are at one place.
-    pub(crate) fn scope(&self, client: IpAddr, place: u8) -> u8 {
-        match (self.sticky, self.classes.len()) {
+    pub(crate) fn scope(&self, rtype: RecordType, client: IpAddr, place: u8) -> u8 {
+        match (self.sticky, self.classes(rtype).classes.len()) {
             (true, _) if client.is_ipv4() => 32,
             (true, _) => 128,
             (false, 1) => 0,
             (false, _) => place,
         }
     }
+}
 
-    fn class(&self, place: Option<Keys>) -> &Class {
+impl Classes {
+    fn of(&self, place: Option<Keys>) -> &Class {
         let find = |list: &[(Key, u16)], key: Key| {
             let at = list.binary_search_by_key(&key, |(key, _)| *key).ok()?;
             Some(usize::from(list[at].1))
@@ -123,13 +153,13 @@ impl Choices {
 
 /// The option with the best score for this client. When one goes, only its own clients get another (highest random weight,
 /// with the weights of Schindelhauer and Schomaker).
-fn rendezvous(options: &[Choice], client: u64) -> usize {
+fn rendezvous<'c>(options: impl Iterator<Item = (usize, &'c Choice)>, client: u64) -> Option<usize> {
     let score = |choice: &Choice| {
         let hash = FixedState::default().hash_one((client, choice.of));
         // Of 53 bits, never 0.
         let even = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
         -even.ln() / f64::from(choice.part)
     };
-    let scores = options.iter().map(score).enumerate();
-    scores.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+    let scores = options.map(|(at, choice)| (at, score(choice)));
+    scores.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
 }

@@ -144,11 +144,11 @@ impl Snapshot {
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
         let (place, scope) = client.address.filter(|_| is_steered).map_or((None, 0), |address| {
             let (place, length) = self.place_of(address, client);
-            (place, choices.scope(address, length))
+            (place, choices.scope(rtype, address, length))
         });
         let key = service.name.wire();
         let set = match client.address {
-            Some(_) => choices.pick(place, client, key),
+            Some(_) => choices.pick(rtype, place, client, key, |set| has(set, name, above, rtype)),
             None => Some(&service.answers.own),
         };
         let rotation = choices.rotation(client, key);
@@ -248,6 +248,17 @@ fn in_service<'s>(
             }
         }
         _ => in_endpoint(answers, name.slice(0, above), rtype),
+    }
+}
+
+/// Whether a set has what is asked for at, or below, a service's name.
+fn has(set: &RecordSet, name: &QName, above: usize, rtype: RecordType) -> bool {
+    match (above, rtype) {
+        (0, RecordType::A) => !set.v4.is_empty(),
+        (0, RecordType::AAAA) => !set.v6.is_empty(),
+        (0, RecordType::SRV) => !set.srv.targets.is_empty(),
+        (2, RecordType::SRV) => set.port(name.slice(0, 2)).is_some_and(|port| !port.targets.is_empty()),
+        _ => true,
     }
 }
 

@@ -3,6 +3,7 @@
 //! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
+mod steering;
 mod vips;
 mod whereabouts;
 
@@ -13,16 +14,14 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use crate::answers::{Limits, Scene};
 use crate::claims::Claims;
 use crate::clusters::{Clusters, Hearing};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Place, Slice};
-use crate::places::{Mapping, Places};
-use crate::policy::health::{Check, Checked, Checks};
-use crate::policy::{Policies, PolicyName, PolicyProblem, Touched};
-use crate::service::Service;
+use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
+use crate::places::Mapping;
+use crate::policy::Policies;
+use crate::policy::health::{Check, Checks};
 use crate::slices::Slices;
 use whereabouts::Whereabouts;
 
@@ -208,77 +207,6 @@ impl Table {
         demands
     }
 
-    /// Lists anew where clients are, if that changed, and marks the services whose endpoints are elsewhere now.
-    fn settle_places(&mut self) {
-        let moved = self.clusters.take_relocated();
-        for cluster in self.clusters.settle_regions(moved.iter().map(|(cluster, _)| cluster.clone())) {
-            self.touch_cluster(&cluster);
-        }
-        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty());
-        // Without policies of one's own, there are those that imports tell of.
-        let any = !self.policies.is_empty();
-        let is_steered =
-            |word: &Word| any || word.import.as_ref().is_some_and(|import| import.policy.is_some());
-        let is_moved = |word: &Word, slice: &Slice, place: &Place| {
-            let of = slice.source.as_ref().unwrap_or(&word.cluster);
-            let node = place.node.as_ref();
-            node.is_some_and(|node| moved.contains(&(of.clone(), node.clone())))
-        };
-        if areas_changed {
-            self.touch_words(is_steered);
-        } else if !moved.is_empty() {
-            self.touch_words(|word| {
-                let mut places =
-                    word.slices.iter().flat_map(|s| s.endpoints.iter().map(move |e| (s, e.place.as_deref())));
-                is_steered(word)
-                    && places.any(|(slice, place)| place.is_some_and(|place| is_moved(word, slice, place)))
-            });
-        }
-    }
-
-    /// Whether any policy may choose.
-    pub(crate) fn has_policies(&self) -> bool {
-        !self.policies.is_empty()
-    }
-
-    /// What a service's health check is about, and what is known of that.
-    pub(crate) fn checked(&self, service: &Service) -> Option<Box<Checked>> {
-        self.checks.of(service)
-    }
-
-    /// A service has other checks than before.
-    pub(crate) fn file_checks(&mut self, before: Option<&Service>, after: Option<&Service>) {
-        let has = |service: Option<&Service>| service.is_some_and(|service| service.checked.is_some());
-        if has(before) || has(after) {
-            self.checks.file(before, after);
-        }
-    }
-
-    /// All services are about to be compiled anew.
-    pub(crate) fn begin_checks(&mut self) {
-        self.checks.begin();
-    }
-
-    /// All that is to be checked, if that is something else than at the last call.
-    pub fn take_checks(&mut self) -> Option<HashSet<Check>> {
-        self.checks.take_news()
-    }
-
-    /// Where clients are.
-    pub(crate) fn places(&self) -> &Arc<Places> {
-        &self.whereabouts.places
-    }
-
-    /// What answers depend on besides the service.
-    pub(crate) fn scene(&self, limits: Limits) -> Scene<'_> {
-        Scene { limits, clusters: &self.clusters, areas: &self.whereabouts.areas }
-    }
-
-    /// Policies that don't hold for something that they are about, and why.
-    pub fn overridden_policies(&self) -> impl Iterator<Item = (&ClusterId, &PolicyName, PolicyProblem)> {
-        self.policies.overridden()
-    }
-
     /// Whether every expected cluster has been read once.
     pub fn is_complete(&self) -> bool {
         self.expected.as_ref().is_some_and(|expected| expected.is_subset(&self.synced))
@@ -377,19 +305,6 @@ impl Table {
             Object::Policy(policy) => {
                 let touched = self.policies.apply(cluster, policy);
                 self.touch_subjects(touched);
-            }
-        }
-    }
-
-    /// Marks what policies are about that came or went.
-    fn touch_subjects(&mut self, touched: Vec<Touched>) {
-        for subject in touched {
-            match subject {
-                Touched::Service(name) => self.touch(&name),
-                Touched::Namespace(namespace) => {
-                    self.touch_names(|name| name.namespace() == &*namespace);
-                }
-                Touched::All => self.touch_all(),
             }
         }
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use foldhash::fast::{FixedState, RandomState};
 
 use super::{Group, MESSAGE_BUDGET, Scene, Target, groups, octets, rank};
-use crate::choices::{Choice, Choices, Class};
+use crate::choices::{Choice, Choices, Class, Classes};
 use crate::name::{ClusterId, MAX_NAME};
-use crate::object::Place as Spot;
+use crate::object::{IpFamily, Place as Spot};
 use crate::places::{Key, Place};
 use crate::policy::draw::Draw;
 use crate::policy::spread::{At, Candidate, Spread, WHOLE, spread};
@@ -27,9 +27,12 @@ pub(super) fn plain(own: &RecordSet, rules: &Rules) -> Option<Choices> {
         ttl: rules.ttl,
         most: rules.max_records,
         sticky: false,
-        areas: Box::default(),
-        nodes: Box::default(),
-        classes: [Class { options: [one].into(), draw: None }].into(),
+        all: Classes {
+            areas: Box::default(),
+            nodes: Box::default(),
+            classes: [Class { options: [one].into(), draw: None }].into(),
+        },
+        by_family: None,
         sets: [own.clone()].into(),
     })
 }
@@ -44,42 +47,59 @@ pub(super) fn choices(
 ) -> Choices {
     let groups = groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
     let candidates: Vec<Candidate<'_>> = groups.iter().map(|group| group.candidate(service)).collect();
-    let mut compiler = Compiler {
-        sets: Sets { groups: &groups, answers, scene, service, known: HashMap::default(), sets: Vec::new() },
-        rules,
-        candidates: &candidates,
-        classes: Vec::new(),
-    };
-    compiler.class(&At::default());
-    let areas = scene.areas.iter().map(|(key, area)| (*key, compiler.class(&area.at()))).collect();
-    let nodes = compiler.nodes();
-    let Compiler { classes, sets, .. } = compiler;
-    let listed = |mut list: Vec<(Key, u16)>| -> Box<[(Key, u16)]> {
-        list.sort();
-        list.into()
-    };
+    let sets = Sets { groups: &groups, answers, scene, service, known: HashMap::default(), sets: Vec::new() };
+    let mut compiler = Compiler { sets, rules, candidates: candidates.clone(), classes: Vec::new() };
+    let all = compiler.compile();
+    let both = !answers.own.v4.is_empty() && !answers.own.v6.is_empty();
+    let by_family = both.then(|| {
+        let family = |family: IpFamily| {
+            let has =
+                |group: &Group<'_, '_>| group.targets.iter().any(|t| IpFamily::from(t.address) == family);
+            // What has no address of the family is not there.
+            let only = groups.iter().zip(&candidates).map(|(group, candidate)| match has(group) {
+                true => *candidate,
+                false => Candidate { all: 0, ready: 0, ..*candidate },
+            });
+            compiler.candidates = only.collect();
+            compiler.compile()
+        };
+        Box::new([IpFamily::V4, IpFamily::V6].map(family))
+    });
     Choices {
         ttl: rules.ttl,
         most: rules.max_records,
         sticky: rules.sticky,
-        areas: listed(areas),
-        nodes: listed(nodes),
-        classes: classes.into(),
-        sets: sets.sets.into(),
+        all,
+        by_family,
+        sets: compiler.sets.sets.into(),
     }
 }
 
 struct Compiler<'a, 's> {
     sets: Sets<'a, 's>,
     rules: &'a Rules,
-    candidates: &'a [Candidate<'a>],
+    candidates: Vec<Candidate<'a>>,
     classes: Vec<Class>,
 }
 
 impl Compiler<'_, '_> {
+    /// The classes of all areas and nodes, for the candidates as they are.
+    fn compile(&mut self) -> Classes {
+        let listed = |mut list: Vec<(Key, u16)>| -> Box<[(Key, u16)]> {
+            list.sort();
+            list.into()
+        };
+        self.class(&At::default());
+        let areas = self.sets.scene.areas;
+        let areas = areas.iter().map(|(key, area)| (*key, self.class(&area.at()))).collect();
+        let nodes = self.nodes();
+        let classes = std::mem::take(&mut self.classes).into();
+        Classes { areas: listed(areas), nodes: listed(nodes), classes }
+    }
+
     /// The class of clients at a place.
     fn class(&mut self, client: &At<'_>) -> u16 {
-        let spread = spread(self.candidates, self.rules, client);
+        let spread = spread(&self.candidates, self.rules, client);
         let options = self.options(&spread);
         let draw = Draw::new(&options.iter().map(|option| option.part).collect::<Vec<_>>());
         let class = Class { draw: draw.filter(|_| options.len() > 1), options };

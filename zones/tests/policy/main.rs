@@ -6,6 +6,7 @@
 mod common;
 
 mod attach;
+mod families;
 mod gateways;
 mod laws;
 mod locality;

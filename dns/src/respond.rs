@@ -183,7 +183,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
             (opcode::UPDATE, _) if query.rtype != RecordType::SOA => status(rcode::FORMERR),
             (opcode::UPDATE | opcode::NOTIFY, _) => status(self.change()),
             (_, IN) => self.question(),
-            (_, CH) => self.chaos(),
+            (_, CH) => self.chaos(cookie),
             _ => status(rcode::REFUSED),
         }
     }
@@ -264,7 +264,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
     }
 
     /// The names of class CH that are about the server (RFC 4892).
-    fn chaos(&self) -> Answer<'a> {
+    fn chaos(&self, cookie: Option<Cookie>) -> Answer<'a> {
         let identity = &self.context.settings.identity;
         let text = match self.qname.wire() {
             b"\x02id\x06server\x00" | b"\x08hostname\x04bind\x00" => identity.nsid.as_deref(),
@@ -272,7 +272,10 @@ impl<'a, C: Clock> Exchange<'a, C> {
             _ => None,
         };
         let asked = matches!(self.query.rtype, RecordType::TXT | RecordType::ANY);
-        match (text, asked && self.context.settings.access.may_ask_why(self.client)) {
+        // It takes work: only those are told who are proven to be there.
+        let is_proven = self.transport.is_stream() || cookie.is_some_and(|cookie| cookie.proven);
+        let may_ask_why = is_proven && self.context.settings.access.may_ask_why(self.client);
+        match (text, asked && may_ask_why) {
             (Some(text), _) if asked => Answer::Chaos(text),
             (None, true) => self.explanation().map_or_else(|| status(rcode::REFUSED), Answer::Explained),
             _ => status(rcode::REFUSED),

@@ -59,7 +59,8 @@ pub struct OwnerStatus {
     pub invalid_exports: Vec<(String, String, &'static str)>,
     /// How many there are, listed or not.
     pub invalid_export_count: usize,
-    /// TrafficPolicies that don't hold for all that they are about: cluster, policy, why. At most [`MAX_PROBLEMS`].
+    /// TrafficPolicies that don't hold for all that they are about: cluster, policy, why. At most [`MAX_PROBLEMS`] of other
+    /// clusters than the own one.
     pub policy_problems: Vec<(String, String, String)>,
 }
 
@@ -69,6 +70,8 @@ pub const MAX_PROBLEMS: usize = 100;
 const QUEUE: usize = 64;
 /// Between two writes of the state file, and how long an idle owner sleeps.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Between two tellings of what is to be checked: it is told whole.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Rounds of settling: an address that changes hands moves its old owner, which seldom moves a third service.
 const ROUNDS: usize = 4;
 
@@ -167,6 +170,8 @@ struct State {
     saver: Option<Saver>,
     /// What is to be asked whether it is well.
     checks: watch::Sender<Arc<HashSet<Check>>>,
+    /// When that was last told.
+    asked: Option<Instant>,
     /// Whether anything was taken in since the last report: some of it shows in no snapshot.
     unreported: bool,
 }
@@ -191,6 +196,7 @@ impl State {
             unread: true,
             saver: None,
             checks: watch::Sender::default(),
+            asked: None,
             unreported: true,
         }
     }
@@ -275,8 +281,11 @@ impl State {
             self.pool.free_unclaimed(now);
         }
         let next = compile(&mut self.table, &self.zones, previous, now);
-        if let Some(checks) = self.table.take_checks() {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY)
+            && let Some(checks) = self.table.take_checks()
+        {
             self.checks.send_replace(Arc::new(checks));
+            self.asked = Some(Instant::now());
         }
         if let Some(next) = &next {
             let lacks =
@@ -335,11 +344,15 @@ impl State {
         status.invalid_exports = invalid.collect();
         status.invalid_export_count = self.table.invalid_exports().count();
         status.pool_services = self.pool.len();
-        let overridden = self.table.overridden_policies().take(MAX_PROBLEMS);
-        let told = overridden
-            .map(|(cluster, policy, why)| (cluster.to_string(), policy.to_string(), why.to_string()));
-        status.policy_problems = told.collect();
-        status.policy_problems.sort();
+        status.policy_problems.clear();
+        // The own cluster's come first, and are never crowded out by those of others.
+        let (own, mut others): (Vec<_>, Vec<_>) =
+            self.table.overridden_policies().partition(|(cluster, ..)| self.table.is_home(cluster));
+        others.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let told = own.into_iter().chain(others.into_iter().take(MAX_PROBLEMS));
+        let told =
+            told.map(|(cluster, policy, why)| (cluster.to_string(), policy.to_string(), why.to_string()));
+        status.policy_problems.extend(told);
     }
 
     /// Takes up what the state file remembers, unless it can't be read; then it is left alone.

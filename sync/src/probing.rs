@@ -165,10 +165,19 @@ impl<T: Fn(Vec<Event>) -> bool + Send + Sync + 'static> Follower<T> {
                 self.checks.entry(target).or_default().push(check.clone());
             }
         }
-        self.told.retain(|check| wanted.contains(check));
         self.prober.set(self.checks.keys().cloned());
-        let known = self.prober.verdicts();
-        self.learn(known.into_iter().map(|(target, verdict)| (target, verdict.healthy)))
+        // The table may have forgotten meanwhile what it was told: it is told all, and what is no news does no harm.
+        self.told.clear();
+        let mut all = Vec::new();
+        for (target, verdict) in self.prober.verdicts() {
+            for check in self.checks.get(&target).into_iter().flatten() {
+                if !verdict.healthy {
+                    self.told.insert(check.clone());
+                }
+                all.push((check.clone(), verdict.healthy));
+            }
+        }
+        all
     }
 
     /// What the table does not know yet.

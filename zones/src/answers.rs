@@ -1,6 +1,8 @@
 //! Answers of one service: from merged endpoints and addresses to sorted record sets.
 
+mod sets;
 mod steer;
+mod zonal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
@@ -34,6 +36,8 @@ pub(crate) struct Limits {
     pub(crate) origin: usize,
     /// Most endpoints in one answer.
     pub(crate) endpoints: usize,
+    /// Whether clients may say where they are in the name.
+    pub(crate) zonal: bool,
 }
 
 /// What the answers depend on besides the service.
@@ -132,16 +136,21 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
     if count == 0 {
         return (Answers { absent: Some(Absence::NoReadyEndpoints), ..Answers::default() }, warnings);
     }
-    let Some(rules) = rules else {
-        let shown = subset(&mut targets[..count], MAX_NAME - room, scene.limits.endpoints);
-        if shown < count {
-            warnings.push(Warning::Subset { shown, ready: count });
-        }
-        return (endpoint_answers(&targets[..shown]), warnings);
+    // Where a policy chooses, whoever is shown depends on who asks: all have names, and a class shows what it can.
+    let named = match rules {
+        Some(_) => count,
+        None => subset(&mut targets[..count], MAX_NAME - room, scene.limits.endpoints),
     };
-    // Whoever is shown depends on who asks: all have names, and a class shows what it can.
-    let mut answers = endpoint_answers(&targets[..count]);
-    answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
+    if named < count {
+        warnings.push(Warning::Subset { shown: named, ready: count });
+    }
+    let mut answers = endpoint_answers(&targets[..named]);
+    if scene.limits.zonal {
+        answers.zonal = Some(Box::new(zonal::zonal(&targets[..named], &answers, service, scene)));
+    }
+    if let Some(rules) = rules {
+        answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
+    }
     (answers, warnings)
 }
 
@@ -149,7 +158,7 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
 pub(crate) struct Group<'a, 's> {
     /// At least one.
     pub(crate) targets: &'a [Target<'s>],
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Puts together what is chosen as one; `place`: where each is.

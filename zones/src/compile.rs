@@ -9,6 +9,7 @@ use crate::answers::{self, Limits};
 use crate::merge::Merged;
 use crate::name::ServiceName;
 use crate::object::UnixTime;
+use crate::policy::health;
 use crate::service::{Member, Reach, Service, Warning};
 use crate::snapshot::Snapshot;
 use crate::table::Table;
@@ -35,7 +36,7 @@ pub fn compile(
     if !Arc::ptr_eq(&next.places, table.places()) {
         next.places = table.places().clone();
         places_changed = true;
-        answers_changed |= table.has_policies();
+        answers_changed |= next.counts.steered > 0;
     }
     for (namespace, exists) in std::mem::take(&mut table.namespace_changes) {
         if !rebuild {
@@ -94,7 +95,15 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         answers: Default::default(),
     };
     service.checked = table.checked(&service);
-    let limits = Limits { origin: zones.longest_origin(), endpoints: zones.max_endpoints() };
+    let out = health::out(&service);
+    if let Some(checked) = &mut service.checked {
+        checked.out = out;
+    }
+    let limits = Limits {
+        origin: zones.longest_origin(),
+        endpoints: zones.max_endpoints(),
+        zonal: zones.zonal_names(),
+    };
     let (answers, mut warnings) = answers::render(&service, &table.scene(limits));
     warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));
     warnings.extend(unreachable(&service));

@@ -137,6 +137,9 @@ impl Snapshot {
         if service.answers.absent.is_some() {
             return (self.missing(service.answers.absent), None);
         }
+        if let Some(set) = zonal(&service.answers, name, above) {
+            return (set.map_or(Found::NoData, |set| in_set(service, set, above, rtype)), None);
+        }
         let Some(choices) = &service.answers.choices else {
             return (in_service(service, Some(&service.answers.own), name, above, rtype), None);
         };
@@ -220,6 +223,32 @@ fn in_name_server<'s>(zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<
     if suffixes(server).any(|suffix| suffix == name.wire()) { Found::NoData } else { Found::NxDomain(None) }
 }
 
+/// What a name answers that says where the client is, if it is such a name. One that only has such names below it, and a place
+/// without endpoints that is pinned to, have no records: what is denied in one zone exists in another.
+fn zonal<'s>(answers: &'s Answers, name: &QName, above: usize) -> Option<Option<&'s RecordSet>> {
+    let zonal = answers.zonal.as_ref()?;
+    let places = match name.label(above.checked_sub(1)?) {
+        b"_zone" => &zonal.zones,
+        b"_region" => &zonal.regions,
+        _ => return None,
+    };
+    let prefers = match above.checked_sub(2).map(|at| name.label(at)) {
+        None => return Some(None),
+        Some(b"pin") => false,
+        Some(b"prefer") => true,
+        Some(_) => return None,
+    };
+    match above {
+        2 => Some(None),
+        3 => {
+            let found = places.binary_search_by(|(place, _)| (**place).cmp(name.label(0))).ok();
+            let set = found.and_then(|at| zonal.sets.get(usize::from(places[at].1)));
+            Some(set.or(prefers.then_some(&answers.own)))
+        }
+        _ => None,
+    }
+}
+
 /// At or below a service's name; `above` is the number of labels above it, `set` what the asker gets of its records.
 fn in_service<'s>(
     service: &'s Service,
@@ -233,12 +262,7 @@ fn in_service<'s>(
     match (above, set) {
         (0, _) if rtype == RecordType::ANY => Found::Records(Records::Any),
         (0, None) => Found::NoData,
-        (0, Some(set)) => match rtype {
-            RecordType::A => some(!set.v4.is_empty(), Records::A(&set.v4)),
-            RecordType::AAAA => some(!set.v6.is_empty(), Records::Aaaa(&set.v6)),
-            RecordType::SRV => some(!set.srv.targets.is_empty(), srv(&set.srv)),
-            _ => Found::NoData,
-        },
+        (0, Some(set)) => in_set(service, set, above, rtype),
         (2, _) if name.label(0)[0] == b'_' => {
             let labels = name.slice(0, 2);
             match (answers.own.port(labels), set.and_then(|set| set.port(labels))) {
@@ -248,6 +272,18 @@ fn in_service<'s>(
             }
         }
         _ => in_endpoint(answers, name.slice(0, above), rtype),
+    }
+}
+
+/// Of a set's records those of a type that a service's name may have.
+fn in_set<'s>(service: &'s Service, set: &'s RecordSet, above: usize, rtype: RecordType) -> Found<'s> {
+    let srv = Records::Srv { set: &set.srv, service, above_service: above };
+    match rtype {
+        RecordType::A => some(!set.v4.is_empty(), Records::A(&set.v4)),
+        RecordType::AAAA => some(!set.v6.is_empty(), Records::Aaaa(&set.v6)),
+        RecordType::SRV => some(!set.srv.targets.is_empty(), srv),
+        RecordType::ANY => Found::Records(Records::Any),
+        _ => Found::NoData,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clusters::{Clusters, Hearing};
 use crate::conflicts::conflicts;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
-use crate::policy::{Attached, Policies};
+use crate::policy::{Attached, Policies, Source};
 use crate::ports;
 use crate::service::{Conflict, Member, Reach};
 
@@ -158,7 +158,12 @@ pub(crate) fn merge(
         .collect();
     members.extend(unheard);
     let exporters = voices.iter().map(|voice| voice.cluster);
-    let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref());
+    // Only of an exporter who can't be asked itself; the import's writer knew which export is the oldest.
+    let is_told = |policy: &&Arc<Attached>| match &policy.source {
+        Source::Export(cluster, _) => accepts(cluster) && !clusters.hearing.hears(cluster),
+        Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => false,
+    };
+    let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref()).filter(is_told);
     let policy = policies.holds(name, clusters.home.as_ref(), exporters, told);
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {

@@ -18,6 +18,8 @@ use crate::policy::spread::At;
 
 /// Nodes that claim more than this are not believed: a /8, or a /16 of IPv6.
 const WIDEST: (u8, u8) = (8, 16);
+/// The same for other clusters' Nodes and public networks: what a cluster may have of them.
+const WORLDS: (u8, u8) = (20, 48);
 
 /// A place that clients may be in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -162,8 +164,10 @@ impl Places {
             };
             let single = |ip: &IpAddr| (*ip, if ip.is_ipv4() { 32 } else { 128 });
             let networks = node.pod_cidrs.iter().copied().chain(node.addresses.iter().map(single));
-            let believed =
-                networks.filter(|(ip, length)| *length >= if ip.is_ipv4() { WIDEST.0 } else { WIDEST.1 });
+            let believed = networks.filter(|(ip, length)| {
+                let widest = if authority == Authority::Home || is_private(*ip) { WIDEST } else { WORLDS };
+                *length >= if ip.is_ipv4() { widest.0 } else { widest.1 }
+            });
             claims.extend(believed.map(|network| claim(authority, network, place.clone())));
         }
         let said = |m: &Mapping| Some(claim(Authority::Operator, m.network?, m.place.clone()));
@@ -233,6 +237,14 @@ impl Places {
     pub(crate) fn areas(&self) -> BTreeMap<Key, Place> {
         let known = self.known.iter().map(|known| (known.keys.area, known.place.area()));
         known.chain(self.elsewhere.iter().cloned()).collect()
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 4193.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 0x40),
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

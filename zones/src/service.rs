@@ -206,6 +206,18 @@ pub struct Answers {
     pub clusters: Box<[Box<[u8]>]>,
     /// Which of `own` a client gets, where a policy chooses; `None`: all of it.
     pub choices: Option<Box<Choices>>,
+    /// Which of `own` are where, for clients who say where they are in the name; `None`: there are no such names.
+    pub zonal: Option<Box<Zonal>>,
+}
+
+/// Records of endpoints by where they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Zonal {
+    /// Positions in `sets` by availability zone, in lower case and sorted.
+    pub(crate) zones: Box<[(Box<[u8]>, u16)]>,
+    /// The same by region.
+    pub(crate) regions: Box<[(Box<[u8]>, u16)]>,
+    pub(crate) sets: Box<[RecordSet]>,
 }
 
 /// Records of a service's name and of its ports.

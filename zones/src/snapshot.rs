@@ -47,6 +47,8 @@ pub struct Counts {
     pub conflicts: usize,
     /// Services with a warning.
     pub warnings: usize,
+    /// Services whose answers depend on who asks.
+    pub steered: usize,
 }
 
 /// Where a PTR record points: an endpoint's name or a service's, in the primary zone.
@@ -152,6 +154,7 @@ impl Counts {
         self.endpoints += service.endpoints();
         self.conflicts += service.conflicts.len();
         self.warnings += usize::from(!service.warnings.is_empty());
+        self.steered += usize::from(service.answers.choices.is_some());
     }
 
     fn sub(&mut self, service: &Service) {
@@ -160,6 +163,7 @@ impl Counts {
         self.endpoints -= service.endpoints();
         self.conflicts -= service.conflicts.len();
         self.warnings -= usize::from(!service.warnings.is_empty());
+        self.steered -= usize::from(service.answers.choices.is_some());
     }
 }
 

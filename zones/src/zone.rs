@@ -128,8 +128,23 @@ pub struct Zones {
     zones: Box<[Zone]>,
     /// Where the first configured zone of services is.
     primary: Option<usize>,
-    /// Most endpoints of a headless service that are answered.
-    max_endpoints: usize,
+    options: Options,
+}
+
+/// What holds for all zones of services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Most endpoints of a headless service that are answered: the same ones in A, AAAA and SRV.
+    pub max_endpoints: usize,
+    /// Whether clients may say where they are in the name: `<zone>.pin._zone.<service>…`, `<zone>.prefer._zone.<service>…`, and
+    /// the same with `_region`.
+    pub zonal_names: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_endpoints: DEFAULT_MAX_ENDPOINTS, zonal_names: false }
+    }
 }
 
 /// Why zones can't be served together.
@@ -151,14 +166,11 @@ pub enum ZonesError {
 impl Zones {
     /// Checks the zones and puts them in order.
     pub fn new(configs: Vec<ZoneConfig>) -> Result<Arc<Self>, ZonesError> {
-        Self::with_max_endpoints(configs, DEFAULT_MAX_ENDPOINTS)
+        Self::with(configs, Options::default())
     }
 
-    /// Zones in which a headless service answers at most so many endpoints: the same ones in A, AAAA and SRV.
-    pub fn with_max_endpoints(
-        configs: Vec<ZoneConfig>,
-        max_endpoints: usize,
-    ) -> Result<Arc<Self>, ZonesError> {
+    /// [`Zones::new`] with options.
+    pub fn with(configs: Vec<ZoneConfig>, options: Options) -> Result<Arc<Self>, ZonesError> {
         let mut zones = Vec::with_capacity(configs.len());
         for config in configs {
             let origin = config.origin.clone();
@@ -171,7 +183,7 @@ impl Zones {
         let first = zones.iter().find(services).map(|zone| zone.config.origin.clone());
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.origin_labels));
         let primary = zones.iter().position(|zone| Some(&zone.config.origin) == first.as_ref());
-        Ok(Arc::new(Self { zones: zones.into(), primary, max_endpoints }))
+        Ok(Arc::new(Self { zones: zones.into(), primary, options }))
     }
 
     /// The closest zone at or above `name`, its position in [`Zones::iter`], and the number of labels above its origin.
@@ -188,7 +200,12 @@ impl Zones {
 
     /// Most endpoints of a headless service that are answered.
     pub fn max_endpoints(&self) -> usize {
-        self.max_endpoints
+        self.options.max_endpoints
+    }
+
+    /// Whether clients may say where they are in the name.
+    pub(crate) fn zonal_names(&self) -> bool {
+        self.options.zonal_names
     }
 
     /// Octets of the longest origin of a services zone, with its root label.

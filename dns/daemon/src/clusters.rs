@@ -15,7 +15,7 @@ use crate::config::{Config, Problem};
 
 /// What feeds the snapshot.
 pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
-    let zones = Zones::with_max_endpoints(config.all_zones(), config.max_endpoints);
+    let zones = Zones::with(config.all_zones(), config.options());
     Ok(portolan_sync::Config {
         clusters: config.clusters.clone(),
         kubernetes: kubernetes(config),

@@ -172,7 +172,7 @@ impl Daemon {
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     let own = config.own.clone().context("no cluster to write to is configured")?;
-    let zones = Zones::with_max_endpoints(config.all_zones(), config.max_endpoints);
+    let zones = Zones::with(config.all_zones(), config.options());
     Ok(ControllerConfig {
         own,
         peers: config.peers.clone(),

@@ -71,6 +71,22 @@ impl Collector for ClusterMetrics {
                 "Whether the state file can't be read or written",
                 int(status.owner.state_file_error.is_some()),
             ),
+            (
+                "portolan_policy_problems",
+                "TrafficPolicies that don't hold for something that they are about",
+                int(status.owner.policy_problems.len() as u64),
+            ),
+            ("portolan_probe_targets", "What health checks ask", int(status.probes.targets as u64)),
+            (
+                "portolan_probe_unhealthy_targets",
+                "Of these, what is not healthy",
+                int(status.probes.unhealthy_count as u64),
+            ),
+            (
+                "portolan_probe_behind_milliseconds",
+                "By how much the one that waits longest is late: probes.per-second is too small",
+                (status.probes.behind * 1000.0) as i64,
+            ),
         ] {
             gauge(&mut encoder, name, help, value)?;
         }

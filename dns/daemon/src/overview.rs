@@ -55,6 +55,7 @@ struct Report {
     vips: Vips,
     invalid_exports: Vec<InvalidExport>,
     policy_problems: Vec<PolicyProblem>,
+    probes: Probes,
     counts: Counts,
 }
 
@@ -130,6 +131,21 @@ struct Requests {
 struct Vips {
     problems: Vec<String>,
     state_file_error: Option<String>,
+}
+
+/// Health checks.
+#[derive(Debug, Deserialize)]
+struct Probes {
+    targets: u64,
+    unhealthy: u64,
+    /// Some of these.
+    listed: Vec<Unhealthy>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unhealthy {
+    address: String,
+    error: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,12 +257,24 @@ impl Report {
             .chain(controller)
             .chain(vips)
             .chain(exports)
-            .chain(policies);
+            .chain(policies)
+            .chain(self.probes.lines());
         let all: Vec<_> = all.collect();
         if !all.is_empty() {
             writeln!(out, "\nPROBLEMS")?;
         }
         all.iter().try_for_each(|problem| writeln!(out, "{problem}"))
+    }
+}
+
+impl Probes {
+    fn lines(&self) -> Vec<String> {
+        let summary = format!("{} of {} that are asked are not healthy:", self.unhealthy, self.targets);
+        let summary = (self.unhealthy > 0).then_some(summary);
+        summary
+            .into_iter()
+            .chain(self.listed.iter().map(|at| format!("  {}: {}", at.address, at.error)))
+            .collect()
     }
 }
 
@@ -353,7 +381,7 @@ mod tests {
             "config": {"file": "portolan.yaml", "errors": [], "needsRestart": []},
             "sources": [], "clusters": [west],
             "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "failed": 1, "unreachable": null, "problems": []},
-            "vips": {"problems": [], "stateFileError": null}, "invalidExports": [], "policyProblems": [],
+            "vips": {"problems": [], "stateFileError": null}, "invalidExports": [], "policyProblems": [], "probes": {"targets": 0, "unhealthy": 0, "listed": []},
             "counts": {"services": 4, "endpoints": 9, "conflicts": 0},
         })
     }

@@ -29,6 +29,8 @@ use crate::owner::OwnerStatus;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// After one that failed.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Keeps the statuses while we lead; runs until it is dropped.
 pub(super) async fn keep(
@@ -43,20 +45,23 @@ pub(super) async fn keep(
     let follow = watch(client.clone(), wanted, words, outages.subscribe());
     let write = async {
         let mut policies = Listed::<TrafficPolicy>::default();
-        let mut refused: BTreeMap<String, TrafficPolicyStatus> = BTreeMap::new();
+        let mut paused: Option<Instant> = None;
         loop {
             tokio::select! {
                 Some((_, word)) = heard.recv() => policies.hear(word, || Topic::TrafficPolicy.absence()),
                 () = tokio::time::sleep(TICK) => {
-                    if !leadership.is_leader() {
+                    if !leadership.is_leader() || paused.is_some_and(|until| until > Instant::now()) {
                         continue;
                     }
-                    let due = due(policies.objects(), &states.borrow(), &overridden(&table), &refused);
-                    refused.retain(|name, _| policies.objects().contains_key(name));
+                    let due = due(policies.objects(), &states.borrow(), &overridden(&table));
                     for (name, status) in due {
+                        if !leadership.is_leader() {
+                            break;
+                        }
+                        // Others would fare no better: all are tried again a while later.
                         if !put(&client, &name, &status).await {
-                            // Not every second, but when it should say something else.
-                            refused.insert(name, status);
+                            paused = Some(Instant::now() + PAUSE);
+                            break;
                         }
                     }
                 }
@@ -82,7 +87,6 @@ fn due(
     policies: &BTreeMap<String, Arc<TrafficPolicy>>,
     states: &[ClusterState],
     overridden: &Overridden,
-    refused: &BTreeMap<String, TrafficPolicyStatus>,
 ) -> Vec<(String, TrafficPolicyStatus)> {
     let known: BTreeSet<&str> = states.iter().filter_map(|state| Some(state.id.as_ref()?.as_str())).collect();
     let own = states.iter().find(|state| state.origin.is_none()).and_then(|own| own.id.as_ref());
@@ -97,9 +101,7 @@ fn due(
         let generation = policy.metadata.generation;
         let condition = verdict.condition(&old.conditions, generation, Timestamp::now());
         let new = TrafficPolicyStatus { observed_generation: generation, conditions: vec![condition] };
-        let same =
-            told(&old) == told(&new) || refused.get(name).is_some_and(|tried| told(tried) == told(&new));
-        (!same).then(|| (name.clone(), new))
+        (told(&old) != told(&new)).then(|| (name.clone(), new))
     };
     policies.iter().filter_map(status).collect()
 }

@@ -145,8 +145,7 @@ impl<'a> Writer<'a, '_> {
 
     /// Ready is what its cluster says is ready and what seems healthy from here.
     fn seen(&self, address: IpAddr, conditions: Conditions) -> Conditions {
-        let healthy = self.service.is_healthy(address) || !self.service.heeds_health();
-        Conditions { ready: conditions.ready && healthy, ..conditions }
+        Conditions { ready: conditions.ready && !self.service.is_out(address), ..conditions }
     }
 
     /// The same for the same piece of the same slice for ever; the family is in it because a slice can't change it.

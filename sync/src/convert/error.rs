@@ -157,6 +157,14 @@ pub enum ConvertError {
         /// What it holds.
         value: String,
     },
+    /// No HTTP request can be made of it.
+    #[error("spec.healthCheck: no request can be made of the path `{path}` and the host `{host}`")]
+    Request {
+        /// What would be asked for.
+        path: String,
+        /// Of whom.
+        host: String,
+    },
     /// No time that passes.
     #[error("{field}: `{value}` is not a time such as 10s or 1m, from a second to a day")]
     Duration {

@@ -23,8 +23,10 @@ use crate::kubernetes::traffic_policy::{
 
 /// The namespace whose policies may be about all imports of a cluster.
 const OPERATORS: &str = "portolan-system";
-/// Services, clusters or weights that one policy names.
+/// Weights of one policy.
 const MOST: usize = 256;
+/// Services that it is about, and clusters to turn to.
+const MOST_NAMED: usize = 64;
 /// The largest weight; all of a service's clusters together stay far below what is counted with.
 const HEAVIEST: i64 = 1_000_000;
 
@@ -82,7 +84,7 @@ fn target(
     namespace: &str,
     interner: &mut Interner,
 ) -> Result<Target, ConvertError> {
-    let refs = bounded("spec.targetRefs", &spec.target_refs, MOST)?;
+    let refs = bounded("spec.targetRefs", &spec.target_refs, MOST_NAMED)?;
     if refs.is_empty() {
         return match spec.scope {
             Scope::Namespace => Ok(Target::Namespace),
@@ -230,7 +232,7 @@ fn weights(weights: &[Weight]) -> Result<Box<[(ClusterId, u32)]>, ConvertError> 
 }
 
 fn failover(clusters: &[String]) -> Result<Box<[ClusterId]>, ConvertError> {
-    let clusters = bounded("spec.failover", clusters, MOST)?;
+    let clusters = bounded("spec.failover", clusters, MOST_NAMED)?;
     let ids = clusters.iter().enumerate().map(|(i, id)| cluster_id(format!("spec.failover[{i}]"), id));
     let ids: Vec<ClusterId> = ids.collect::<Result<_, _>>()?;
     let mut seen = BTreeSet::new();

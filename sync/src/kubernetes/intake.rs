@@ -169,6 +169,8 @@ impl Intake {
         !self.topics.is_empty()
             && needed.all(|(_, heard)| heard.listed.is_some())
             && nodes.is_none_or(|heard| heard.is_settled(now, patience))
+            // A policy that is not known yet is not a policy that is gone.
+            && self.topics.get(&Topic::TrafficPolicy).is_none_or(|heard| heard.is_settled(now, patience))
             && (self.hosts.are_tried() || last.is_some_and(|at| now.saturating_duration_since(at) >= NAMES))
     }
 

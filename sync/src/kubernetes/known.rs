@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use portolan_zones::object::{Change, Object, ObjectKey};
+use portolan_zones::policy::Target;
 
 use crate::manifest::claims::Claims;
 
@@ -120,7 +121,15 @@ fn weigh(object: &Object) -> u32 {
         Object::Export(export) => {
             export.exported.as_ref().map_or(0, |all| all.labels.len() + all.annotations.len())
         }
-        Object::Policy(policy) => policy.rules.weights.len() + policy.rules.failover.len(),
+        Object::Policy(policy) => {
+            let about = match &policy.target {
+                Target::Services { exports, imports } => exports.len() + imports.len(),
+                Target::Namespace | Target::ClusterSet => 0,
+            };
+            // A health check has texts.
+            let check = if policy.rules.health_check.is_some() { 64 } else { 0 };
+            about + policy.rules.weights.len() + policy.rules.failover.len() + check
+        }
         Object::Namespace(_) => 0,
     };
     u32::try_from(1 + parts).unwrap_or(u32::MAX)

@@ -83,7 +83,7 @@ pub struct TrafficPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
     /// Under so many per cent of healthy endpoints in a locality, when all others are not enough either, health is ignored:
-    /// better some failures than all clients on too few.
+    /// better some failures than all clients on too few. Clusters in which nothing is healthy don't count, and get nobody.
     #[schemars(range(min = 0, max = 100))]
     #[serde(default = "panic_threshold")]
     pub panic_threshold: i64,
@@ -186,8 +186,9 @@ pub struct Weight {
 
 /// How endpoints are asked whether they are well.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("duration(self.timeout) <= duration(self.interval)")
-    .message("timeout must not be longer than interval"))]
+#[x_kube(validation = Rule::new("duration(self.timeout) <= duration(self.interval) \
+     && duration(self.timeout) <= duration('30s')")
+    .message("timeout must not be longer than interval, nor than 30s"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthCheck {
     /// What is asked.
@@ -229,7 +230,7 @@ pub struct HealthCheck {
     #[schemars(length(max = 24))]
     #[serde(default = "interval")]
     pub interval: String,
-    /// For the whole of one question.
+    /// For the whole of one question; at most 30s.
     #[x_kube(validation = Rule::new(DURATION)
         .message("timeout must be hours, minutes and seconds such as 2s, a second at least"))]
     #[schemars(length(max = 24))]

@@ -363,6 +363,9 @@ fn a_namespace_is_taken_from_a_cluster_that_is_silent() {
     answer_becomes(&set[0], &of(ns), &["10.2.0.1", "10.4.0.1"]);
     answer_becomes(&set[0], &of(other), &["10.2.0.1"]);
 
+    eventually("it is known who that is", || {
+        set[0].get("ClusterPeer", "", "east").unwrap()["status"]["clusterId"] == "tokyo"
+    });
     set[0].controller.kill();
     proxy.cut();
     set[0].patch("ClusterPeer", "", "east", json!({ "spec": { "namespaces": [other] } }));

@@ -99,6 +99,7 @@ fn what_is_not_healthy_is_not_answered() {
     let probes = server.status()["probes"].clone();
     assert_eq!(probes["unhealthy"], 1, "{probes}");
     assert!(probes["listed"][0]["error"].as_str().unwrap().contains("503"), "{probes}");
+    assert_eq!(server.metric("portolan_probe_unhealthy_targets", &[]), Some(1.0));
     let (_, why) = server.get("/explain?name=web.shop.svc.clusterset.local&from=192.0.2.1");
     assert!(why.contains("2 of 3 healthy"), "{why}");
     c.is(Mood::Frozen);

@@ -171,3 +171,40 @@ fn a_server_says_why() {
     let closed = with_policy(NEAR).start();
     assert_eq!(closed.dig(&format!("{CART} CH TXT")).status, "REFUSED");
 }
+
+/// As CoreDNS' option `zonal` has it for one cluster: who pins to a place gets what is there or nothing, who prefers one gets all
+/// where there is nothing. What a virtual IP answers has no such names.
+#[test]
+fn clients_say_in_the_name_where_they_are() {
+    let server = Setup::sample("three-clusters").with("zonal-names: true").start();
+    let db = "db.shop.svc.clusterset.local";
+    let all = ["10.1.0.20", "10.1.1.20", "10.2.0.20", "10.2.1.20", "10.3.0.20", "10.3.1.20"];
+    for (above, expected) in [
+        ("eu-west-a.pin._zone", Ok(&["10.1.0.20"][..])),
+        ("EU-West-A.Pin._Zone", Ok(&["10.1.0.20"])),
+        ("eu-west-a.prefer._zone", Ok(&["10.1.0.20"])),
+        ("mars-a.pin._zone", Ok(&[])),
+        ("mars-a.prefer._zone", Ok(&all)),
+        ("ap-northeast.pin._region", Ok(&["10.2.0.20", "10.2.1.20"])),
+        ("mars.prefer._region", Ok(&all)),
+        ("pin._zone", Ok(&[])),
+        ("_zone", Ok(&[])),
+        ("eu-west-a.insist._zone", Err("NXDOMAIN")),
+        ("a.eu-west-a.pin._zone", Err("NXDOMAIN")),
+    ] {
+        let reply = server.dig(&format!("{above}.{db} A"));
+        let seen = if reply.status == "NOERROR" { Ok(reply.data()) } else { Err(&*reply.status) };
+        assert_eq!(
+            seen,
+            expected.map(|data| data.iter().map(ToString::to_string).collect()),
+            "{above}: {}",
+            reply.text
+        );
+    }
+    let srv = server.dig(&format!("eu-west-a.pin._zone.{db} SRV"));
+    assert_eq!(srv.data().len(), 1, "{}", srv.text);
+    assert_eq!(server.dig(&format!("eu-west-a.pin._zone.{CART} A")).status, "NXDOMAIN");
+    // Nobody gets them who did not ask for them.
+    let plain = Setup::sample("three-clusters").start();
+    assert_eq!(plain.dig(&format!("eu-west-a.pin._zone.{db} A")).status, "NXDOMAIN");
+}

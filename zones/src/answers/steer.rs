@@ -1,21 +1,24 @@
 //! Answers that depend on who asks: one class for each area that clients are in, compiled from the policy's choice there.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::{FixedState, RandomState};
+use foldhash::fast::FixedState;
 
-use super::{Group, MESSAGE_BUDGET, Scene, Target, groups, octets, rank};
+use super::sets::Sets;
+use super::{Group, Scene, Target, groups};
 use crate::choices::{Choice, Choices, Class, Classes};
-use crate::name::{ClusterId, MAX_NAME};
+use crate::name::ClusterId;
 use crate::object::{IpFamily, Place as Spot};
 use crate::places::{Key, Place};
 use crate::policy::draw::Draw;
 use crate::policy::spread::{At, Candidate, Spread, WHOLE, spread};
 use crate::policy::{Level, Rules};
-use crate::service::{Answers, PortRecords, RecordSet, Service, SrvSet};
+use crate::service::{Answers, RecordSet, Service};
+
+/// Areas that a service is compiled for; clients of all others get what those get who are nowhere.
+const MOST_AREAS: usize = 1000;
 
 /// Answers that are the same for all, but for the TTL and the number of records that a policy gives them.
 pub(super) fn plain(own: &RecordSet, rules: &Rules) -> Option<Choices> {
@@ -47,7 +50,7 @@ pub(super) fn choices(
 ) -> Choices {
     let groups = groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
     let candidates: Vec<Candidate<'_>> = groups.iter().map(|group| group.candidate(service)).collect();
-    let sets = Sets { groups: &groups, answers, scene, service, known: HashMap::default(), sets: Vec::new() };
+    let sets = Sets::new(&groups, answers, service, scene);
     let mut compiler = Compiler { sets, rules, candidates: candidates.clone(), classes: Vec::new() };
     let all = compiler.compile();
     let both = !answers.own.v4.is_empty() && !answers.own.v6.is_empty();
@@ -90,8 +93,15 @@ impl Compiler<'_, '_> {
             list.into()
         };
         self.class(&At::default());
-        let areas = self.sets.scene.areas;
-        let areas = areas.iter().map(|(key, area)| (*key, self.class(&area.at()))).collect();
+        let scene = self.sets.scene;
+        // Clients of other clusters than home and those behind the service don't come here: their Nodes are many.
+        let members = &self.sets.service.members;
+        let comes = |area: &Place| {
+            let is_member = |id: &ClusterId| members.iter().any(|member| member.cluster == *id);
+            area.cluster.as_ref().is_none_or(|id| scene.clusters.home.as_ref() == Some(id) || is_member(id))
+        };
+        let areas = scene.areas.iter().filter(|(_, area)| comes(area)).take(MOST_AREAS);
+        let areas = areas.map(|(key, area)| (*key, self.class(&area.at()))).collect();
         let nodes = self.nodes();
         let classes = std::mem::take(&mut self.classes).into();
         Classes { areas: listed(areas), nodes: listed(nodes), classes }
@@ -156,96 +166,4 @@ impl Compiler<'_, '_> {
         let places: Vec<Place> = nodes.into_iter().filter_map(place).collect();
         places.iter().map(|place| (Key::of_node(&place.at()), self.class(&place.at()))).collect()
     }
-}
-
-/// Record sets, each once.
-struct Sets<'a, 's> {
-    groups: &'a [Group<'a, 's>],
-    answers: &'a Answers,
-    scene: &'a Scene<'a>,
-    service: &'a Service,
-    known: HashMap<Vec<u32>, u16, RandomState>,
-    sets: Vec<RecordSet>,
-}
-
-impl Sets<'_, '_> {
-    /// The position of the set of these targets. `None`: there is no room for more sets.
-    fn set(&mut self, mut chosen: Vec<u32>) -> Option<u16> {
-        chosen.sort_unstable();
-        if let Some(at) = self.known.get(&chosen) {
-            return Some(*at);
-        }
-        let at = u16::try_from(self.sets.len()).ok()?;
-        let set = self.records(&chosen);
-        self.sets.push(set);
-        self.known.insert(chosen, at);
-        Some(at)
-    }
-
-    /// The records of some groups, in an order in which any few neighbours are spread over what may fail together; as many as
-    /// one answer may hold, of whole pods, so that A, AAAA and SRV tell of the same ones (KEP-1645 DNS §2.4.1).
-    fn records(&self, chosen: &[u32]) -> RecordSet {
-        let mut domains: BTreeMap<_, Vec<&Target<'_>>> = BTreeMap::new();
-        for group in chosen.iter().map(|at| &self.groups[*at as usize]) {
-            let domain = domains.entry((&group.place.cluster, &group.place.az)).or_default();
-            domain.extend(group.answered(self.service));
-        }
-        for domain in domains.values_mut() {
-            domain.sort_by_key(|target| (rank(target), target.address));
-        }
-        let pods = domains.values().map(|domain| domain.chunk_by(|a, b| rank(a) == rank(b)).collect());
-        let fixed = (self.service.name.wire().len() + 4 + self.scene.limits.origin).min(MAX_NAME);
-        let mut spent = 0;
-        let fit = in_turns(pods.collect()).take(self.scene.limits.endpoints).take_while(|pod| {
-            spent += pod.iter().map(|target| octets(target, fixed)).sum::<usize>();
-            spent <= MESSAGE_BUDGET
-        });
-        let targets: Vec<&Target<'_>> = fit.flatten().copied().collect();
-        self.narrowed(&targets)
-    }
-
-    /// Of all records those of some targets, in their order.
-    fn narrowed(&self, targets: &[&Target<'_>]) -> RecordSet {
-        let own = &self.answers.own;
-        let mut turns: Vec<Option<usize>> = vec![None; self.answers.hosts.len()];
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut seen: BTreeSet<std::net::IpAddr> = BTreeSet::new();
-        for (turn, target) in targets.iter().enumerate() {
-            if let Ok(host) = self.answers.hosts.binary_search_by(|host| host.labels.cmp(&target.labels)) {
-                turns[host].get_or_insert(turn);
-            }
-            match target.address {
-                address if !seen.insert(address) => {}
-                std::net::IpAddr::V4(address) => v4.push(address),
-                std::net::IpAddr::V6(address) => v6.push(address),
-            }
-        }
-        let turn = |host: Option<u32>| host.and_then(|host| turns.get(host as usize).copied().flatten());
-        let narrowed = |set: &SrvSet| {
-            let mut targets: Vec<_> =
-                set.targets.iter().filter(|t| turn(t.host).is_some()).copied().collect();
-            targets.sort_by_key(|target| (turn(target.host), *target));
-            SrvSet { weight: (100 / targets.len().max(1)).max(1) as u16, targets: targets.into() }
-        };
-        let ports = own
-            .ports
-            .iter()
-            .map(|port| PortRecords { labels: port.labels.clone(), srv: narrowed(&port.srv) });
-        RecordSet { v4: v4.into(), v6: v6.into(), srv: narrowed(&own.srv), ports: ports.collect() }
-    }
-}
-
-/// All items, those of one list as far from each other as can be: each time one of the longest list but the one before, of
-/// equally long ones of that which has waited longest.
-fn in_turns<T: Copy>(lists: Vec<Vec<T>>) -> impl Iterator<Item = T> {
-    // The items that are left, and when the last one was taken.
-    let mut lists: Vec<_> = lists.into_iter().map(|list| (list.into_iter(), 0)).collect();
-    (2..).map_while(move |turn: usize| {
-        let rested = lists.iter_mut().filter(|(list, _)| list.len() > 0);
-        // `max_by_key` takes the last one of equals.
-        let next = rested.rev().max_by_key(|(list, last)| (last + 1 < turn, list.len(), Reverse(*last)));
-        let (list, last) = next?;
-        *last = turn;
-        list.next()
-    })
 }

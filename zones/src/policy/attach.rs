@@ -149,8 +149,8 @@ impl Policies {
             Some(Arc::new(Attached { rules: policy.rules.clone(), source }))
         };
         own(Subject::Import(name.clone()), Source::Import)
-            .or_else(|| exporters.into_iter().find_map(exported))
             .or_else(|| told.cloned())
+            .or_else(|| exporters.into_iter().find_map(exported))
             .or_else(|| own(Subject::Namespace(name.namespace().into()), Source::Namespace))
             .or_else(|| own(Subject::ClusterSet, Source::ClusterSet))
     }

@@ -3,15 +3,18 @@
 //! Only what clusters themselves say is asked about: copies of slices are their controller's to judge, which has asked.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use crate::answers::{Target, targets};
+use super::spread::{At, Rank, spread};
+use super::{Rules, Source};
+use crate::answers::{Target, groups, targets};
 use crate::name::ServiceName;
 use crate::object::Protocol;
+use crate::places::Place;
 use crate::service::{Reach, Service};
 
 /// How endpoints are asked whether they are well.
@@ -70,10 +73,12 @@ pub struct Check {
 /// What a service's health check is about, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checked {
-    /// Where to ask, sorted.
-    pub at: Box<[SocketAddr]>,
+    /// What is asked, sorted by address.
+    pub checks: Box<[Check]>,
     /// Addresses that are not healthy, sorted.
     pub unhealthy: Box<[IpAddr]>,
+    /// Of these, what is left out wherever the client is, sorted: all of it but where so few are healthy that health is ignored.
+    pub out: Box<[IpAddr]>,
 }
 
 /// All checks of all services, and what is known.
@@ -131,25 +136,69 @@ impl Checks {
 
     /// What a service's check is about, and what is known of that; `None`: it has none.
     pub(crate) fn of(&self, service: &Service) -> Option<Box<Checked>> {
-        let how = service.policy.as_ref()?.rules.health_check.as_ref()?;
-        let mut at: Vec<SocketAddr> = targets(service)
-            .filter(|target| target.ready > 0 && is_asked(service, target))
-            .filter_map(|target| Some(SocketAddr::new(target.address, target.port(how.port.as_deref())?)))
-            .collect();
-        at.sort_unstable();
-        at.dedup();
-        let is_bad = |at: &&SocketAddr| self.unhealthy.contains(&Check { address: **at, how: how.clone() });
-        let mut unhealthy: Vec<IpAddr> = at.iter().filter(is_bad).map(SocketAddr::ip).collect();
+        let policy = service.policy.as_ref()?;
+        let how = policy.rules.health_check.as_ref()?;
+        let plain = Arc::new(HealthCheck { kind: CheckKind::Tcp, ..(**how).clone() });
+        let check = |target: Target<'_>| {
+            // Whoever exports has the requests made that it wishes at its own endpoints, and nobody else's.
+            let own = match &policy.source {
+                Source::Export(exporter, _) => exporter == target.cluster,
+                Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => true,
+            };
+            let address = SocketAddr::new(target.address, target.port(how.port.as_deref())?);
+            Some(Check { address, how: if own { how.clone() } else { plain.clone() } })
+        };
+        let asked = targets(service).filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
+        let mut checks: Vec<Check> = asked.filter_map(check).collect();
+        checks.sort_by_key(|check| check.address);
+        checks.dedup();
+        let bad = checks.iter().filter(|check| self.unhealthy.contains(check));
+        let mut unhealthy: Vec<IpAddr> = bad.map(|check| check.address.ip()).collect();
         unhealthy.dedup();
-        Some(Box::new(Checked { at: at.into(), unhealthy: unhealthy.into() }))
+        Some(Box::new(Checked { checks: checks.into(), unhealthy: unhealthy.into(), out: Box::default() }))
     }
 }
 
 fn checks(service: Option<&Service>) -> HashSet<Check> {
-    let how = service.and_then(|service| service.policy.as_ref()?.rules.health_check.clone());
-    let at = service.and_then(|service| Some(&service.checked.as_ref()?.at));
-    let check = |(at, how): (&SocketAddr, &Arc<HealthCheck>)| Check { address: *at, how: how.clone() };
-    how.iter().flat_map(|how| at.into_iter().flatten().map(move |at| check((at, how)))).collect()
+    let checked = service.and_then(|service| service.checked.as_ref());
+    checked.into_iter().flat_map(|checked| checked.checks.iter().cloned()).collect()
+}
+
+/// What of a service is left out wherever clients are: what is not healthy, but where the engine ignores that.
+pub(crate) fn out(service: &Service) -> Box<[IpAddr]> {
+    let Some(policy) = &service.policy else { return Box::default() };
+    if service.checked.as_ref().is_none_or(|checked| checked.unhealthy.is_empty()) {
+        return Box::default();
+    }
+    let targets: Vec<Target<'_>> = targets(service).collect();
+    let groups = groups(&targets, |_| Place::default());
+    let candidates: Vec<_> = groups.iter().map(|group| group.candidate(service)).collect();
+    let rules = Rules { locality: None, ..policy.rules.for_service(service) };
+    let spread = spread(&candidates, &rules, &At::default());
+    let ignored = |at: u32| {
+        let turn = rules.turn(candidates[at as usize].cluster);
+        let last_resort = rules.weight(candidates[at as usize].cluster) == 0;
+        let of = Rank { last_resort, closeness: 0, turn };
+        spread.blind || spread.tiers.iter().any(|tier| tier.of == of && tier.panics)
+    };
+    let heeded = (0..).zip(&groups).filter(|(at, _)| !ignored(*at));
+    let addresses = heeded.flat_map(|(_, group)| group.targets).map(|target| target.address);
+    let mut out: Vec<IpAddr> = addresses.filter(|address| !service.is_healthy(*address)).collect();
+    out.sort_unstable();
+    out.dedup();
+    out.into()
+}
+
+/// Whether anybody may have it asked: not where clouds tell machines their secrets.
+fn is_askable(address: IpAddr) -> bool {
+    const AWS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    const GOOGLE: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+    match address {
+        // Alibaba Cloud, Azure.
+        IpAddr::V4(v4) => !matches!(v4.octets(), [100, 100, 100, 200] | [168, 63, 129, 16]),
+        // The addresses of IPv4 behind NAT64 (RFC 6052 §2.1) are judged as these elsewhere.
+        IpAddr::V6(v6) => v6 != AWS && v6 != GOOGLE && v6.segments()[..6] != [0x64, 0xff9b, 0, 0, 0, 0],
+    }
 }
 
 /// Whether its cluster speaks for itself.
@@ -172,12 +221,9 @@ impl Target<'_> {
 }
 
 impl Service {
-    /// Whether enough is healthy for health to count, where there are no places to choose between: under the panic threshold
-    /// it does not.
-    pub fn heeds_health(&self) -> bool {
-        let (Some(checked), Some(policy)) = (&self.checked, &self.policy) else { return false };
-        let healthy = checked.at.len().saturating_sub(checked.unhealthy.len());
-        healthy * 100 >= usize::from(policy.rules.panic_threshold) * checked.at.len()
+    /// Whether it is left out wherever clients are.
+    pub fn is_out(&self, address: IpAddr) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.out.binary_search(&address).is_ok())
     }
 
     /// Whether an endpoint, or a gateway, seems healthy from here.

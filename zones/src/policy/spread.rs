@@ -5,7 +5,7 @@
 //! that can bear, and so on; the last resort only when nobody else has anything healthy. Within a tier clusters share by weight, or where no weights are given by their endpoints.
 //! Shares are parts of [`WHOLE`], in integers, so that every replica computes the same ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AllDown, Level, Locality, Preference, Rules, Spill};
 use crate::name::ClusterId;
@@ -134,7 +134,7 @@ pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> S
     let blind = rules.all_down == AllDown::Answer
         && tiers.iter().any(|(tier, _)| tier.ready > 0)
         && tiers.iter().all(|(tier, _)| tier.healthy == 0);
-    share_out(&mut tiers, rules, blind);
+    share_out(&mut tiers, candidates, rules, blind);
     let fill = |(mut tier, members): (Tier, Vec<u32>)| {
         let ignores_health = blind || tier.panics;
         let usable = |at: &u32| {
@@ -179,7 +179,7 @@ fn capacity(all: u32, healthy: u32, spill: Spill) -> u32 {
 }
 
 /// Gives every tier its load, the closest first.
-fn share_out(tiers: &mut [(Tier, Vec<u32>)], rules: &Rules, blind: bool) {
+fn share_out(tiers: &mut [(Tier, Vec<u32>)], candidates: &[Candidate<'_>], rules: &Rules, blind: bool) {
     let bears = |tier: &Tier| match blind {
         true => capacity(tier.ready, tier.ready, rules.spill),
         false => capacity(tier.all, tier.healthy, rules.spill),
@@ -199,11 +199,20 @@ fn share_out(tiers: &mut [(Tier, Vec<u32>)], rules: &Rules, blind: bool) {
         loads.push(u64::from(load));
     }
     // All together bear less than there is: each bears more, and with too few healthy ones all of its own.
-    for ((tier, _), load) in tiers.iter_mut().zip(apportion(&loads, WHOLE)) {
+    for ((tier, members), load) in tiers.iter_mut().zip(apportion(&loads, WHOLE)) {
         tier.load = load;
-        let healthy = u64::from(tier.healthy) * 100;
-        tier.panics = !enough && healthy < u64::from(rules.panic_threshold) * u64::from(tier.all);
+        let (healthy, all) = (u64::from(tier.healthy) * 100, u64::from(alive(candidates, members)));
+        tier.panics = !enough && healthy < u64::from(rules.panic_threshold) * all;
     }
+}
+
+/// Endpoints of clusters of which anything is healthy. One that is down as a whole is down: that is no reason to doubt what is
+/// known of others, nor to send it clients.
+fn alive(candidates: &[Candidate<'_>], members: &[u32]) -> u32 {
+    let members = || members.iter().map(|at| &candidates[*at as usize]);
+    let up: BTreeSet<&ClusterId> =
+        members().filter(|c| c.healthy && c.ready > 0).map(|c| c.cluster).collect();
+    members().filter(|candidate| up.contains(candidate.cluster)).map(|candidate| candidate.all).sum()
 }
 
 /// Divides a tier's load among its clusters: by weight, less where a cluster's own endpoints fail; without weights by

@@ -42,11 +42,6 @@ impl Table {
         }
     }
 
-    /// Whether any policy may choose.
-    pub(crate) fn has_policies(&self) -> bool {
-        !self.policies.is_empty()
-    }
-
     /// What a service's health check is about, and what is known of that.
     pub(crate) fn checked(&self, service: &Service) -> Option<Box<Checked>> {
         self.checks.of(service)
@@ -68,6 +63,11 @@ impl Table {
     /// All that is to be checked, if that is something else than at the last call.
     pub fn take_checks(&mut self) -> Option<HashSet<Check>> {
         self.checks.take_news()
+    }
+
+    /// Whether this is the cluster whose clients ask.
+    pub fn is_home(&self, cluster: &ClusterId) -> bool {
+        self.clusters.home.as_ref() == Some(cluster)
     }
 
     /// Where clients are.

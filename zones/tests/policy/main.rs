@@ -8,6 +8,7 @@ mod common;
 mod attach;
 mod families;
 mod gateways;
+mod health;
 mod laws;
 mod locality;
 mod recompile;

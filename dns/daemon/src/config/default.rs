@@ -22,6 +22,7 @@ impl Default for Config {
             zones: Name::parse("clusterset.local").map(ZoneConfig::new).into_iter().collect(),
             reverse_zones: Vec::new(),
             max_endpoints: 1000,
+            zonal_names: false,
             vips: PoolConfig {
                 ranges: PoolRanges::default(),
                 quarantine: Duration::from_secs(3600),

@@ -23,6 +23,7 @@ use portolan_dns::settings::Settings;
 use portolan_sync::kubernetes::{OwnConfig, PeerConfig};
 use portolan_sync::{ClusterSource, PoolConfig, ProbeBudget};
 use portolan_zones::places::Mapping;
+use portolan_zones::zone::Options;
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
 pub(crate) use kubernetes::{Controller, Vips};
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub reverse_zones: Vec<Name>,
     /// Most endpoints of a headless service in one answer.
     pub max_endpoints: usize,
+    /// Whether clients may say where they are in the name.
+    pub zonal_names: bool,
     /// Virtual IPs of our own.
     pub vips: PoolConfig,
     /// What health checks may cost.
@@ -162,6 +165,11 @@ impl Config {
             Some(own) => OwnConfig { access, ..own },
             None => kubernetes::own_at(access, self.home.clone()),
         });
+    }
+
+    /// What holds for all zones of services.
+    pub(crate) fn options(&self) -> Options {
+        Options { max_endpoints: self.max_endpoints, zonal_names: self.zonal_names }
     }
 
     /// The virtual IPs that a server gives away: none in a cluster, where imports alone have some.

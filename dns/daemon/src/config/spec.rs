@@ -80,6 +80,7 @@ fn config(root: &mut Section<'_>) -> Config {
         zones,
         reverse_zones,
         max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
+        zonal_names: root.get("zonal-names", default.zonal_names),
         vips: root.section("vips", |section| vips(section, default.vips)),
         probes: root.section("probes", |section| probes(section, default.probes)),
         listen,

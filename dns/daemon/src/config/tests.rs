@@ -132,6 +132,7 @@ fn every_section_takes_effect() {
             let name = |text| Name::parse(text).unwrap();
             c.reverse_zones = vec![name("241.in-addr.arpa"), name("0.0.d.f.ip6.arpa")];
         }),
+        ("zonal-names: true", |c| c.zonal_names = true),
         ("max-endpoints: 16", |c| c.max_endpoints = 16),
         ("vips: {pool: {ipv4: 241.1.0.0/16, ipv6: ''}, state-file: /var/lib/vips, quarantine: 2h}", |c| {
             c.vips.ranges.ipv4 = Some("241.1.0.0/16".parse().unwrap());

@@ -9,7 +9,10 @@ use super::in_range;
 use crate::convert::ConvertError;
 use crate::kubernetes::resources::duration;
 use crate::kubernetes::traffic_policy as api;
+use crate::probing::probe_of;
 
+/// A question that takes longer keeps others waiting: sockets are bounded.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Characters of what is asked for or looked for.
 const MOST: usize = 1024;
 
@@ -21,14 +24,20 @@ pub(super) fn check(spec: &api::HealthCheck) -> Result<HealthCheck, ConvertError
     }
     let interval = time("spec.healthCheck.interval", &spec.interval)?;
     let timeout = time("spec.healthCheck.timeout", &spec.timeout)?;
-    Ok(HealthCheck {
+    let check = HealthCheck {
         kind: kind(spec)?,
         port: port.map(Into::into),
         interval,
-        timeout: timeout.min(interval),
+        timeout: timeout.min(interval).min(LONGEST),
         rise: in_range("spec.healthCheck.rise", spec.rise, 1, 100)?,
         fall: in_range("spec.healthCheck.fall", spec.fall, 1, 100)?,
-    })
+    };
+    // What can't be asked would never be told.
+    if probe_of(&check).is_none() {
+        let (path, host) = (spec.path.clone(), spec.host.clone().unwrap_or_default());
+        return Err(ConvertError::Request { path, host });
+    }
+    Ok(check)
 }
 
 fn kind(spec: &api::HealthCheck) -> Result<CheckKind, ConvertError> {
@@ -36,7 +45,12 @@ fn kind(spec: &api::HealthCheck) -> Result<CheckKind, ConvertError> {
         Ok(CheckKind::Http {
             tls,
             path: bounded("spec.healthCheck.path", &spec.path)?.into(),
-            host: spec.host.as_deref().map(Into::into),
+            host: spec
+                .host
+                .as_deref()
+                .map(|host| bounded("spec.healthCheck.host", host))
+                .transpose()?
+                .map(Into::into),
             status: statuses(&spec.expected_statuses)?,
             body: spec
                 .body

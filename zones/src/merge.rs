@@ -156,6 +156,9 @@ pub(crate) fn merge(
             (reach, _) => voice.member(reach, clusters.region(voice.cluster)),
         })
         .collect();
+    for member in &mut members {
+        member.health_check = policies.health_check_of(&member.cluster, name);
+    }
     members.extend(unheard);
     let exporters = voices.iter().map(|voice| voice.cluster);
     // Only of an exporter who can't be asked itself; the import's writer knew which export is the oldest.
@@ -187,6 +190,7 @@ impl Voice<'_> {
             reach,
             ports: Some(self.spec.ports.clone()),
             region,
+            health_check: None,
         }
     }
 }
@@ -224,7 +228,8 @@ impl<'w> Tales<'w> {
         let copies = slices_of(Some(id));
         let slices = if copies.is_empty() && *id == self.home.cluster { slices_of(None) } else { copies };
         let region = slices.iter().find_map(|slice| slice.region.clone());
-        Member { cluster: id.clone(), slices, reach: Reach::Flat, ports: None, region }
+        let reach = Reach::Flat;
+        Member { cluster: id.clone(), slices, reach, ports: None, region, health_check: None }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::choices::Choices;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
 use crate::policy::Attached;
-use crate::policy::health::Checked;
+use crate::policy::health::{Checked, HealthCheck};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +87,8 @@ pub struct Member {
     pub ports: Option<Arc<[Port]>>,
     /// The region that the cluster is in, if it is in one.
     pub region: Option<Arc<str>>,
+    /// How its own policy about its export has its endpoints asked whether they are well.
+    pub health_check: Option<Arc<HealthCheck>>,
 }
 
 /// How clients of the home cluster get to what a cluster exports.

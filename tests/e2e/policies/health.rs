@@ -65,11 +65,14 @@ fn server(addresses: &[&str; 3], spec: &str) -> Server {
     );
     let setup =
         Setup::new("clusters: [{manifests: clusters/a}, {manifests: clusters/b}, {manifests: clusters/c}]");
+    // Whoever exports has its own endpoints asked as it wishes.
+    let setup = ["a", "b", "c"]
+        .into_iter()
+        .fold(setup, |setup, cluster| setup.file(&format!("clusters/{cluster}/policy.yaml"), &policy));
     setup
         .file("clusters/a/web.yaml", of(addresses[0]))
         .file("clusters/b/web.yaml", of(addresses[1]))
         .file("clusters/c/web.yaml", of(addresses[2]))
-        .file("clusters/a/policy.yaml", policy)
         .start()
 }
 
@@ -129,7 +132,9 @@ fn checks_end_with_their_policy() {
         "  panicThreshold: 0\n  healthCheck: {type: TCP, interval: 1s, timeout: 1s, fall: 1}\n",
     );
     answered(&server, &addresses[..1]);
-    std::fs::remove_file(server.path("clusters/a/policy.yaml")).unwrap();
+    for cluster in ["a", "b", "c"] {
+        std::fs::remove_file(server.path(&format!("clusters/{cluster}/policy.yaml"))).unwrap();
+    }
     answered(&server, &addresses);
     eventually("nobody is asked", || server.status()["probes"]["targets"] == 0);
 }

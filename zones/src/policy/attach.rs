@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::health::HealthCheck;
 use super::{Policy, PolicyName, PolicyProblem, Rules, Target};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::UnixTime;
@@ -153,6 +154,18 @@ impl Policies {
             .or_else(|| exporters.into_iter().find_map(exported))
             .or_else(|| own(Subject::Namespace(name.namespace().into()), Source::Namespace))
             .or_else(|| own(Subject::ClusterSet, Source::ClusterSet))
+    }
+
+    /// How a cluster's policy about its export has its endpoints asked whether they are well.
+    pub(crate) fn health_check_of(
+        &self,
+        cluster: &ClusterId,
+        name: &ServiceName,
+    ) -> Option<Arc<HealthCheck>> {
+        if self.by_name.is_empty() {
+            return None;
+        }
+        self.oldest(cluster, Subject::Export(name.clone()))?.rules.health_check.clone()
     }
 
     /// Policies that don't hold for something that they are about.

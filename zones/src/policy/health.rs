@@ -140,13 +140,16 @@ impl Checks {
         let how = policy.rules.health_check.as_ref()?;
         let plain = Arc::new(HealthCheck { kind: CheckKind::Tcp, ..(**how).clone() });
         let check = |target: Target<'_>| {
-            // Whoever exports has the requests made that it wishes at its own endpoints, and nobody else's.
-            let own = match &policy.source {
-                Source::Export(exporter, _) => exporter == target.cluster,
-                Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => true,
+            // Whoever exports has its own endpoints asked as it wishes, and nobody else's: of these a connection must do.
+            let how = match &policy.source {
+                Source::Export(..) => {
+                    let member = service.members.iter().find(|member| member.cluster == *target.cluster);
+                    member.and_then(|member| member.health_check.as_ref()).unwrap_or(&plain)
+                }
+                Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => how,
             };
             let address = SocketAddr::new(target.address, target.port(how.port.as_deref())?);
-            Some(Check { address, how: if own { how.clone() } else { plain.clone() } })
+            Some(Check { address, how: how.clone() })
         };
         let asked = targets(service).filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
         let mut checks: Vec<Check> = asked.filter_map(check).collect();

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! files ── manifest ── convert ──► batches of zones::Event ──► owner (table, virtual IPs) ──► publish
+//!                                             ▲                  │ what is to be checked
+//!                                             └──── probing ◄────┘
 //! ```
 //!
 //! A watch of the Kubernetes API is one more source: it translates by the same [`convert`] and feeds the same owner.

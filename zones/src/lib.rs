@@ -5,12 +5,14 @@
 //!    ▼
 //!  table       apply: files it, marks the services that it touches           one owner, no locks
 //!    ▼
-//!  merge       settle: one service out of many exports (KEP-1645), with all conflicts
+//!  merge       settle: one service out of many exports (KEP-1645), with all conflicts and the policy that holds
 //!    ▼
 //!  compile     answers: record sets of what was touched; all else is shared with the snapshot before
+//!    │         policy: for each place that clients are in, what they are spread over and how often
 //!    ▼
 //!  snapshot    immutable: an index of services, zones, generation and serial
-//!    ├─ lookup     a name and a type → an answer                            allocates nothing, locks nothing
+//!    ├─ lookup     a name, a type and a client → an answer                  allocates nothing, locks nothing
+//!    ├─ explain    why a client gets what it gets, and what it would get if
 //!    ├─ records    all of a zone, for transfers and zone-file text
 //!    └─ diff       what changed since another snapshot
 //! ```
@@ -28,6 +30,9 @@
 //!   change at a million services copies a few dozen pointers.
 //! - An endpoint name is left out, and reported, where it would exceed 255 octets below the longest origin: all zones
 //!   answer the same.
+//! - What a policy chooses is compiled by place, for places are few and clients many: a query costs one search for the client's
+//!   place and one draw. A, AAAA and all else are spread apart where there are both families, so that nobody is sent to what has
+//!   no address of the family that is asked for.
 //! - A ClusterSetIP service without a virtual IP has no name yet (NXDOMAIN, as CoreDNS does), and says why.
 //!
 //! Read KEP-1645 (Multi-Cluster Services API) with its DNS specification, RFC 1034, 2308, 2782, 4343 and 8020.

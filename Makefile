@@ -46,6 +46,7 @@ bench: deps-build ## lookup, render, update at a million names, follow, load and
 	@$(CARGO) bench --locked -p portolan-zones
 	@$(CARGO) bench --locked -p portolan-dns
 	@$(CARGO) bench --locked -p portolan-sync --bench follow
+	@$(CARGO) bench --locked -p portolan-sync --bench probes
 	@$(CARGO) bench --locked -p portolan-tests --bench load
 
 bench-sync: deps-build kubernetes ## from a change in one API server to the answer of another cluster, and what that costs

@@ -85,7 +85,8 @@ struct Followed {
 /// Tells a file that was replaced or written to from what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
-    modified: (i64, i64),
+    /// Of its content or of who may read it.
+    changed: (i64, i64),
     size: u64,
     inode: (u64, u64),
 }
@@ -242,7 +243,7 @@ impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self {
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             size: metadata.size(),
             inode: (metadata.dev(), metadata.ino()),
         })

@@ -123,6 +123,11 @@ impl Choices {
         }
     }
 
+    /// Whether it matters where a client is.
+    pub(crate) fn by_place(&self, rtype: RecordType) -> bool {
+        self.classes(rtype).classes.len() > 1
+    }
+
     /// What the order of an answer's records follows.
     pub(crate) fn rotation(&self, client: &Client<'_>, service: &[u8]) -> u32 {
         if self.sticky { client.lasting(service) as u32 } else { client.entropy }

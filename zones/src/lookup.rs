@@ -146,7 +146,8 @@ impl Snapshot {
         // Names of endpoints answer the same to all.
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
         let (place, scope) = client.address.filter(|_| is_steered).map_or((None, 0), |address| {
-            let (place, length) = self.place_of(address, client);
+            let known = choices.by_place(rtype).then(|| self.place_of(address, client));
+            let (place, length) = known.unwrap_or_default();
             (place, choices.scope(rtype, address, length))
         });
         let key = service.name.wire();

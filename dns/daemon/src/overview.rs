@@ -12,7 +12,7 @@ use crate::output::Outcome;
 use crate::table::{Table, age};
 
 /// Kinds as the table has them; others are shown as they are called.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 8] = [
     ("ServiceExport", "exports"),
     ("ServiceImport", "imports"),
     ("Service", "services"),
@@ -20,6 +20,7 @@ const KINDS: [(&str, &str); 7] = [
     ("Node", "nodes"),
     ("Namespace", "namespaces"),
     ("Lease", "leases"),
+    ("TrafficPolicy", "policies"),
 ];
 
 /// Status 1 when a cluster is not as it should be.

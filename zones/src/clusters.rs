@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::name::ClusterId;
+use crate::name::{ClusterId, ServiceName};
 use crate::object::{Gateway, GatewayAt, Node, Place as Spot};
+use crate::peers::{Decider, Forced, Labels, Peer, State};
 use crate::places::Place;
 use crate::service::Reach;
 
@@ -54,6 +56,14 @@ pub(crate) struct Clusters {
     moved: BTreeSet<ClusterId>,
     /// The region of each cluster whose Nodes are all in one.
     regions: BTreeMap<ClusterId, Arc<str>>,
+    /// As its own configuration has them.
+    labels: BTreeMap<ClusterId, Labels>,
+    /// By who says so, and its name there.
+    pub(crate) peers: BTreeMap<(ClusterId, Arc<str>), Peer>,
+    /// From here, as measured by ourselves.
+    pub(crate) round_trips: BTreeMap<ClusterId, Duration>,
+    /// As the operator says; the last that fits holds.
+    pub(crate) forced: Box<[Forced]>,
     /// Nodes that are elsewhere than before, or have other networks.
     relocated: BTreeSet<(ClusterId, Arc<str>)>,
 }
@@ -98,6 +108,7 @@ impl Clusters {
     /// A cluster left.
     pub(crate) fn forget(&mut self, cluster: &ClusterId) {
         self.networks.remove(cluster);
+        self.labels.remove(cluster);
         self.entrances.remove(cluster);
         self.moved.remove(cluster);
     }
@@ -112,6 +123,46 @@ impl Clusters {
         let before = self.network(Some(&cluster)) != &*network;
         self.networks.insert(cluster, network);
         before
+    }
+
+    /// Gives a cluster labels; whether it had others.
+    pub(crate) fn set_labels(&mut self, cluster: ClusterId, labels: Labels) -> bool {
+        let before = match labels.is_empty() {
+            true => self.labels.remove(&cluster),
+            false => self.labels.insert(cluster.clone(), labels.clone()),
+        };
+        before.unwrap_or_default() != labels
+    }
+
+    /// What the home cluster says of another one.
+    fn peer(&self, cluster: &ClusterId) -> Option<&Peer> {
+        let home = self.home.as_ref()?;
+        self.peers.iter().find(|((by, _), peer)| by == home && peer.cluster == *cluster).map(|(_, peer)| peer)
+    }
+
+    /// A cluster's labels, by all who say some.
+    pub(crate) fn labels(&self, cluster: &ClusterId) -> impl Iterator<Item = &(Arc<str>, Arc<str>)> {
+        let told = self.peer(cluster).map(|peer| &*peer.labels);
+        self.labels.get(cluster).map(|labels| &**labels).into_iter().chain(told).flatten()
+    }
+
+    /// How long it takes to get to a cluster.
+    pub(crate) fn round_trip(&self, cluster: &ClusterId) -> Option<Duration> {
+        self.round_trips.get(cluster).copied().or_else(|| self.peer(cluster)?.rtt)
+    }
+
+    /// What people decide of a cluster's endpoints, and who does: the operator goes before the cluster's peers, and these
+    /// before the export's author.
+    pub(crate) fn state(
+        &self,
+        cluster: &ClusterId,
+        service: &ServiceName,
+        exported: Option<State>,
+    ) -> Option<(State, Decider)> {
+        let fits = |forced: &&Forced| forced.cluster == *cluster && forced.of.holds(service);
+        let operator = self.forced.iter().rfind(fits).map(|forced| (forced.state, Decider::Operator));
+        let peer = || self.peer(cluster).and_then(|peer| Some((peer.state?, Decider::Peer)));
+        operator.or_else(peer).or_else(|| exported.map(|state| (state, Decider::Export)))
     }
 
     /// The region that a cluster is in, if all its Nodes are in one.

@@ -49,6 +49,7 @@ pub mod lookup;
 mod merge;
 pub mod name;
 pub mod object;
+pub mod peers;
 pub mod places;
 pub mod policy;
 pub mod ports;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::name::{ClusterId, ServiceName};
+use crate::peers::{Peer, State};
 use crate::policy::{Attached, Policy, PolicyName};
 
 /// Seconds since the Unix epoch, as `creationTimestamp` has them.
@@ -29,6 +30,8 @@ pub enum Object {
     Namespace(Arc<str>),
     /// TrafficPolicy: how clients are spread.
     Policy(Policy),
+    /// ClusterPeer: what the home cluster says of another one.
+    Peer(Peer),
 }
 
 /// Which object an [`Object`] is: unique in its cluster.
@@ -42,6 +45,7 @@ pub enum ObjectKey {
     Node(Arc<str>),
     Namespace(Arc<str>),
     Policy(PolicyName),
+    Peer(Arc<str>),
 }
 
 /// An EndpointSlice's namespace and name, which is a subdomain and no label.
@@ -73,6 +77,7 @@ impl Object {
             Self::Node(node) => ObjectKey::Node(node.name.clone()),
             Self::Namespace(name) => ObjectKey::Namespace(name.clone()),
             Self::Policy(policy) => ObjectKey::Policy(policy.name.clone()),
+            Self::Peer(peer) => ObjectKey::Peer(peer.name.clone()),
         }
     }
 }
@@ -85,7 +90,7 @@ impl ObjectKey {
             Self::Slice(SliceName(name)) => name.split_once('/').map(|(namespace, _)| namespace),
             Self::Namespace(name) => Some(name),
             Self::Policy(name) => Some(name.namespace()),
-            Self::Node(_) => None,
+            Self::Node(_) | Self::Peer(_) => None,
         }
     }
 }
@@ -101,6 +106,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Node(name) => write!(f, "Node {name}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
             Self::Policy(name) => write!(f, "TrafficPolicy {name}"),
+            Self::Peer(name) => write!(f, "ClusterPeer {name}"),
         }
     }
 }
@@ -138,6 +144,8 @@ pub struct Export {
     pub exported: Option<Arc<Exported>>,
     /// What its author says: how the service is reached from another network.
     pub gateway: Option<Arc<Gateway>>,
+    /// What its author decides: annotation `portolan.dev/state`.
+    pub state: Option<State>,
 }
 
 /// How a service of one cluster is reached from another network.

@@ -10,6 +10,7 @@ mod whereabouts;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
@@ -19,9 +20,10 @@ use crate::clusters::{Clusters, Hearing};
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
+use crate::peers::{Forced, Labels};
 use crate::places::Mapping;
-use crate::policy::Policies;
 use crate::policy::health::{Check, Checks};
+use crate::policy::{Configured, Policies};
 use crate::slices::Slices;
 use whereabouts::Whereabouts;
 
@@ -61,6 +63,19 @@ pub enum Event {
     Checked(Vec<(Check, bool)>),
     /// Where the operator says that clients are.
     Map(Box<[Mapping]>),
+    /// A cluster's labels, as its own configuration has them.
+    Labels {
+        /// The cluster.
+        cluster: ClusterId,
+        /// None at first.
+        labels: Labels,
+    },
+    /// How long it takes to get to clusters from here, of all of which that is known; it goes before what ClusterPeers say.
+    RoundTrips(BTreeMap<ClusterId, Duration>),
+    /// What the operator decides of endpoints, whatever others say; of two about the same the later one holds.
+    Force(Box<[Forced]>),
+    /// The operator's own policies; of two about the same the first one holds.
+    Configure(Box<[Configured]>),
     /// Addresses that the pool gave a service; none takes them back.
     Vips {
         /// The service.
@@ -94,6 +109,8 @@ pub struct Table {
     claims: Claims,
     policies: Policies,
     checks: Checks,
+    /// Services whose policies heed the time that it takes to get to clusters.
+    timed: BTreeSet<ServiceName>,
     whereabouts: Whereabouts,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
@@ -185,6 +202,28 @@ impl Table {
                 }
             }
             Event::Map(mappings) => self.whereabouts.map(mappings),
+            Event::Labels { cluster, labels } => {
+                if self.clusters.set_labels(cluster, labels) {
+                    self.touch_all();
+                }
+            }
+            Event::RoundTrips(measured) => {
+                if self.clusters.round_trips != measured {
+                    self.clusters.round_trips = measured;
+                    self.touch_timed();
+                }
+            }
+            Event::Force(forced) => {
+                if self.clusters.forced != forced {
+                    self.clusters.forced = forced;
+                    self.touch_all();
+                }
+            }
+            Event::Configure(policies) => {
+                if self.policies.configure(policies) {
+                    self.touch_all();
+                }
+            }
             Event::Vips { service, ips } => self.set_pool(&service, &ips),
         }
     }
@@ -306,6 +345,10 @@ impl Table {
                 let touched = self.policies.apply(cluster, policy);
                 self.touch_subjects(touched);
             }
+            Object::Peer(peer) => {
+                let key = (cluster.clone(), peer.name.clone());
+                self.change_peers(|peers| peers.insert(key, peer));
+            }
         }
     }
 
@@ -348,6 +391,10 @@ impl Table {
                 let touched = self.policies.delete(cluster, name);
                 self.touch_subjects(touched);
             }
+            ObjectKey::Peer(name) => {
+                let key = (cluster.clone(), name.clone());
+                self.change_peers(|peers| peers.remove(&key));
+            }
             ObjectKey::Slice(slice) => {
                 if let Some(filed) = self.slices.remove(cluster, slice) {
                     self.word(cluster, &filed.service, |word| word.slices.retain(|s| s.name != *slice));
@@ -384,6 +431,8 @@ impl Table {
         let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
         keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
         keys.extend(self.policies.names(cluster).cloned().map(ObjectKey::Policy));
+        let peers = self.clusters.peers.keys().filter(|(by, _)| by == cluster);
+        keys.extend(peers.map(|(_, name)| ObjectKey::Peer(name.clone())));
         keys
     }
 

@@ -98,6 +98,7 @@ fn objects() -> Vec<Object> {
             created: 1,
             exported: None,
             gateway: None,
+            state: None,
         }));
         objects.push(Object::Service(Service { name: name.clone(), kind, spec: spec.clone(), gateway: None }));
         if kind == ServiceKind::ClusterIp {

@@ -333,7 +333,7 @@ pub fn exported(service: &str, kind: ServiceKind, ports: &[(&str, u16)]) -> [Obj
         ip_families: [IpFamily::V4, IpFamily::V6].into_iter().collect(),
         ..ServiceSpec::default()
     };
-    let export = Export { name: name(service), created: 1, exported: None, gateway: None };
+    let export = Export { name: name(service), created: 1, exported: None, gateway: None, state: None };
     let service = Service { name: name(service), kind, spec: spec.into(), gateway: None };
     [Object::Export(export), Object::Service(service)]
 }

@@ -39,7 +39,7 @@ fn spec() -> ServiceSpec {
 /// `cluster` exports `shop/web`.
 fn exports(cluster: &str, created: i64, kind: ServiceKind, spec: ServiceSpec) -> Vec<Event> {
     let service = Service { name: web(), kind, spec: spec.into(), gateway: None };
-    let export = Export { name: web(), created, exported: None, gateway: None };
+    let export = Export { name: web(), created, exported: None, gateway: None, state: None };
     vec![says(cluster, Object::Service(service)), says(cluster, Object::Export(export))]
 }
 

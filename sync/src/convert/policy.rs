@@ -132,6 +132,9 @@ pub fn rules(spec: &TrafficPolicySpec) -> Result<Rules, ConvertError> {
         locality: spec.locality.as_ref().map(locality).transpose()?,
         spill,
         weights: weights(&spec.weights)?,
+        label_weights: Box::default(),
+        latency: None,
+        slow_start: None,
         failover: failover(&spec.failover)?,
         health_check: spec.health_check.as_ref().map(health::check).transpose()?.map(Arc::new),
         panic_threshold: percent("spec.panicThreshold", spec.panic_threshold, 0)? as u8,
@@ -160,7 +163,7 @@ fn spec(rules: &Rules) -> TrafficPolicySpec {
         scope: Scope::Namespace,
         answer: match rules.answer {
             Form::Vip => Answer::VIP,
-            Form::Endpoints => Answer::Endpoints,
+            Form::Endpoints | Form::Gateways => Answer::Endpoints,
         },
         max_records: rules.max_records.map(|most| most.get().into()),
         ttl_seconds: rules.ttl.map(i64::from),

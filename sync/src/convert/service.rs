@@ -121,7 +121,7 @@ pub fn export(
     };
     let exported = (exported != Exported::default()).then(|| Arc::new(exported));
     let gateway = gateway::of_export(export, names, refused)?;
-    Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway }))
+    Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway, state: None }))
 }
 
 /// The first of them by key, as many as fit.

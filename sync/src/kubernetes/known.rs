@@ -130,6 +130,7 @@ fn weigh(object: &Object) -> u32 {
             let check = if policy.rules.health_check.is_some() { 64 } else { 0 };
             about + policy.rules.weights.len() + policy.rules.failover.len() + check
         }
+        Object::Peer(peer) => peer.labels.len(),
         Object::Namespace(_) => 0,
     };
     u32::try_from(1 + parts).unwrap_or(u32::MAX)

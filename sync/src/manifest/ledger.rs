@@ -235,5 +235,6 @@ fn kind(key: &ObjectKey) -> &'static str {
         ObjectKey::Node(_) => "Node",
         ObjectKey::Namespace(_) => "Namespace",
         ObjectKey::Policy(_) => "TrafficPolicy",
+        ObjectKey::Peer(_) => "ClusterPeer",
     }
 }

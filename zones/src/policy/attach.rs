@@ -13,7 +13,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::health::HealthCheck;
-use super::{Policy, PolicyName, PolicyProblem, Rules, Target};
+use super::{Configured, Policy, PolicyName, PolicyProblem, Rules, Target};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::UnixTime;
 
@@ -86,9 +86,18 @@ pub(crate) struct Policies {
     by_name: BTreeMap<(ClusterId, PolicyName), Policy>,
     /// The oldest first.
     by_subject: HashMap<(ClusterId, Subject), BTreeSet<(UnixTime, PolicyName)>, RandomState>,
+    /// The operator's own.
+    configured: Box<[Configured]>,
 }
 
 impl Policies {
+    /// The operator says these from now on; whether others than before.
+    pub(crate) fn configure(&mut self, policies: Box<[Configured]>) -> bool {
+        let news = self.configured != policies;
+        self.configured = policies;
+        news
+    }
+
     /// Takes a policy in; what that touches.
     pub(crate) fn apply(&mut self, cluster: &ClusterId, policy: Policy) -> Vec<Touched> {
         let mut touched = self.delete(cluster, &policy.name);

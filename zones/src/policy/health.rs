@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::spread::{At, Rank, spread};
 use super::{Rules, Source};
 use crate::answers::{Target, groups, targets};
-use crate::name::ServiceName;
+use crate::name::{ClusterId, ServiceName};
 use crate::object::Protocol;
 use crate::places::Place;
 use crate::service::{Reach, Service};
@@ -64,6 +64,8 @@ pub enum CheckKind {
 /// Something that is to be asked. Equal ones are asked once, however many services need the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Check {
+    /// Whose it is.
+    pub cluster: ClusterId,
     /// Where.
     pub address: SocketAddr,
     /// How.
@@ -149,7 +151,7 @@ impl Checks {
                 Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => how,
             };
             let address = SocketAddr::new(target.address, target.port(how.port.as_deref())?);
-            Some(Check { address, how: how.clone() })
+            Some(Check { cluster: target.cluster.clone(), address, how: how.clone() })
         };
         let asked = targets(service).filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
         let mut checks: Vec<Check> = asked.filter_map(check).collect();

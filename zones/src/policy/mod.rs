@@ -20,14 +20,16 @@ pub mod spread;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 pub use attach::{Attached, Source};
 pub(crate) use attach::{Policies, Touched};
 
-use crate::name::ClusterId;
+use crate::name::{ClusterId, Name};
 use crate::object::UnixTime;
+use crate::peers::{Labels, Scope};
 use crate::service::Service;
 
 /// A TrafficPolicy.
@@ -87,6 +89,17 @@ pub enum Target {
     ClusterSet,
 }
 
+/// A policy of the operator's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Configured {
+    /// The zone in which it holds, where it goes before what holds in all; `None`: in all.
+    pub zone: Option<Name>,
+    /// The services that it is about.
+    pub of: Scope,
+    /// What it says.
+    pub rules: Arc<Rules>,
+}
+
 /// How clients are spread over what is behind a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rules {
@@ -102,14 +115,21 @@ pub struct Rules {
     pub spill: Spill,
     /// How much of a place's share each cluster has, sorted by cluster; whoever is not named has 1.
     pub weights: Box<[(ClusterId, u32)]>,
+    /// The same by labels of clusters, all of which a cluster must have, for those that are not named; the first that fits
+    /// holds.
+    pub label_weights: Box<[(Labels, u32)]>,
     /// Whom to turn to when what is close is not enough: whoever is not named comes last.
     pub failover: Box<[ClusterId]>,
+    /// Whether clusters that are farther away by the time that it takes to get there come later; `None`: they don't.
+    pub latency: Option<Latency>,
     /// How endpoints are asked whether they are well; `None`: what their clusters say is enough.
     pub health_check: Option<Arc<health::HealthCheck>>,
     /// Under so many per cent of healthy endpoints health is ignored: better some that fail than all on too few.
     pub panic_threshold: u8,
     /// What is answered when not one endpoint is healthy.
     pub all_down: AllDown,
+    /// For so many seconds an endpoint that came, or recovered, gets less than its share; `None`: all of it at once.
+    pub slow_start: Option<NonZeroU16>,
     /// Whether a client gets the same answer as long as it is one of those that are given.
     pub sticky: bool,
 }
@@ -124,10 +144,13 @@ impl Default for Rules {
             locality: None,
             spill: Spill::default(),
             weights: Box::default(),
+            label_weights: Box::default(),
             failover: Box::default(),
+            latency: None,
             health_check: None,
             panic_threshold: 50,
             all_down: AllDown::Answer,
+            slow_start: None,
             sticky: false,
         }
     }
@@ -140,6 +163,17 @@ pub enum Form {
     Vip,
     /// Its endpoints, or the gateways to those that are on another network.
     Endpoints,
+    /// The gateways of all clusters, for clients who are in none.
+    Gateways,
+}
+
+/// How clusters are told apart by the time that it takes to get there from home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Latency {
+    /// Clusters that are by no more than this farther away than the closest one are as close as that.
+    pub margin: Duration,
+    /// For so many seconds it must be so, without a break, before clients are sent elsewhere.
+    pub hold_down: u32,
 }
 
 /// Which endpoints are close to a client, and what becomes of others.

@@ -1,6 +1,6 @@
 //! What policies need of the table: where clients and endpoints are, what is checked, and what they touch.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Table;
@@ -8,6 +8,7 @@ use crate::answers::{Limits, Scene};
 use crate::merge::Word;
 use crate::name::ClusterId;
 use crate::object::{Place, Slice};
+use crate::peers::Peer;
 use crate::places::Places;
 use crate::policy::health::{Check, Checked};
 use crate::policy::{PolicyName, PolicyProblem, Touched};
@@ -83,6 +84,28 @@ impl Table {
     /// Policies that don't hold for something that they are about, and why.
     pub fn overridden_policies(&self) -> impl Iterator<Item = (&ClusterId, &PolicyName, PolicyProblem)> {
         self.policies.overridden()
+    }
+
+    /// Changes what is said of clusters, and marks what may be answered otherwise then. Round-trip times alone are news to few.
+    pub(super) fn change_peers(
+        &mut self,
+        change: impl FnOnce(&mut BTreeMap<(ClusterId, Arc<str>), Peer>) -> Option<Peer>,
+    ) {
+        let said = |peers: &BTreeMap<_, Peer>| -> Vec<Peer> {
+            peers.values().map(|peer| Peer { rtt: None, ..peer.clone() }).collect()
+        };
+        let before = said(&self.clusters.peers);
+        change(&mut self.clusters.peers);
+        if said(&self.clusters.peers) == before { self.touch_timed() } else { self.touch_all() }
+    }
+
+    /// Marks the services that may be answered otherwise where it takes another time to get to clusters.
+    pub(super) fn touch_timed(&mut self) {
+        let timed = std::mem::take(&mut self.timed);
+        for name in &timed {
+            self.touch(name);
+        }
+        self.timed = timed;
     }
 
     /// Marks what policies are about that came or went.

@@ -22,7 +22,7 @@ pub fn name(namespace: &str, name: &str) -> ServiceName {
 
 pub fn export(namespace: &str, service: &str, created: UnixTime) -> Object {
     let name = name(namespace, service);
-    Object::Export(Export { name, created, exported: None, gateway: None })
+    Object::Export(Export { name, created, exported: None, gateway: None, state: None })
 }
 
 pub fn port(name: &str, protocol: Protocol, number: u16) -> Port {

@@ -44,6 +44,7 @@ fn any_rules() -> impl Strategy<Value = Rules> {
             panic_threshold,
             all_down,
             sticky,
+            ..Rules::default()
         }
     })
 }

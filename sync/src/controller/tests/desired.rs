@@ -160,7 +160,8 @@ fn exported_metadata_is_taken_along_and_taken_back() {
     let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let export = |labels: &[(&str, &str)], annotations: &[(&str, &str)]| {
         let exported = Exported { labels: pairs(labels), annotations: pairs(annotations) };
-        let export = Export { name: web(), created: 100, exported: Some(exported.into()), gateway: None };
+        let export =
+            Export { name: web(), created: 100, exported: Some(exported.into()), gateway: None, state: None };
         says("east", Object::Export(export))
     };
     home.tell([export(
@@ -314,7 +315,8 @@ fn another_network_is_mirrored_by_its_gateway() {
         let at = GatewayAt::Addresses(["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into());
         let ports = [GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: 30080 }].into();
         let gateway = Gateway { at, ports };
-        let export = Export { name: web(), created: 200, exported: None, gateway: Some(gateway.into()) };
+        let export =
+            Export { name: web(), created: 200, exported: None, gateway: Some(gateway.into()), state: None };
         home.tell([says("west", Object::Export(export))]);
         home.settle();
         assert_eq!(home.mirrored().contains_key("west"), expected);
@@ -383,7 +385,7 @@ fn slices_have_the_ports_that_their_cluster_exposes() {
         let at = GatewayAt::Addresses(["192.0.2.1".parse().unwrap()].into());
         let ports = [GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: 30080 }].into();
         let gateway = Some(Gateway { at, ports }.into());
-        let export = Export { name: web(), created: 200, exported: None, gateway };
+        let export = Export { name: web(), created: 200, exported: None, gateway, state: None };
         home.tell([says("west", Object::Export(export))]);
         home.tell([Event::Network { cluster: id("west"), network: "far".into() }]);
         home.settle();

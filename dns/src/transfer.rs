@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
-use portolan_zones::records::{Data, Record, service_records};
+use portolan_zones::records::{Data, Record};
 use portolan_zones::zone::{Zone, ZoneKind};
 use portolan_zones::{Service, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -124,7 +124,7 @@ impl Transfer {
     fn peek(&mut self, zone: &Zone) -> Option<&Record> {
         while self.ready.peek().is_none() && !self.ended {
             let records = match self.services.next() {
-                Some(service) => service_records(&service, zone),
+                Some(service) => self.snapshot.service_records(&service, zone),
                 None => {
                     self.ended = true;
                     let soa = Record { owner: Vec::new(), ttl: zone.config.ttl, data: Data::Soa };

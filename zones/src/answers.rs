@@ -13,10 +13,11 @@ use foldhash::fast::FixedState;
 
 use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
-use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, SlicePort};
+use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, Slice, SlicePort};
+use crate::peers::State;
 use crate::places::{Key, Place};
-use crate::policy::Form;
-use crate::policy::spread::Candidate;
+use crate::policy::spread::{At, Candidate};
+use crate::policy::{Form, Rules};
 use crate::ports::Exposed;
 use crate::service::{
     Absence, Answers, Host, Member, PortRecords, Reach, RecordSet, Service, SrvSet, SrvTarget, Warning,
@@ -49,17 +50,16 @@ pub(crate) struct Scene<'t> {
     pub(crate) areas: &'t BTreeMap<Key, Place>,
 }
 
-/// What DNS says of a service, and what is wrong with it.
-pub(crate) fn render(service: &Service, scene: &Scene<'_>) -> (Answers, Vec<Warning>) {
+/// What DNS says of a service by some rules, which have its own fields, and what is wrong with it.
+pub(crate) fn render(service: &Service, rules: Option<&Rules>, scene: &Scene<'_>) -> (Answers, Vec<Warning>) {
     // What may stand above the service's name: below it are `svc` and the origin.
     let Some(room) = MAX_NAME.checked_sub(service.name.wire().len() + 4 + scene.limits.origin) else {
         let answers = Answers { absent: Some(Absence::NameTooLong), ..Answers::default() };
         return (answers, vec![Warning::NamesTooLong(1)]);
     };
-    let rules = service.policy.as_ref().map(|policy| &*policy.rules);
-    let directly = service.headless || rules.is_some_and(|rules| rules.answer == Form::Endpoints);
+    let directly = service.headless || rules.is_some_and(|rules| rules.answer != Form::Vip);
     let (mut answers, mut warnings) =
-        if directly { endpoints(service, scene, room) } else { cluster_set_ip(service) };
+        if directly { endpoints(service, rules, scene, room) } else { cluster_set_ip(service) };
     let (ports, long): (Vec<_>, Vec<_>) =
         std::mem::take(&mut answers.own.ports).into_iter().partition(|port| port.labels.len() <= room);
     if !long.is_empty() {
@@ -111,20 +111,28 @@ pub(crate) struct Target<'s> {
     pub(crate) ports: Arc<[SlicePort]>,
     /// Whether it is one of a gateway's addresses: all of them together stand for the endpoints behind it.
     gateway: bool,
-    /// How many endpoints it stands for, and how many of these are ready.
-    all: u32,
+    /// How many endpoints it stands for, how many of these are ready, and how many of these seem healthy from here.
+    pub(crate) all: u32,
     pub(crate) ready: u32,
+    well: u32,
+    /// What people decided of it.
+    state: Option<State>,
     /// `<hostname>.<clusterid>` in wire form.
     labels: Box<[u8]>,
 }
 
 /// A headless service answers its ready endpoints, by address, name and port (KEP-1645 DNS §2.4); so does any other where a
 /// policy says so.
-fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec<Warning>) {
+fn endpoints(
+    service: &Service,
+    rules: Option<&Rules>,
+    scene: &Scene<'_>,
+    room: usize,
+) -> (Answers, Vec<Warning>) {
     let mut warnings = Vec::new();
-    let rules = service.policy.as_ref().map(|policy| policy.rules.for_service(service));
+    let form = rules.map_or(Form::Vip, |rules| rules.answer);
     let mut targets: Vec<Target<'_>> =
-        targets(service).filter(|target| target.ready > 0 || rules.is_some()).collect();
+        targets(service, form).filter(|target| target.ready > 0 || rules.is_some()).collect();
     let all = targets.len();
     targets.retain(|target| target.labels.len() <= room);
     if targets.len() < all {
@@ -149,9 +157,16 @@ fn endpoints(service: &Service, scene: &Scene<'_>, room: usize) -> (Answers, Vec
         answers.zonal = Some(Box::new(zonal::zonal(&targets[..named], &answers, service, scene)));
     }
     if let Some(rules) = rules {
-        answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, &rules, scene)));
+        answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, rules, scene)));
     }
     (answers, warnings)
+}
+
+impl Target<'_> {
+    /// Whether people decided that it gets nobody.
+    pub(crate) fn is_down(&self) -> bool {
+        self.state == Some(State::Down)
+    }
 }
 
 /// What is chosen as one: an endpoint, or all addresses of a gateway.
@@ -172,10 +187,24 @@ pub(crate) fn groups<'a, 's>(
 
 impl<'a, 's> Group<'a, 's> {
     /// As the engine takes it.
-    pub(crate) fn candidate(&self, service: &Service) -> Candidate<'_> {
-        let Target { cluster, all, ready, .. } = self.targets[0];
-        let healthy = self.targets.iter().any(|target| service.is_healthy(target.address));
-        Candidate { cluster, at: self.place.at(), all, ready, healthy }
+    fn candidate(&self, service: &Service) -> Candidate<'_> {
+        let Target { cluster, all, ready, well, state, .. } = self.targets[0];
+        let remembered = service.remembered.as_deref();
+        let addresses = || self.targets.iter().map(|target| target.address);
+        let warmth = remembered.and_then(|r| addresses().map(|address| r.warmth(address)).max());
+        let seems = well > 0 && addresses().any(|address| service.is_healthy(address));
+        Candidate {
+            ready: match state {
+                Some(State::Down) => 0,
+                _ if well > 0 => well,
+                _ => ready,
+            },
+            healthy: seems || state == Some(State::Up),
+            warmth: warmth.unwrap_or(100),
+            drained: state == Some(State::Drain),
+            band: remembered.map_or(0, |remembered| remembered.band(cluster)),
+            ..Candidate::new(cluster, self.place.at(), all, ready)
+        }
     }
 
     /// What of it is answered: of a gateway's addresses those that are healthy, if any is.
@@ -186,22 +215,54 @@ impl<'a, 's> Group<'a, 's> {
     }
 }
 
-/// All that can be reached and is not about to end.
-pub(crate) fn targets(service: &Service) -> impl Iterator<Item = Target<'_>> {
-    service.members.iter().flat_map(|member| {
+/// What the engine chooses from for clients at a place: the groups in their order, then what was there lately and is gone.
+pub(crate) fn candidates<'g>(
+    service: &'g Service,
+    groups: &'g [Group<'_, '_>],
+    client: &At<'_>,
+) -> Vec<Candidate<'g>> {
+    let remembered = service.remembered.as_deref();
+    let gone = remembered.into_iter().flat_map(|remembered| &remembered.gone).filter_map(|(place, count)| {
+        let at = place.at();
+        Some(Candidate { gone: true, ..Candidate::new(at.cluster?, at, *count, 0) })
+    });
+    let mut candidates: Vec<_> = groups.iter().map(|group| group.candidate(service)).chain(gone).collect();
+    // How far it is from home says nothing of how far it is from anywhere else.
+    let is_elsewhere = client.cluster.is_some()
+        && remembered.is_some_and(|remembered| client.cluster != remembered.home.as_ref());
+    for candidate in &mut candidates {
+        candidate.band = match (is_elsewhere, remembered) {
+            (false, Some(remembered)) => remembered.band(candidate.cluster),
+            _ => 0,
+        };
+    }
+    candidates
+}
+
+/// All that can be reached and is not about to end: where rules want gateways, what clients in no cluster can reach.
+pub(crate) fn targets(service: &Service, form: Form) -> impl Iterator<Item = Target<'_>> {
+    service.members.iter().flat_map(move |member| {
         let exposed = Exposed::of(member, &service.spec.ports);
-        let reached: Vec<Target<'_>> = match &member.reach {
-            Reach::Flat => endpoints_of(member, &exposed),
-            Reach::Gateway(gateway) if !service.headless => gateways_of(member, gateway, &exposed),
-            Reach::Gateway(_) | Reach::Unresolved | Reach::Nowhere => Vec::new(),
+        let reached: Vec<Target<'_>> = match (form, &member.gateway, &member.reach) {
+            _ if service.headless && (form == Form::Gateways || member.reach != Reach::Flat) => Vec::new(),
+            (Form::Gateways, Some(gateway), _) | (_, _, Reach::Gateway(gateway)) => {
+                gateways_of(service, member, gateway, &exposed)
+            }
+            (Form::Gateways, None, _) => endpoints_of(member, &exposed, |slice| slice.gateway),
+            (_, _, Reach::Flat) => endpoints_of(member, &exposed, |_| true),
+            (_, _, Reach::Unresolved | Reach::Nowhere) => Vec::new(),
         };
         reached
     })
 }
 
-fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
+fn endpoints_of<'s>(
+    member: &'s Member,
+    exposed: &Exposed<'_>,
+    such: impl Fn(&Slice) -> bool,
+) -> Vec<Target<'s>> {
     let mut targets = Vec::new();
-    for slice in &member.slices {
+    for slice in member.slices.iter().filter(|slice| such(slice)) {
         let ports = exposed.slice_ports(&slice.ports);
         targets.extend(slice.endpoints.iter().filter(lasting).map(|endpoint| Target {
             address: endpoint.address,
@@ -213,6 +274,8 @@ fn endpoints_of<'s>(member: &'s Member, exposed: &Exposed<'_>) -> Vec<Target<'s>
             gateway: false,
             all: 1,
             ready: endpoint.conditions.ready.into(),
+            well: endpoint.conditions.ready.into(),
+            state: member.state(),
             labels: endpoint_labels(endpoint.hostname.as_deref(), endpoint.address, &member.cluster),
         }));
     }
@@ -225,7 +288,12 @@ fn lasting(endpoint: &&Endpoint) -> bool {
 }
 
 /// A gateway's addresses, all of which lead to all endpoints behind it.
-fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>) -> Vec<Target<'s>> {
+fn gateways_of<'s>(
+    service: &Service,
+    member: &'s Member,
+    gateway: &Gateway,
+    exposed: &Exposed<'_>,
+) -> Vec<Target<'s>> {
     let ports = exposed.gateway_ports(gateway).into_iter().map(|(port, number)| SlicePort {
         name: port.name.clone(),
         protocol: port.protocol,
@@ -234,7 +302,9 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
     });
     let ports: Arc<[SlicePort]> = ports.collect();
     let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints).filter(lasting);
-    let (all, ready) = (behind().count(), behind().filter(|e| e.conditions.ready).count());
+    let ready = || behind().filter(|endpoint| endpoint.conditions.ready);
+    let well = ready().filter(|endpoint| service.is_healthy(endpoint.address)).count();
+    let (all, ready) = (behind().count(), ready().count());
     let target = |address: &IpAddr| Target {
         address: *address,
         identity: FixedState::default().hash_one(address) as u32,
@@ -245,6 +315,8 @@ fn gateways_of<'s>(member: &'s Member, gateway: &Gateway, exposed: &Exposed<'_>)
         gateway: true,
         all: all as u32,
         ready: ready as u32,
+        well: well as u32,
+        state: member.state(),
         labels: endpoint_labels(None, *address, &member.cluster),
     };
     gateway.addresses().iter().map(target).collect()

@@ -127,11 +127,11 @@ impl Clusters {
 
     /// Gives a cluster labels; whether it had others.
     pub(crate) fn set_labels(&mut self, cluster: ClusterId, labels: Labels) -> bool {
-        let before = match labels.is_empty() {
-            true => self.labels.remove(&cluster),
-            false => self.labels.insert(cluster.clone(), labels.clone()),
-        };
-        before.unwrap_or_default() != labels
+        if self.labels.get(&cluster).map_or(&[][..], |before| before) == &*labels {
+            return false;
+        }
+        self.labels.insert(cluster, labels);
+        true
     }
 
     /// What the home cluster says of another one.
@@ -140,10 +140,12 @@ impl Clusters {
         self.peers.iter().find(|((by, _), peer)| by == home && peer.cluster == *cluster).map(|(_, peer)| peer)
     }
 
-    /// A cluster's labels, by all who say some.
-    pub(crate) fn labels(&self, cluster: &ClusterId) -> impl Iterator<Item = &(Arc<str>, Arc<str>)> {
+    /// A cluster's labels, by all who say some; where they differ the cluster's own configuration goes first.
+    pub(crate) fn labels(&self, cluster: &ClusterId) -> Labels {
         let told = self.peer(cluster).map(|peer| &*peer.labels);
-        self.labels.get(cluster).map(|labels| &**labels).into_iter().chain(told).flatten()
+        let own = self.labels.get(cluster).map(|labels| &**labels);
+        let all: BTreeMap<_, _> = told.into_iter().chain(own).flatten().cloned().collect();
+        all.into_iter().collect()
     }
 
     /// How long it takes to get to a cluster.
@@ -227,6 +229,11 @@ impl Clusters {
         {
             return Reach::Flat;
         }
+        self.reach_from_outside(cluster, gateway)
+    }
+
+    /// How clients of another network do.
+    pub(crate) fn reach_from_outside(&self, cluster: &ClusterId, gateway: Option<&Arc<Gateway>>) -> Reach {
         let Some(gateway) = gateway else { return Reach::Nowhere };
         let found = match &gateway.at {
             GatewayAt::Unresolved => return Reach::Unresolved,

@@ -9,8 +9,9 @@ use crate::answers::{self, Limits};
 use crate::merge::Merged;
 use crate::name::ServiceName;
 use crate::object::UnixTime;
-use crate::policy::health;
-use crate::service::{Member, Reach, Service, Warning};
+use crate::policy::history::Needs;
+use crate::policy::{Attached, Rules, health};
+use crate::service::{Member, Reach, Service, Warning, ZoneAnswers};
 use crate::snapshot::Snapshot;
 use crate::table::Table;
 use crate::zone::Zones;
@@ -30,6 +31,7 @@ pub fn compile(
         table.touch_all();
         table.begin_checks();
     }
+    table.touch_due(now);
     table.settle();
     let mut next = if rebuild { fresh(table, zones) } else { previous.clone() };
     let (mut answers_changed, mut places_changed) = (rebuild, false);
@@ -37,6 +39,11 @@ pub fn compile(
         next.places = table.places().clone();
         places_changed = true;
         answers_changed |= next.counts.steered > 0;
+    }
+    let variants = table.variants(zones);
+    if next.variants != variants {
+        next.variants = variants;
+        answers_changed = true;
     }
     for (namespace, exists) in std::mem::take(&mut table.namespace_changes) {
         if !rebuild {
@@ -50,7 +57,10 @@ pub fn compile(
     }
     let mut changed = answers_changed || places_changed;
     for (name, merged) in table.take_pending() {
-        let service = merged.map(|merged| assemble(table, zones, &name, merged));
+        let service = merged.map(|merged| assemble(table, zones, &name, merged, now));
+        if service.is_none() {
+            table.forget_history(&name);
+        }
         if next.services.get(name.wire()).map(|before| &**before) != service.as_ref() {
             changed = true;
             let before = next.services.get(name.wire()).cloned();
@@ -76,12 +86,11 @@ fn fresh(table: &Table, zones: &Arc<Zones>) -> Snapshot {
     snapshot
 }
 
-fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) -> Service {
+fn assemble(table: &mut Table, zones: &Zones, name: &ServiceName, merged: Merged, now: UnixTime) -> Service {
     let (ips, taken) = if merged.headless { Default::default() } else { table.addresses(name) };
     let mut service = Service {
-        name: name.clone(),
-        headless: merged.headless,
         spec: merged.spec,
+        headless: merged.headless,
         held: merged.held,
         awaited: merged.awaited,
         exported: merged.exported,
@@ -89,27 +98,48 @@ fn assemble(table: &Table, zones: &Zones, name: &ServiceName, merged: Merged) ->
         stale: merged.members.iter().any(|member| table.is_stale(&member.cluster)),
         members: merged.members,
         conflicts: merged.conflicts,
-        warnings: Box::default(),
         policy: merged.policy,
-        checked: None,
-        answers: Default::default(),
+        ..Service::named(name.clone())
     };
     service.checked = table.checked(&service);
-    let out = health::out(&service);
-    if let Some(checked) = &mut service.checked {
-        checked.out = out;
-    }
+    let rules = service.rules(service.policy.as_ref().map(|policy| &*policy.rules));
+    let by_zone = zone_policies(table, &service);
+    let zone_rules = by_zone.iter().flatten().map(|(_, rules)| rules);
+    let needs = rules.iter().chain(zone_rules).map(Needs::of).fold(Needs::default(), Needs::or);
+    let base = rules.clone().unwrap_or_default();
+    service.remembered = table.remember(&service, &base, needs, now);
+    service.out = health::out(&service, rules.as_ref());
     let limits = Limits {
         origin: zones.longest_origin(),
         endpoints: zones.max_endpoints(),
         zonal: zones.zonal_names(),
     };
-    let (answers, mut warnings) = answers::render(&service, &table.scene(limits));
+    let scene = table.scene(limits);
+    let (answers, mut warnings) = answers::render(&service, rules.as_ref(), &scene);
+    let in_zone = |(policy, rules): (Arc<Attached>, Rules)| {
+        let (answers, _) = answers::render(&service, Some(&rules), &scene);
+        Box::new(ZoneAnswers { policy, answers })
+    };
+    let by_zone = by_zone.into_iter().map(|own| own.map(in_zone)).collect();
     warnings.extend(taken.into_iter().map(|(ip, owner)| Warning::VipTaken { ip, owner }));
     warnings.extend(unreachable(&service));
-    service.answers = answers;
-    service.warnings = warnings.into();
-    service
+    Service { answers, by_zone, warnings: warnings.into(), ..service }
+}
+
+/// What zones say of a service by policies of their own. How its endpoints are judged is the same in all zones.
+fn zone_policies(table: &Table, service: &Service) -> Vec<Option<(Arc<Attached>, Rules)>> {
+    let base = service.policy.as_ref().map(|policy| &*policy.rules);
+    let rules = |policy: Arc<Attached>| {
+        let judged = Rules {
+            latency: base.and_then(|base| base.latency),
+            slow_start: base.and_then(|base| base.slow_start),
+            health_check: base.and_then(|base| base.health_check.clone()),
+            ..(*policy.rules).clone()
+        };
+        let rules = service.rules(Some(&judged))?;
+        Some((Arc::new(Attached { rules: Arc::new(judged), source: policy.source.clone() }), rules))
+    };
+    table.attached_in_zones(&service.name).into_iter().map(|policy| policy.and_then(rules)).collect()
 }
 
 /// Clusters whose endpoints no client of the home cluster gets to. Behind a gateway endpoints have no names of their own.

@@ -71,6 +71,8 @@ pub enum Records<'s> {
         set: &'s SrvSet,
         /// Whose they are.
         service: &'s Service,
+        /// Of the service's answers these: they have the targets.
+        answers: &'s Answers,
         /// Labels of the question above the service's name.
         above_service: usize,
     },
@@ -102,7 +104,8 @@ impl Snapshot {
             (3.., ZoneKind::Services) if name.label(above - 1) == b"svc" => {
                 service = self.services.get(name.slice(above - 3, above - 1)).map(|service| &**service);
                 let found;
-                (found, chosen) = self.at_service(service, name, above - 3, rtype, client);
+                let variant = self.variant(zone_index);
+                (found, chosen) = self.at_service(service, variant, name, above - 3, rtype, client);
                 found
             }
             (_, ZoneKind::Services) => self.in_services(zone, name, above, rtype),
@@ -128,20 +131,23 @@ impl Snapshot {
     fn at_service<'s>(
         &'s self,
         service: Option<&'s Service>,
+        variant: Option<u8>,
         name: &QName,
         above: usize,
         rtype: RecordType,
         client: &Client<'_>,
     ) -> (Found<'s>, Option<Chosen>) {
         let Some(service) = service else { return (self.missing(None), None) };
-        if service.answers.absent.is_some() {
-            return (self.missing(service.answers.absent), None);
+        let answers = service.answers_in(variant);
+        let of = Of { service, answers };
+        if answers.absent.is_some() {
+            return (self.missing(answers.absent), None);
         }
-        if let Some(set) = zonal(&service.answers, name, above) {
-            return (set.map_or(Found::NoData, |set| in_set(service, set, above, rtype)), None);
+        if let Some(set) = zonal(answers, name, above) {
+            return (set.map_or(Found::NoData, |set| in_set(of, set, above, rtype)), None);
         }
-        let Some(choices) = &service.answers.choices else {
-            return (in_service(service, Some(&service.answers.own), name, above, rtype), None);
+        let Some(choices) = &answers.choices else {
+            return (in_service(of, Some(&answers.own), name, above, rtype), None);
         };
         // Names of endpoints answer the same to all.
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
@@ -153,11 +159,11 @@ impl Snapshot {
         let key = service.name.wire();
         let set = match client.address {
             Some(_) => choices.pick(rtype, place, client, key, |set| has(set, name, above, rtype)),
-            None => Some(&service.answers.own),
+            None => Some(&answers.own),
         };
         let rotation = choices.rotation(client, key);
         let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope };
-        (in_service(service, set, name, above, rtype), Some(chosen))
+        (in_service(of, set, name, above, rtype), Some(chosen))
     }
 
     /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that
@@ -250,20 +256,27 @@ fn zonal<'s>(answers: &'s Answers, name: &QName, above: usize) -> Option<Option<
     }
 }
 
+/// A service, and what it answers in the zone that was asked.
+#[derive(Clone, Copy)]
+struct Of<'s> {
+    service: &'s Service,
+    answers: &'s Answers,
+}
+
 /// At or below a service's name; `above` is the number of labels above it, `set` what the asker gets of its records.
 fn in_service<'s>(
-    service: &'s Service,
+    of: Of<'s>,
     set: Option<&'s RecordSet>,
     name: &QName,
     above: usize,
     rtype: RecordType,
 ) -> Found<'s> {
-    let answers = &service.answers;
-    let srv = |set: &'s SrvSet| Records::Srv { set, service, above_service: above };
+    let Of { service, answers } = of;
+    let srv = |set: &'s SrvSet| Records::Srv { set, service, answers, above_service: above };
     match (above, set) {
         (0, _) if rtype == RecordType::ANY => Found::Records(Records::Any),
         (0, None) => Found::NoData,
-        (0, Some(set)) => in_set(service, set, above, rtype),
+        (0, Some(set)) => in_set(of, set, above, rtype),
         (2, _) if name.label(0)[0] == b'_' => {
             let labels = name.slice(0, 2);
             match (answers.own.port(labels), set.and_then(|set| set.port(labels))) {
@@ -277,8 +290,9 @@ fn in_service<'s>(
 }
 
 /// Of a set's records those of a type that a service's name may have.
-fn in_set<'s>(service: &'s Service, set: &'s RecordSet, above: usize, rtype: RecordType) -> Found<'s> {
-    let srv = Records::Srv { set: &set.srv, service, above_service: above };
+fn in_set<'s>(of: Of<'s>, set: &'s RecordSet, above: usize, rtype: RecordType) -> Found<'s> {
+    let Of { service, answers } = of;
+    let srv = Records::Srv { set: &set.srv, service, answers, above_service: above };
     match rtype {
         RecordType::A => some(!set.v4.is_empty(), Records::A(&set.v4)),
         RecordType::AAAA => some(!set.v6.is_empty(), Records::Aaaa(&set.v6)),

@@ -153,18 +153,26 @@ pub(crate) fn merge(
         .map(|voice| match (clusters.reach(voice.cluster, voice.gateway), told(voice.cluster)) {
             // Where its gateway was is better than nothing.
             (Reach::Unresolved, Some(tales)) => tales.member(voice.cluster),
-            (reach, _) => voice.member(reach, clusters.region(voice.cluster)),
+            (reach, _) => voice.member(reach, clusters),
         })
         .collect();
     for member in &mut members {
         member.health_check = policies.health_check_of(&member.cluster, name);
     }
     members.extend(unheard);
+    for member in &mut members {
+        let voice = voices.iter().find(|voice| *voice.cluster == member.cluster);
+        let exported = voice.and_then(|voice| voice.export.state);
+        member.state = clusters.state(&member.cluster, name, exported);
+        if policies.give_weight_by_label() {
+            member.labels = clusters.labels(&member.cluster);
+        }
+    }
     let exporters = voices.iter().map(|voice| voice.cluster);
     // Only of an exporter who can't be asked itself; the import's writer knew which export is the oldest.
     let is_told = |policy: &&Arc<Attached>| match &policy.source {
         Source::Export(cluster, _) => accepts(cluster) && !clusters.hearing.hears(cluster),
-        Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => false,
+        Source::Configuration(_) | Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => false,
     };
     let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref()).filter(is_told);
     let policy = policies.holds(name, clusters.home.as_ref(), exporters, told);
@@ -182,15 +190,19 @@ pub(crate) fn merge(
 }
 
 impl Voice<'_> {
-    fn member(&self, reach: Reach, region: Option<Arc<str>>) -> Member {
+    fn member(&self, reach: Reach, clusters: &Clusters) -> Member {
+        let outside = match &reach {
+            Reach::Flat => &clusters.reach_from_outside(self.cluster, self.gateway),
+            other => other,
+        };
+        let gateway = if let Reach::Gateway(gateway) = outside { Some(gateway.clone()) } else { None };
         let own = self.slices.iter().filter(|slice| slice.source.is_none());
         Member {
-            cluster: self.cluster.clone(),
             slices: own.cloned().collect(),
-            reach,
             ports: Some(self.spec.ports.clone()),
-            region,
-            health_check: None,
+            region: clusters.region(self.cluster),
+            gateway,
+            ..Member::of(self.cluster.clone(), reach)
         }
     }
 }
@@ -228,8 +240,7 @@ impl<'w> Tales<'w> {
         let copies = slices_of(Some(id));
         let slices = if copies.is_empty() && *id == self.home.cluster { slices_of(None) } else { copies };
         let region = slices.iter().find_map(|slice| slice.region.clone());
-        let reach = Reach::Flat;
-        Member { cluster: id.clone(), slices, reach, ports: None, region, health_check: None }
+        Member { slices, region, ..Member::of(id.clone(), Reach::Flat) }
     }
 }
 

@@ -63,7 +63,7 @@ impl Snapshot {
         records
     }
 
-    /// All services by namespace and name: what a zone of services consists of, see [`service_records`].
+    /// All services by namespace and name: what a zone of services consists of, see [`Snapshot::service_records`].
     pub fn sorted_services(&self) -> Vec<Arc<Service>> {
         let mut services: Vec<Arc<Service>> = self.services.iter().cloned().collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -97,8 +97,35 @@ impl Snapshot {
         let mut records = self.apex_records(zone);
         records.extend(self.reverse_records(zone));
         if zone.kind == ZoneKind::Services {
-            records.extend(self.sorted_services().iter().flat_map(|service| service_records(service, zone)));
+            let services = self.sorted_services();
+            records.extend(services.iter().flat_map(|service| self.service_records(service, zone)));
         }
+        records
+    }
+
+    /// The records of one service in a zone, sorted by owner, type and value.
+    pub fn service_records(&self, service: &Service, zone: &Zone) -> Vec<Record> {
+        let position = self.zones.iter().position(|other| other.origin() == zone.origin());
+        let answers = service.answers_in(position.and_then(|at| self.variant(at)));
+        if answers.absent.is_some() {
+            return Vec::new();
+        }
+        let name = [service.name.wire(), b"\x03svc"].concat();
+        let below = |labels: &[u8]| [labels, &name].concat();
+        let mut records = Vec::new();
+        let mut addresses = |owner: Vec<u8>, v4: &[Ipv4Addr], v6: &[Ipv6Addr]| {
+            let data = v4.iter().map(|a| Data::A(*a)).chain(v6.iter().map(|a| Data::Aaaa(*a)));
+            records.extend(data.map(|data| Record { owner: owner.clone(), ttl: zone.config.ttl, data }));
+        };
+        addresses(name.clone(), &answers.own.v4, &answers.own.v6);
+        for host in &*answers.hosts {
+            addresses(below(&host.labels), &host.v4, &host.v6);
+        }
+        let sets = answers.own.ports.iter().map(|port| (below(&port.labels), &port.srv));
+        for (owner, set) in sets.chain([(name.clone(), &answers.own.srv)]) {
+            records.extend(srv_records(answers, &owner, set, zone.config.srv_ttl, &name));
+        }
+        records.sort();
         records
     }
 
@@ -107,31 +134,6 @@ impl Snapshot {
         let labels = [&target.host, target.service.wire(), b"\x03svc"].concat();
         self.zones.primary()?.config.origin.child(&labels)
     }
-}
-
-/// The records of one service in a zone, sorted by owner, type and value.
-pub fn service_records(service: &Service, zone: &Zone) -> Vec<Record> {
-    let answers = &service.answers;
-    if answers.absent.is_some() {
-        return Vec::new();
-    }
-    let name = [service.name.wire(), b"\x03svc"].concat();
-    let below = |labels: &[u8]| [labels, &name].concat();
-    let mut records = Vec::new();
-    let mut addresses = |owner: Vec<u8>, v4: &[Ipv4Addr], v6: &[Ipv6Addr]| {
-        let data = v4.iter().map(|a| Data::A(*a)).chain(v6.iter().map(|a| Data::Aaaa(*a)));
-        records.extend(data.map(|data| Record { owner: owner.clone(), ttl: zone.config.ttl, data }));
-    };
-    addresses(name.clone(), &answers.own.v4, &answers.own.v6);
-    for host in &*answers.hosts {
-        addresses(below(&host.labels), &host.v4, &host.v6);
-    }
-    let sets = answers.own.ports.iter().map(|port| (below(&port.labels), &port.srv));
-    for (owner, set) in sets.chain([(name.clone(), &answers.own.srv)]) {
-        records.extend(srv_records(answers, &owner, set, zone.config.srv_ttl, &name));
-    }
-    records.sort();
-    records
 }
 
 fn srv_records(answers: &Answers, owner: &[u8], set: &SrvSet, ttl: u32, name: &[u8]) -> Vec<Record> {

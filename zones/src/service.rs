@@ -8,8 +8,10 @@ use smallvec::SmallVec;
 use crate::choices::Choices;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
-use crate::policy::Attached;
+use crate::peers::{Decider, Labels, State};
 use crate::policy::health::{Checked, HealthCheck};
+use crate::policy::history::Remembered;
+use crate::policy::{Attached, Rules};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +44,24 @@ pub struct Service {
     pub policy: Option<Arc<Attached>>,
     /// What its policy's health check is about, and what came of it.
     pub checked: Option<Box<Checked>>,
+    /// Addresses that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is ignored,
+    /// and what people decided to leave out.
+    pub out: Box<[IpAddr]>,
+    /// What was, as far as its policy cares.
+    pub remembered: Option<Box<Remembered>>,
     /// What DNS says of it.
+    pub answers: Answers,
+    /// What DNS says of it in zones that have policies of their own, by [`Zones`](crate::zone::Zones)' order of these; `None`: the
+    /// same.
+    pub by_zone: Box<[Option<Box<ZoneAnswers>>]>,
+}
+
+/// What DNS says of a service in a zone, and by which rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZoneAnswers {
+    /// The rules.
+    pub policy: Arc<Attached>,
+    /// What it says.
     pub answers: Answers,
 }
 
@@ -63,8 +82,41 @@ impl Service {
             warnings: Box::default(),
             policy: None,
             checked: None,
+            out: Box::default(),
+            remembered: None,
             answers: Answers::default(),
+            by_zone: Box::default(),
         }
+    }
+
+    /// What it answers in a zone with this number among those that have policies of their own; `None`: in any other.
+    pub fn answers_in(&self, zone: Option<u8>) -> &Answers {
+        let own = zone.and_then(|zone| self.by_zone.get(usize::from(zone))?.as_ref());
+        own.map_or(&self.answers, |own| &own.answers)
+    }
+
+    /// What it answers in all zones.
+    pub(crate) fn all_answers(&self) -> impl Iterator<Item = &Answers> {
+        let own = self.by_zone.iter().flatten().map(|own| &own.answers);
+        std::iter::once(&self.answers).chain(own)
+    }
+
+    /// Whether some zone's answers depend on who asks.
+    pub(crate) fn is_steered(&self) -> bool {
+        self.all_answers().any(|answers| answers.choices.is_some())
+    }
+
+    /// The rules that hold in such a zone, with the service's own fields; `None`: there is nothing to choose by.
+    pub fn rules_in(&self, zone: Option<u8>) -> Option<Rules> {
+        let own = zone.and_then(|zone| self.by_zone.get(usize::from(zone))?.as_ref());
+        self.rules(own.map(|own| &own.policy).or(self.policy.as_ref()).map(|policy| &*policy.rules))
+    }
+
+    /// What rules, or people, make of it.
+    pub(crate) fn rules(&self, rules: Option<&Rules>) -> Option<Rules> {
+        let decided = self.members.iter().any(|member| member.state.is_some());
+        let rules = rules.cloned().or_else(|| decided.then(Rules::default));
+        rules.map(|rules| rules.for_service(self))
     }
 
     /// Number of endpoint addresses in all clusters, ready or not.
@@ -89,6 +141,34 @@ pub struct Member {
     pub region: Option<Arc<str>>,
     /// How its own policy about its export has its endpoints asked whether they are well.
     pub health_check: Option<Arc<HealthCheck>>,
+    /// The gateway to it, for clients of other networks, whether those of the home cluster need it or not.
+    pub gateway: Option<Arc<Gateway>>,
+    /// What people decide of its endpoints, and who did.
+    pub state: Option<(State, Decider)>,
+    /// Its labels, where some policy gives weights by labels.
+    pub labels: Labels,
+}
+
+impl Member {
+    /// What people decided of its endpoints.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.state.map(|(state, _)| state)
+    }
+
+    /// A cluster of which nothing else is known yet.
+    pub fn of(cluster: ClusterId, reach: Reach) -> Self {
+        Self {
+            cluster,
+            slices: Box::default(),
+            reach,
+            ports: None,
+            region: None,
+            health_check: None,
+            gateway: None,
+            state: None,
+            labels: Box::default(),
+        }
+    }
 }
 
 /// How clients of the home cluster get to what a cluster exports.

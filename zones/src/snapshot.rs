@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::index::Index;
 use crate::name::ServiceName;
 use crate::places::Places;
-use crate::service::Service;
+use crate::service::{Absence, Answers, Service};
 use crate::zone::Zones;
 
 /// One consistent state of the clusterset.
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub services: Index,
     /// Where clients are.
     pub places: Arc<Places>,
+    /// Which of [`Service::by_zone`] each zone answers, by the zones' positions; `None`: what is answered anywhere else.
+    pub(crate) variants: Box<[Option<u8>]>,
     /// Labels below `svc` that exist, each with the number of reasons: Namespaces and services with names.
     pub(crate) namespaces: imbl::HashMap<Arc<str>, u32>,
     /// Names of addresses; kept only while a reverse zone is configured.
@@ -79,15 +81,15 @@ impl Snapshot {
         if let Some(service) = after {
             self.counts.add(service);
         }
-        let empty =
-            crate::service::Answers { absent: Some(crate::service::Absence::NoVip), ..Default::default() };
-        let old = before.as_ref().map_or(&empty, |service| &service.answers);
-        let new = after.map_or(&empty, |service| &service.answers);
-        match (old.absent.is_none(), new.absent.is_none()) {
+        let is_named = |service: &Service| service.all_answers().any(|answers| answers.absent.is_none());
+        match (before.as_deref().is_some_and(is_named), after.is_some_and(|service| is_named(service))) {
             (false, true) => self.hold_namespace(name.namespace()),
             (true, false) => self.release_namespace(name.namespace()),
             _ => {}
         }
+        let absent = Answers { absent: Some(Absence::NoVip), ..Answers::default() };
+        let old = before.as_ref().map_or((&absent, &[][..]), |service| (&service.answers, &service.by_zone));
+        let new = after.map_or((&absent, &[][..]), |service| (&service.answers, &service.by_zone));
         if old == new {
             return false;
         }
@@ -95,6 +97,11 @@ impl Snapshot {
             self.update_reverse(name, before.as_deref(), after.map(|service| &**service));
         }
         true
+    }
+
+    /// Which of a service's answers the zone at a position gives.
+    pub(crate) fn variant(&self, zone: usize) -> Option<u8> {
+        self.variants.get(zone).copied().flatten()
     }
 
     /// One more reason for a namespace's name to exist.
@@ -154,7 +161,7 @@ impl Counts {
         self.endpoints += service.endpoints();
         self.conflicts += service.conflicts.len();
         self.warnings += usize::from(!service.warnings.is_empty());
-        self.steered += usize::from(service.answers.choices.is_some());
+        self.steered += usize::from(service.is_steered());
     }
 
     fn sub(&mut self, service: &Service) {
@@ -163,7 +170,7 @@ impl Counts {
         self.endpoints -= service.endpoints();
         self.conflicts -= service.conflicts.len();
         self.warnings -= usize::from(!service.warnings.is_empty());
-        self.steered -= usize::from(service.answers.choices.is_some());
+        self.steered -= usize::from(service.is_steered());
     }
 }
 

@@ -3,6 +3,7 @@
 //! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
+mod memory;
 mod steering;
 mod vips;
 mod whereabouts;
@@ -25,6 +26,7 @@ use crate::places::Mapping;
 use crate::policy::health::{Check, Checks};
 use crate::policy::{Configured, Policies};
 use crate::slices::Slices;
+use memory::Memory;
 use whereabouts::Whereabouts;
 
 /// Something to take into the table.
@@ -109,8 +111,7 @@ pub struct Table {
     claims: Claims,
     policies: Policies,
     checks: Checks,
-    /// Services whose policies heed the time that it takes to get to clusters.
-    timed: BTreeSet<ServiceName>,
+    memory: Memory,
     whereabouts: Whereabouts,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,

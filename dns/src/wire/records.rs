@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::RecordType;
-use portolan_zones::service::{Service, SrvSet, SrvTarget};
+use portolan_zones::service::{Answers, Service, SrvSet, SrvTarget};
 use portolan_zones::snapshot::ReverseTarget;
 use portolan_zones::zone::{VERSION_TTL, Zone};
 use portolan_zones::{Found, Lookup, Name, QName, Records, Snapshot};
@@ -50,8 +50,8 @@ impl Renderer<'_, '_, '_> {
         let whole = match lookup.found {
             Found::Records(Records::A(addresses)) => self.ipv4(ttl, addresses),
             Found::Records(Records::Aaaa(addresses)) => self.ipv6(ttl, addresses),
-            Found::Records(Records::Srv { set, service, above_service }) => {
-                self.srv(zone, set, service, above_service, [srv_ttl, ttl])
+            Found::Records(Records::Srv { set, service, answers, above_service }) => {
+                self.srv(zone, set, (service, answers), above_service, [srv_ttl, ttl])
             }
             Found::Records(Records::Txt(text)) => self.txt(VERSION_TTL, text),
             Found::Records(Records::Soa) => self.soa(lookup, Section::Answer, ttl),
@@ -93,14 +93,14 @@ impl Renderer<'_, '_, '_> {
         &mut self,
         zone: &Zone,
         set: &SrvSet,
-        service: &Service,
+        (service, answers): (&Service, &Answers),
         above_service: usize,
         [ttl, glue_ttl]: [u32; 2],
     ) -> bool {
         let (first, second) = self.window(&set.targets);
         let start = self.writer.len();
         for target in first.iter().chain(second) {
-            let labels = service.answers.host_labels(*target);
+            let labels = answers.host_labels(*target);
             let fits = self.writer.record(Section::Answer, QUESTION, RecordType::SRV, ttl, |out| {
                 push_srv(out, set.weight, target.port);
                 push_service_name(out, labels, service.name.wire(), zone.origin());
@@ -110,7 +110,7 @@ impl Renderer<'_, '_, '_> {
             }
         }
         let own_name = Pointer::into_question(self.qname.offset(above_service));
-        self.srv_glue(zone, (first, second), service, own_name, start, glue_ttl);
+        self.srv_glue(zone, (first, second), (service, answers), own_name, start, glue_ttl);
         true
     }
 
@@ -122,12 +122,11 @@ impl Renderer<'_, '_, '_> {
         &mut self,
         zone: &Zone,
         (first, second): (&[SrvTarget], &[SrvTarget]),
-        service: &Service,
+        (service, answers): (&Service, &Answers),
         own_name: Pointer,
         start: usize,
         ttl: u32,
     ) {
-        let answers = &service.answers;
         let below = service.name.wire().len() + SVC.len() + zone.origin().len();
         let first_host = first.first().map(|target| target.host);
         let (mut at, mut previous) = (start, None);

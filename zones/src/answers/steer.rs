@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::sets::Sets;
-use super::{Group, Scene, Target, groups};
+use super::{Group, Scene, Target, candidates, groups};
 use crate::choices::{Choice, Choices, Class, Classes};
 use crate::name::ClusterId;
 use crate::object::{IpFamily, Place as Spot};
@@ -49,21 +49,13 @@ pub(super) fn choices(
     scene: &Scene<'_>,
 ) -> Choices {
     let groups = groups(targets, |target| scene.clusters.place(target.cluster, target.place, target.region));
-    let candidates: Vec<Candidate<'_>> = groups.iter().map(|group| group.candidate(service)).collect();
     let sets = Sets::new(&groups, answers, service, scene);
-    let mut compiler = Compiler { sets, rules, candidates: candidates.clone(), classes: Vec::new() };
+    let mut compiler = Compiler { sets, rules, family: None, classes: Vec::new() };
     let all = compiler.compile();
     let both = !answers.own.v4.is_empty() && !answers.own.v6.is_empty();
     let by_family = both.then(|| {
         let family = |family: IpFamily| {
-            let has =
-                |group: &Group<'_, '_>| group.targets.iter().any(|t| IpFamily::from(t.address) == family);
-            // What has no address of the family is not there.
-            let only = groups.iter().zip(&candidates).map(|(group, candidate)| match has(group) {
-                true => *candidate,
-                false => Candidate { all: 0, ready: 0, ..*candidate },
-            });
-            compiler.candidates = only.collect();
+            compiler.family = Some(family);
             compiler.compile()
         };
         Box::new([IpFamily::V4, IpFamily::V6].map(family))
@@ -81,7 +73,8 @@ pub(super) fn choices(
 struct Compiler<'a, 's> {
     sets: Sets<'a, 's>,
     rules: &'a Rules,
-    candidates: Vec<Candidate<'a>>,
+    /// Whether only addresses of one family count.
+    family: Option<IpFamily>,
     classes: Vec<Class>,
 }
 
@@ -109,8 +102,10 @@ impl Compiler<'_, '_> {
 
     /// The class of clients at a place.
     fn class(&mut self, client: &At<'_>) -> u16 {
-        let spread = spread(&self.candidates, self.rules, client);
-        let options = self.options(&spread);
+        let candidates =
+            of_family(candidates(self.sets.service, self.sets.groups, client), self.sets.groups, self.family);
+        let spread = spread(&candidates, self.rules, client);
+        let options = self.options(&spread, &candidates);
         let draw = Draw::new(&options.iter().map(|option| option.part).collect::<Vec<_>>());
         let class = Class { draw: draw.filter(|_| options.len() > 1), options };
         let at = self.classes.iter().position(|known| *known == class).unwrap_or_else(|| {
@@ -122,8 +117,9 @@ impl Compiler<'_, '_> {
     }
 
     /// Clusters one by one where they are weighted, or where there are fewer or more records than endpoints, so that one
-    /// answer would not be in proportion; else all that are equally close are one answer.
-    fn options(&mut self, spread: &Spread) -> Box<[Choice]> {
+    /// answer would not be in proportion; else all that are equally close are one answer. Where some are new, the answer that
+    /// has them too is given less often than the one without them.
+    fn options(&mut self, spread: &Spread, candidates: &[Candidate<'_>]) -> Box<[Choice]> {
         let mut options = Vec::new();
         for tier in spread.tiers.iter().filter(|tier| !tier.shares.is_empty()) {
             let groups = tier.shares.iter().flat_map(|share| &share.chosen);
@@ -131,14 +127,19 @@ impl Compiler<'_, '_> {
                 let Group { targets, .. } = &self.sets.groups[*at as usize];
                 targets[0].ready as usize != targets.len()
             };
-            let by_cluster = !self.rules.weights.is_empty() || groups.into_iter().any(uneven);
+            let by_cluster = self.rules.is_weighted() || groups.into_iter().any(uneven);
             for shares in tier.shares.chunks(if by_cluster { 1 } else { tier.shares.len() }) {
                 let chosen: Vec<u32> = shares.iter().flat_map(|share| share.chosen.iter().copied()).collect();
                 // A tier is the same tier whoever else comes into it.
                 let cluster = by_cluster.then(|| shares[0].cluster.as_str());
                 let of = FixedState::default().hash_one((cluster, tier.of));
                 let part = shares.iter().map(|share| share.part).sum();
-                options.extend(self.sets.set(chosen).map(|set| Choice { set, part, of }));
+                let (warm, those) = without_new(&chosen, part, candidates);
+                options.extend(self.sets.set(chosen).map(|set| Choice { set, part: part - those, of }));
+                if those > 0 {
+                    let of = FixedState::default().hash_one((of, "warm"));
+                    options.extend(self.sets.set(warm).map(|set| Choice { set, part: those, of }));
+                }
             }
         }
         // What is the same for clients of two places is one class.
@@ -166,4 +167,42 @@ impl Compiler<'_, '_> {
         let places: Vec<Place> = nodes.into_iter().filter_map(place).collect();
         places.iter().map(|place| (Key::of_node(&place.at()), self.class(&place.at()))).collect()
     }
+}
+
+/// With one family what has no address of it is not there, and of what is gone as much as of what is there.
+fn of_family<'c>(
+    mut candidates: Vec<Candidate<'c>>,
+    groups: &[Group<'_, '_>],
+    family: Option<IpFamily>,
+) -> Vec<Candidate<'c>> {
+    let Some(family) = family else { return candidates };
+    let has = |group: &Group<'_, '_>| group.targets.iter().any(|t| IpFamily::from(t.address) == family);
+    let before = candidates.iter().filter(|candidate| !candidate.gone).map(|c| u64::from(c.all)).sum::<u64>();
+    for (candidate, group) in candidates.iter_mut().zip(groups) {
+        if !has(group) {
+            (candidate.all, candidate.ready) = (0, 0);
+        }
+    }
+    let left = candidates.iter().filter(|candidate| !candidate.gone).map(|c| u64::from(c.all)).sum::<u64>();
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.gone) {
+        candidate.all = (u64::from(candidate.all) * left / before.max(1)) as u32;
+    }
+    candidates
+}
+
+/// Those of some that are not new, and how much of the part is for them alone, so that each of the new ones gets as much less
+/// than the others as it is to: of n, w of each other's part, when the answer with all of them is given in wn / (n − new + w new)
+/// of all cases.
+fn without_new(chosen: &[u32], part: u32, candidates: &[Candidate<'_>]) -> (Vec<u32>, u32) {
+    let warmth = |at: &u32| u64::from(candidates[*at as usize].warmth);
+    let (warm, new): (Vec<u32>, Vec<u32>) = chosen.iter().partition(|at| warmth(at) >= 100);
+    if warm.is_empty() || new.is_empty() {
+        return (Vec::new(), 0);
+    }
+    let (old, new_ones) = (warm.len() as u64, new.len() as u64);
+    let warmths: u64 = new.iter().map(warmth).sum();
+    // In hundredths: warmths / new_ones is w, and all are old + new_ones.
+    let (some, whole) = (warmths * (old + new_ones), new_ones * (old * 100 + warmths));
+    let for_all = (u64::from(part) * some).div_ceil(whole);
+    (warm, part.saturating_sub(for_all as u32))
 }

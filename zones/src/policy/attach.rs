@@ -5,6 +5,9 @@
 //! 3. The own cluster's about the namespace, then the one about all imports.
 //! 4. None: all that there is is answered to all.
 //!
+//! Each of the own cluster's has one of the operator's configuration before it that is about the same. In a zone that the
+//! configuration has policies for, these hold, the most specific first, and where there is none what holds anywhere else.
+//!
 //! Of two about the same the older one holds, ties by name. They are not mixed: what a policy doesn't say has its default.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,8 +17,9 @@ use foldhash::fast::RandomState;
 
 use super::health::HealthCheck;
 use super::{Configured, Policy, PolicyName, PolicyProblem, Rules, Target};
-use crate::name::{ClusterId, ServiceName};
+use crate::name::{ClusterId, Name, ServiceName};
 use crate::object::UnixTime;
+use crate::peers::Scope;
 
 /// The rules that hold for a service, and where they are from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,6 +33,8 @@ pub struct Attached {
 /// Where rules are from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
+    /// The operator's configuration.
+    Configuration(Scope),
     /// The own cluster's policy about the import.
     Import(PolicyName),
     /// A cluster's policy about its export.
@@ -42,6 +48,7 @@ pub enum Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Configuration(of) => write!(f, "the configuration's policy about {of}"),
             Self::Import(policy) => write!(f, "TrafficPolicy {policy}, about the import"),
             Self::Export(cluster, policy) => {
                 write!(f, "TrafficPolicy {policy} of {cluster}, about its export")
@@ -88,6 +95,8 @@ pub(crate) struct Policies {
     by_subject: HashMap<(ClusterId, Subject), BTreeSet<(UnixTime, PolicyName)>, RandomState>,
     /// The operator's own.
     configured: Box<[Configured]>,
+    /// How many of all but these give weights by labels.
+    by_label: usize,
 }
 
 impl Policies {
@@ -106,6 +115,7 @@ impl Policies {
             let held = self.by_subject.entry((cluster.clone(), subject)).or_default();
             held.insert((policy.created, policy.name.clone()));
         }
+        self.by_label += usize::from(!policy.rules.label_weights.is_empty());
         self.by_name.insert((cluster.clone(), policy.name.clone()), policy);
         touched
     }
@@ -113,6 +123,7 @@ impl Policies {
     /// A policy is gone; what that touches.
     pub(crate) fn delete(&mut self, cluster: &ClusterId, name: &PolicyName) -> Vec<Touched> {
         let Some(policy) = self.by_name.remove(&(cluster.clone(), name.clone())) else { return Vec::new() };
+        self.by_label -= usize::from(!policy.rules.label_weights.is_empty());
         let mut touched = Vec::new();
         for subject in subjects(&policy) {
             touched.push(subject.touches());
@@ -134,7 +145,25 @@ impl Policies {
 
     /// Whether there is any: without one nothing has to be looked up.
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.by_name.is_empty() && self.configured.is_empty()
+    }
+
+    /// Whether any gives weights by labels of clusters.
+    pub(crate) fn give_weight_by_label(&self) -> bool {
+        let by_label = |rules: &Rules| !rules.label_weights.is_empty();
+        self.by_label > 0 || self.configured.iter().any(|policy| by_label(&policy.rules))
+    }
+
+    /// The zones that have policies of their own, in order.
+    pub(crate) fn zones(&self) -> BTreeSet<&Name> {
+        self.configured.iter().filter_map(|policy| policy.zone.as_ref()).collect()
+    }
+
+    /// The policy that a zone of its own has for a service.
+    pub(crate) fn holds_in(&self, zone: &Name, name: &ServiceName) -> Option<Arc<Attached>> {
+        let about = |policy: &&Configured| policy.zone.as_ref() == Some(zone) && policy.of.holds(name);
+        // Of equals `min_by_key` takes the first.
+        attached(self.configured.iter().filter(about).min_by_key(|policy| rank(&policy.of)))
     }
 
     /// The policy that holds for a service; `exporters`: the oldest export first, `told`: what home's import tells of the
@@ -146,9 +175,13 @@ impl Policies {
         exporters: impl IntoIterator<Item = &'c ClusterId>,
         told: Option<&Arc<Attached>>,
     ) -> Option<Arc<Attached>> {
-        if self.by_name.is_empty() {
+        if self.is_empty() {
             return told.cloned();
         }
+        let configured = |such: fn(&Scope) -> bool| {
+            let about = |p: &&Configured| p.zone.is_none() && such(&p.of) && p.of.holds(name);
+            attached(self.configured.iter().find(about))
+        };
         let own = |subject, source: fn(PolicyName) -> Source| {
             let policy = self.oldest(home?, subject)?;
             Some(Arc::new(Attached { rules: policy.rules.clone(), source: source(policy.name.clone()) }))
@@ -158,10 +191,13 @@ impl Policies {
             let source = Source::Export(cluster.clone(), policy.name.clone());
             Some(Arc::new(Attached { rules: policy.rules.clone(), source }))
         };
-        own(Subject::Import(name.clone()), Source::Import)
+        configured(|of| matches!(of, Scope::Service(_)))
+            .or_else(|| own(Subject::Import(name.clone()), Source::Import))
             .or_else(|| told.cloned())
             .or_else(|| exporters.into_iter().find_map(exported))
+            .or_else(|| configured(|of| matches!(of, Scope::Namespace(_))))
             .or_else(|| own(Subject::Namespace(name.namespace().into()), Source::Namespace))
+            .or_else(|| configured(|of| matches!(of, Scope::All)))
             .or_else(|| own(Subject::ClusterSet, Source::ClusterSet))
     }
 
@@ -217,5 +253,19 @@ fn subjects(policy: &Policy) -> Vec<Subject> {
         }
         Target::Namespace => vec![Subject::Namespace(namespace.into())],
         Target::ClusterSet => vec![Subject::ClusterSet],
+    }
+}
+
+fn attached(policy: Option<&Configured>) -> Option<Arc<Attached>> {
+    let Configured { of, rules, .. } = policy?;
+    Some(Arc::new(Attached { rules: rules.clone(), source: Source::Configuration(of.clone()) }))
+}
+
+/// The most specific first.
+fn rank(of: &Scope) -> u8 {
+    match of {
+        Scope::Service(_) => 0,
+        Scope::Namespace(_) => 1,
+        Scope::All => 2,
     }
 }

@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 
 use super::spread::{Candidate, Spread, Tier, WHOLE, spread};
 use super::{Form, Level, Locality, Preference, Rules, Source};
-use crate::answers::{Group, Target, groups, targets};
+use crate::answers::{Group, Target, candidates, groups, targets};
 use crate::choices::Client;
 use crate::name::{ClusterId, ServiceName};
 use crate::places::{Authority, Place};
@@ -112,13 +112,12 @@ impl Snapshot {
         let client = asker.address?;
         let (place, by, scope) = self.whereabouts(client, asker);
         let (rules, source) = rules(service, supposed);
-        let targets: Vec<Target<'_>> = targets(service).collect();
+        let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
         let groups =
             groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
-        let candidates: Vec<Candidate<'_>> = groups
-            .iter()
-            .map(|group| {
-                let candidate = group.candidate(service);
+        let candidates: Vec<Candidate<'_>> = candidates(service, &groups, &place.at())
+            .into_iter()
+            .map(|candidate| {
                 let down = supposed.down.contains(candidate.cluster);
                 Candidate { ready: if down { 0 } else { candidate.ready }, ..candidate }
             })

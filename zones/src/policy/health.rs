@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::spread::{At, Rank, spread};
+use super::spread::{At, spread};
 use super::{Rules, Source};
-use crate::answers::{Target, groups, targets};
+use crate::answers::{Target, candidates, groups, targets};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::Protocol;
+use crate::peers::State;
 use crate::places::Place;
 use crate::service::{Reach, Service};
 
@@ -79,8 +80,20 @@ pub struct Checked {
     pub checks: Box<[Check]>,
     /// Addresses that are not healthy, sorted.
     pub unhealthy: Box<[IpAddr]>,
-    /// Of these, what is left out wherever the client is, sorted: all of it but where so few are healthy that health is ignored.
-    pub out: Box<[IpAddr]>,
+}
+
+impl HealthCheck {
+    /// Asks nothing but how long it takes to get there.
+    fn measure() -> Self {
+        Self {
+            kind: CheckKind::Tcp,
+            port: None,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
+            rise: 1,
+            fall: u32::MAX,
+        }
+    }
 }
 
 /// All checks of all services, and what is known.
@@ -139,7 +152,8 @@ impl Checks {
     /// What a service's check is about, and what is known of that; `None`: it has none.
     pub(crate) fn of(&self, service: &Service) -> Option<Box<Checked>> {
         let policy = service.policy.as_ref()?;
-        let how = policy.rules.health_check.as_ref()?;
+        let measure = || policy.rules.latency.map(|_| Arc::new(HealthCheck::measure()));
+        let how = &policy.rules.health_check.clone().or_else(measure)?;
         let plain = Arc::new(HealthCheck { kind: CheckKind::Tcp, ..(**how).clone() });
         let check = |target: Target<'_>| {
             // Whoever exports has its own endpoints asked as it wishes, and nobody else's: of these a connection must do.
@@ -148,19 +162,20 @@ impl Checks {
                     let member = service.members.iter().find(|member| member.cluster == *target.cluster);
                     member.and_then(|member| member.health_check.as_ref()).unwrap_or(&plain)
                 }
-                Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => how,
+                _ => how,
             };
             let address = SocketAddr::new(target.address, target.port(how.port.as_deref())?);
             Some(Check { cluster: target.cluster.clone(), address, how: how.clone() })
         };
-        let asked = targets(service).filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
+        let targets = targets(service, policy.rules.answer);
+        let asked = targets.filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
         let mut checks: Vec<Check> = asked.filter_map(check).collect();
         checks.sort_by_key(|check| check.address);
         checks.dedup();
         let bad = checks.iter().filter(|check| self.unhealthy.contains(check));
         let mut unhealthy: Vec<IpAddr> = bad.map(|check| check.address.ip()).collect();
         unhealthy.dedup();
-        Some(Box::new(Checked { checks: checks.into(), unhealthy: unhealthy.into(), out: Box::default() }))
+        Some(Box::new(Checked { checks: checks.into(), unhealthy: unhealthy.into() }))
     }
 }
 
@@ -169,26 +184,21 @@ fn checks(service: Option<&Service>) -> HashSet<Check> {
     checked.into_iter().flat_map(|checked| checked.checks.iter().cloned()).collect()
 }
 
-/// What of a service is left out wherever clients are: what is not healthy, but where the engine ignores that.
-pub(crate) fn out(service: &Service) -> Box<[IpAddr]> {
-    let Some(policy) = &service.policy else { return Box::default() };
-    if service.checked.as_ref().is_none_or(|checked| checked.unhealthy.is_empty()) {
-        return Box::default();
-    }
-    let targets: Vec<Target<'_>> = targets(service).collect();
+/// What of a service is left out wherever clients are: what people decided to leave out, and what is not healthy, but where the
+/// engine ignores that.
+pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
+    let decides = service.members.iter().any(|member| member.state() == Some(State::Down));
+    let fails = service.checked.as_ref().is_some_and(|checked| !checked.unhealthy.is_empty());
+    let Some(rules) = rules.filter(|_| decides || fails) else { return Box::default() };
+    let rules = Rules { locality: None, ..rules.clone() };
+    let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
     let groups = groups(&targets, |_| Place::default());
-    let candidates: Vec<_> = groups.iter().map(|group| group.candidate(service)).collect();
-    let rules = Rules { locality: None, ..policy.rules.for_service(service) };
-    let spread = spread(&candidates, &rules, &At::default());
-    let ignored = |at: u32| {
-        let turn = rules.turn(candidates[at as usize].cluster);
-        let last_resort = rules.weight(candidates[at as usize].cluster) == 0;
-        let of = Rank { last_resort, closeness: 0, turn };
-        spread.blind || spread.tiers.iter().any(|tier| tier.of == of && tier.panics)
-    };
-    let heeded = (0..).zip(&groups).filter(|(at, _)| !ignored(*at));
-    let addresses = heeded.flat_map(|(_, group)| group.targets).map(|target| target.address);
-    let mut out: Vec<IpAddr> = addresses.filter(|address| !service.is_healthy(*address)).collect();
+    let spread = spread(&candidates(service, &groups, &At::default()), &rules, &At::default());
+    let chosen: HashSet<u32> = spread.shares().flat_map(|(_, share)| &share.chosen).copied().collect();
+    let is_out = |target: &&Target<'_>| !service.is_healthy(target.address) || target.is_down();
+    let lost = (0..).zip(&groups).filter(|(at, _)| !chosen.contains(at));
+    let mut out: Vec<IpAddr> =
+        lost.flat_map(|(_, group)| group.targets).filter(is_out).map(|target| target.address).collect();
     out.sort_unstable();
     out.dedup();
     out.into()
@@ -228,7 +238,7 @@ impl Target<'_> {
 impl Service {
     /// Whether it is left out wherever clients are.
     pub fn is_out(&self, address: IpAddr) -> bool {
-        self.checked.as_ref().is_some_and(|checked| checked.out.binary_search(&address).is_ok())
+        self.out.binary_search(&address).is_ok()
     }
 
     /// Whether an endpoint, or a gateway, seems healthy from here.

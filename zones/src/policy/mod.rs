@@ -16,6 +16,7 @@ mod attach;
 pub mod draw;
 pub mod explain;
 pub mod health;
+pub mod history;
 pub mod spread;
 
 use std::num::NonZeroU16;
@@ -30,7 +31,7 @@ pub(crate) use attach::{Policies, Touched};
 use crate::name::{ClusterId, Name};
 use crate::object::UnixTime;
 use crate::peers::{Labels, Scope};
-use crate::service::Service;
+use crate::service::{Member, Service};
 
 /// A TrafficPolicy.
 #[derive(Debug, Clone, PartialEq, Hash)]
@@ -245,6 +246,7 @@ impl Rules {
     /// cluster IPs, which headless services have none of.
     pub fn for_service(&self, service: &Service) -> Self {
         let (mut rules, spec) = (self.clone(), &service.spec);
+        rules.weigh(&service.members);
         if service.headless {
             return rules;
         }
@@ -266,6 +268,29 @@ impl Rules {
             rules.locality = Some(Locality { order, reach: Preference::Pin });
         }
         rules
+    }
+
+    /// Turns weights by labels into those of the clusters that have the labels.
+    fn weigh(&mut self, members: &[Member]) {
+        let named = |id: &ClusterId| self.weights.binary_search_by(|(named, _)| named.cmp(id)).is_ok();
+        let weight = |labels: &Labels| {
+            let fits = |wanted: &Labels| wanted.iter().all(|label| labels.contains(label));
+            self.label_weights.iter().find(|(wanted, _)| fits(wanted)).map(|(_, weight)| *weight)
+        };
+        let unnamed = members.iter().filter(|member| !named(&member.cluster));
+        let more: Vec<_> =
+            unnamed.filter_map(|member| Some((member.cluster.clone(), weight(&member.labels)?))).collect();
+        if !more.is_empty() {
+            let mut weights = std::mem::take(&mut self.weights).into_vec();
+            weights.extend(more);
+            weights.sort();
+            self.weights = weights.into();
+        }
+    }
+
+    /// Whether clusters share by weight, and not by their endpoints.
+    pub fn is_weighted(&self) -> bool {
+        !self.weights.is_empty() || !self.label_weights.is_empty()
     }
 
     /// How much of a place's share a cluster has.

@@ -1,6 +1,7 @@
 //! The engine: candidates, rules and a place in; tiers and shares out, with the reason of each step.
 //!
-//! Endpoints fall into tiers by how close they are, then by whom to turn to; clusters of weight 0 are the last resort. The
+//! Endpoints fall into tiers by how close they are, then by whom to turn to, then by how long it takes to get there;
+//! clusters of weight 0, and what is drained, are the last resort. The
 //! first tier keeps its whole share while enough of it is healthy; what it can't bear goes to the next one, as much as
 //! that can bear, and so on; the last resort only when nobody else has anything healthy. Within a tier clusters share by weight, or where no weights are given by their endpoints.
 //! Shares are parts of [`WHOLE`], in integers, so that every replica computes the same ones.
@@ -41,7 +42,8 @@ impl At<'_> {
     }
 }
 
-/// An endpoint that may be chosen: one that can be reached and is not about to end.
+/// An endpoint that may be chosen: one that can be reached and is not about to end. Or some that are gone, of which a place
+/// has the fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<'s> {
     /// The cluster that exports it.
@@ -54,6 +56,26 @@ pub struct Candidate<'s> {
     pub ready: u32,
     /// Whether it seems so from here.
     pub healthy: bool,
+    /// How much of its share it takes, in per cent: less than all after it came, or recovered.
+    pub warmth: u8,
+    /// Whether it gets clients only when no others are left, whatever its cluster's weight is.
+    pub drained: bool,
+    /// Which of the groups that clusters fall into by the time that it takes to get there; 0 is the closest.
+    pub band: u8,
+    /// Whether these were there lately, and are gone: they bear nothing.
+    pub gone: bool,
+}
+
+impl<'s> Candidate<'s> {
+    /// One that is healthy, and whose share is all its own.
+    pub fn new(cluster: &'s ClusterId, at: At<'s>, all: u32, ready: u32) -> Self {
+        Self { cluster, at, all, ready, healthy: true, warmth: 100, drained: false, band: 0, gone: false }
+    }
+
+    /// What of it may be used, in hundredths of an endpoint.
+    fn bears(&self) -> u64 {
+        u64::from(self.ready) * u64::from(self.warmth)
+    }
 }
 
 /// Who is chosen, and how often.
@@ -80,6 +102,10 @@ pub struct Tier {
     pub ready: u32,
     /// How many are ready and healthy.
     pub healthy: u32,
+    /// What these bear, in hundredths of an endpoint: less than all of it while they are new.
+    pub bears: u64,
+    /// How many of `all` were there lately and are gone.
+    pub gone: u32,
     /// Whether so few are healthy that health is ignored.
     pub panics: bool,
     /// Its clusters, by id, without those that get nothing.
@@ -106,6 +132,8 @@ pub struct Rank {
     pub closeness: usize,
     /// Position among [`Rules::failover`]; its length for whoever is not named.
     pub turn: usize,
+    /// See [`Candidate::band`].
+    pub band: u8,
 }
 
 /// Spreads the clients of one place over the candidates.
@@ -123,12 +151,18 @@ pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> S
     let count = |members: &[u32], of: fn(&Candidate<'_>) -> u32| {
         members.iter().map(|at| of(&candidates[*at as usize])).sum::<u32>()
     };
+    let healthy = |members: &[u32]| -> u64 {
+        let healthy = members.iter().map(|at| &candidates[*at as usize]).filter(|c| c.healthy);
+        healthy.map(Candidate::bears).sum()
+    };
     let mut tiers: Vec<(Tier, Vec<u32>)> = ranked
         .into_iter()
         .map(|(of, members)| {
             let (all, ready) = (count(&members, |c| c.all), count(&members, |c| c.ready));
+            let (bears, gone) = (healthy(&members), count(&members, |c| if c.gone { c.all } else { 0 }));
             let healthy = count(&members, |c| if c.healthy { c.ready } else { 0 });
-            (Tier { of, load: 0, all, ready, healthy, panics: false, shares: Vec::new() }, members)
+            let (load, panics, shares) = (0, false, Vec::new());
+            (Tier { of, load, all, ready, healthy, bears, gone, panics, shares }, members)
         })
         .collect();
     let blind = rules.all_down == AllDown::Answer
@@ -163,26 +197,28 @@ fn rank(candidate: &Candidate<'_>, rules: &Rules, locality: &Locality, client: &
         (None, Preference::Pin) if !order.is_empty() => return None,
         (None, _) => order.len(),
     };
-    let last_resort = rules.weight(candidate.cluster) == 0;
-    Some(Rank { last_resort, closeness, turn: rules.turn(candidate.cluster) })
+    let last_resort = candidate.drained || rules.weight(candidate.cluster) == 0;
+    let turn = rules.turn(candidate.cluster);
+    Some(Rank { last_resort, closeness, turn, band: candidate.band })
 }
 
-/// What a tier, or a cluster, can bear of the [`WHOLE`].
-fn capacity(all: u32, healthy: u32, spill: Spill) -> u32 {
-    let graded = |factor: u16| u64::from(healthy) * u64::from(factor) * u64::from(WHOLE / 100);
+/// What a tier, or a cluster, can bear of the [`WHOLE`]: so many endpoints of which those that are healthy bear so many
+/// hundredths of one.
+fn capacity(all: u32, bears: u64, spill: Spill) -> u32 {
+    let graded = |factor: u16| u128::from(bears) * u128::from(factor) * u128::from(WHOLE / 10_000);
     match spill {
-        _ if healthy == 0 => 0,
+        _ if bears == 0 => 0,
         Spill::Cliff => WHOLE,
         // One that is healthy bears something, however many are not.
-        Spill::Graded(factor) => (graded(factor) / u64::from(all.max(1))).clamp(1, WHOLE.into()) as u32,
+        Spill::Graded(factor) => (graded(factor) / u128::from(all.max(1))).clamp(1, WHOLE.into()) as u32,
     }
 }
 
 /// Gives every tier its load, the closest first.
 fn share_out(tiers: &mut [(Tier, Vec<u32>)], candidates: &[Candidate<'_>], rules: &Rules, blind: bool) {
     let bears = |tier: &Tier| match blind {
-        true => capacity(tier.ready, tier.ready, rules.spill),
-        false => capacity(tier.all, tier.healthy, rules.spill),
+        true => capacity(tier.ready, u64::from(tier.ready) * 100, rules.spill),
+        false => capacity(tier.all, tier.bears, rules.spill),
     };
     let mut capacities: Vec<u32> = tiers.iter().map(|(tier, _)| bears(tier)).collect();
     let is_last: Vec<bool> = tiers.iter().map(|(tier, _)| tier.of.last_resort).collect();
@@ -212,7 +248,7 @@ fn alive(candidates: &[Candidate<'_>], members: &[u32]) -> u32 {
     let members = || members.iter().map(|at| &candidates[*at as usize]);
     let up: BTreeSet<&ClusterId> =
         members().filter(|c| c.healthy && c.ready > 0).map(|c| c.cluster).collect();
-    members().filter(|candidate| up.contains(candidate.cluster)).map(|candidate| candidate.all).sum()
+    members().filter(|c| !c.gone && up.contains(c.cluster)).map(|candidate| candidate.all).sum()
 }
 
 /// Divides a tier's load among its clusters: by weight, less where a cluster's own endpoints fail; without weights by
@@ -224,24 +260,23 @@ fn shares(
     tier: &Tier,
     rules: &Rules,
 ) -> Vec<Share> {
-    // Endpoints, those that are chosen from, and the candidates that stand for these.
-    let mut clusters: BTreeMap<&ClusterId, (u32, u32, Vec<u32>)> = BTreeMap::new();
+    // Endpoints, what those bear that are chosen from, and the candidates that stand for these.
+    let mut clusters: BTreeMap<&ClusterId, (u32, u64, Vec<u32>)> = BTreeMap::new();
     for at in members {
         let candidate = &candidates[*at as usize];
         let (all, here, chosen) = clusters.entry(candidate.cluster).or_default();
         *all += candidate.all;
         if usable(at) {
-            *here += candidate.ready;
+            *here += candidate.bears();
             chosen.push(*at);
         }
     }
-    let portion =
-        |(cluster, (all, here, _)): (&&ClusterId, &(u32, u32, Vec<u32>))| match rules.weights.is_empty()
-            || tier.of.last_resort
-        {
-            true => u64::from(*here),
-            false => u64::from(rules.weight(cluster)) * u64::from(capacity(*all, *here, rules.spill)),
-        };
+    let portion = |(cluster, (all, here, _)): (&&ClusterId, &(u32, u64, Vec<u32>))| match !rules.is_weighted()
+        || tier.of.last_resort
+    {
+        true => *here,
+        false => u64::from(rules.weight(cluster)) * u64::from(capacity(*all, *here, rules.spill)),
+    };
     let portions: Vec<u64> = clusters.iter().map(portion).collect();
     let parts = apportion(&portions, tier.load);
     let all = clusters.into_iter().zip(parts).filter(|(_, part)| *part > 0);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::Table;
 use crate::answers::{Limits, Scene};
 use crate::merge::Word;
-use crate::name::ClusterId;
+use crate::name::{ClusterId, ServiceName};
 use crate::object::{Place, Slice};
 use crate::peers::Peer;
 use crate::places::Places;
 use crate::policy::health::{Check, Checked};
-use crate::policy::{PolicyName, PolicyProblem, Touched};
+use crate::policy::{Attached, PolicyName, PolicyProblem, Touched};
 use crate::service::Service;
+use crate::zone::{Zone, Zones};
 
 impl Table {
     /// Lists anew where clients are, if that changed, and marks the services whose endpoints are elsewhere now.
@@ -71,6 +72,18 @@ impl Table {
         self.clusters.home.as_ref() == Some(cluster)
     }
 
+    /// The number of each zone's policies among those of all zones that have some of their own, by the zones' positions.
+    pub(crate) fn variants(&self, zones: &Zones) -> Box<[Option<u8>]> {
+        let own = self.policies.zones();
+        let number = |zone: &Zone| own.iter().position(|name| **name == zone.config.origin);
+        zones.iter().map(|zone| number(zone).and_then(|at| u8::try_from(at).ok())).collect()
+    }
+
+    /// What the zones that have policies of their own say of a service, by number; `None`: what is said anywhere else.
+    pub(crate) fn attached_in_zones(&self, name: &ServiceName) -> Vec<Option<Arc<Attached>>> {
+        self.policies.zones().into_iter().map(|zone| self.policies.holds_in(zone, name)).collect()
+    }
+
     /// Where clients are.
     pub(crate) fn places(&self) -> &Arc<Places> {
         &self.whereabouts.places
@@ -97,15 +110,6 @@ impl Table {
         let before = said(&self.clusters.peers);
         change(&mut self.clusters.peers);
         if said(&self.clusters.peers) == before { self.touch_timed() } else { self.touch_all() }
-    }
-
-    /// Marks the services that may be answered otherwise where it takes another time to get to clusters.
-    pub(super) fn touch_timed(&mut self) {
-        let timed = std::mem::take(&mut self.timed);
-        for name in &timed {
-            self.touch(name);
-        }
-        self.timed = timed;
     }
 
     /// Marks what policies are about that came or went.

@@ -73,19 +73,23 @@ proptest! {
     fn shares_are_the_whole_or_nothing(
         rules in any_rules(),
         client in any_spot(),
-        candidates in prop::collection::vec(((0..3_usize, any_spot()), 1..20_000_u32, 0..20_000_u32, any::<bool>()), 0..12),
+        candidates in prop::collection::vec(
+            ((0..3_usize, any_spot()), 1..20_000_u32, 0..20_000_u32, any::<(bool, bool)>(), 1..=10_u8, 0..3_u8),
+            0..12,
+        ),
+        gone in prop::collection::vec((0..3_usize, 1..20_000_u32), 0..3),
     ) {
         let ids = CLUSTERS.map(cluster);
-        let candidates: Vec<Candidate<'_>> = candidates
-            .into_iter()
-            .map(|((of, spot), all, ready, healthy)| Candidate {
-                cluster: &ids[of],
-                at: At { cluster: Some(&ids[of]), ..place(spot, &ids) },
-                all,
-                ready: ready.min(all),
-                healthy,
-            })
-            .collect();
+        let there = candidates.into_iter().map(|((of, spot), all, ready, (healthy, drained), tenths, band)| {
+            let at = At { cluster: Some(&ids[of]), ..place(spot, &ids) };
+            let one = Candidate::new(&ids[of], at, all, ready.min(all));
+            Candidate { healthy, warmth: tenths * 10, drained, band, ..one }
+        });
+        let gone = gone.into_iter().map(|(of, count)| {
+            let at = At { cluster: Some(&ids[of]), ..At::default() };
+            Candidate { gone: true, ..Candidate::new(&ids[of], at, count, 0) }
+        });
+        let candidates: Vec<Candidate<'_>> = there.chain(gone).collect();
         let spread = spread(&candidates, &rules, &place(client, &ids));
         let close = |at: usize| !spread.pinned_out.contains(&(at as u32));
         let may = |(at, c): (usize, &Candidate<'_>)| {

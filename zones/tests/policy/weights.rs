@@ -125,11 +125,8 @@ fn ten<'s>(ids: &'s [ClusterId; 2], ready: [u32; 2], healthy: [u32; 2]) -> Vec<C
     let zones = ["z1", "z2"];
     let of = |i: usize| {
         (0..10).map(move |n| Candidate {
-            cluster: &ids[i],
-            at: at(&ids[i], zones[i]),
-            all: 1,
-            ready: (n < ready[i]).into(),
             healthy: n < healthy[i],
+            ..Candidate::new(&ids[i], at(&ids[i], zones[i]), 1, (n < ready[i]).into())
         })
     };
     of(0).chain(of(1)).collect()
@@ -217,7 +214,7 @@ fn nothing_said_is_all_alike() {
 #[test]
 fn one_of_many_is_enough_for_an_answer() {
     let id = cluster("a");
-    let candidate = Candidate { cluster: &id, at: At::default(), all: 20_000, ready: 1, healthy: true };
+    let candidate = Candidate::new(&id, At::default(), 20_000, 1);
     let rules = Rules { spill: portolan_zones::policy::Spill::Graded(1), ..Rules::default() };
     assert_eq!(tiers(&spread(&[candidate], &rules, &At::default())), [(100, 1)]);
 }

@@ -1,0 +1,113 @@
+//! What is remembered of the services whose policies heed what was, and when each is to be looked at again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use foldhash::fast::RandomState;
+
+use super::Table;
+use crate::answers::{candidates, groups, targets};
+use crate::name::ServiceName;
+use crate::object::UnixTime;
+use crate::places::Place;
+use crate::policy::Rules;
+use crate::policy::history::{History, Needs, Now, Remembered, Spot};
+use crate::policy::spread::At;
+use crate::service::Service;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Memory {
+    histories: HashMap<ServiceName, History, RandomState>,
+    /// When which service is to be looked at.
+    wakes: BTreeSet<(UnixTime, ServiceName)>,
+    /// Services whose policies heed how long it takes to get to clusters.
+    timed: BTreeSet<ServiceName>,
+}
+
+impl Memory {
+    /// Nothing of a service matters any more.
+    fn forget(&mut self, name: &ServiceName) {
+        if let Some(wake) = self.histories.remove(name).and_then(|history| history.wake) {
+            self.wakes.remove(&(wake, name.clone()));
+        }
+        self.timed.remove(name);
+    }
+}
+
+impl Table {
+    /// Marks the services whose time has come.
+    pub(crate) fn touch_due(&mut self, now: UnixTime) {
+        while self.memory.wakes.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, name)) = self.memory.wakes.pop_first() {
+                self.touch(&name);
+            }
+        }
+    }
+
+    /// Marks the services that may be answered otherwise where it takes another time to get to clusters.
+    pub(super) fn touch_timed(&mut self) {
+        let timed = std::mem::take(&mut self.memory.timed);
+        for name in &timed {
+            self.touch(name);
+        }
+        self.memory.timed = timed;
+    }
+
+    /// A service is gone, and what was with it.
+    pub(crate) fn forget_history(&mut self, name: &ServiceName) {
+        self.memory.forget(name);
+    }
+
+    /// Takes in what there is of a service now, for rules that need it, and says what of what was matters. Until every expected
+    /// cluster has been read nothing counts as new: it was there before we were.
+    pub(crate) fn remember(
+        &mut self,
+        service: &Service,
+        rules: &Rules,
+        needs: Needs,
+        now: UnixTime,
+    ) -> Option<Box<Remembered>> {
+        let name = &service.name;
+        if needs == Needs::default() {
+            self.memory.forget(name);
+            return None;
+        }
+        let complete = self.is_complete();
+        let now = self.now(service, rules, now);
+        let history = self.memory.histories.entry(name.clone()).or_default();
+        let before = history.wake;
+        let mut remembered = history.learn(&now, rules, needs, !complete);
+        if before != history.wake {
+            before.map(|at| self.memory.wakes.remove(&(at, name.clone())));
+        }
+        // It was taken out if its time had come.
+        self.memory.wakes.extend(history.wake.map(|at| (at, name.clone())));
+        if needs.latency {
+            self.memory.timed.insert(name.clone())
+        } else {
+            self.memory.timed.remove(name)
+        };
+        remembered.home = self.clusters.home.clone();
+        Some(Box::new(remembered))
+    }
+
+    fn now<'s>(&self, service: &'s Service, rules: &Rules, at: UnixTime) -> Now<'s> {
+        let targets: Vec<_> = targets(service, rules.answer).collect();
+        let place = |target: &crate::answers::Target<'_>| {
+            self.clusters.place(target.cluster, target.place, target.region)
+        };
+        let groups = groups(&targets, place);
+        let mut usable = BTreeSet::new();
+        let mut there: BTreeMap<Spot, u32> = BTreeMap::new();
+        for (group, candidate) in groups.iter().zip(candidates(service, &groups, &At::default())) {
+            if candidate.ready > 0 && candidate.healthy {
+                usable.extend(group.targets.iter().map(|target| target.address));
+            }
+            let Place { region, az, .. } = group.place.clone();
+            *there.entry((candidate.cluster.clone(), region, az)).or_default() += candidate.all;
+        }
+        let trip =
+            |member: &'s crate::service::Member| (&member.cluster, self.clusters.round_trip(&member.cluster));
+        Now { at, usable, there, round_trips: service.members.iter().map(trip).collect() }
+    }
+}

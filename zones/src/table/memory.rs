@@ -1,18 +1,19 @@
 //! What is remembered of the services whose policies heed what was, and when each is to be looked at again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
 use super::Table;
-use crate::answers::{candidates, groups, targets};
+use crate::answers::{Target, candidates, groups, targets};
 use crate::name::ServiceName;
 use crate::object::UnixTime;
 use crate::places::Place;
 use crate::policy::Rules;
 use crate::policy::history::{History, Needs, Now, Remembered, Spot};
 use crate::policy::spread::At;
-use crate::service::Service;
+use crate::service::{Member, Service};
 
 /// See the module.
 #[derive(Default)]
@@ -93,9 +94,7 @@ impl Table {
 
     fn now<'s>(&self, service: &'s Service, rules: &Rules, at: UnixTime) -> Now<'s> {
         let targets: Vec<_> = targets(service, rules.answer).collect();
-        let place = |target: &crate::answers::Target<'_>| {
-            self.clusters.place(target.cluster, target.place, target.region)
-        };
+        let place = |target: &Target<'_>| self.clusters.place(target.cluster, target.place, target.region);
         let groups = groups(&targets, place);
         let mut usable = BTreeSet::new();
         let mut there: BTreeMap<Spot, u32> = BTreeMap::new();
@@ -106,8 +105,10 @@ impl Table {
             let Place { region, az, .. } = group.place.clone();
             *there.entry((candidate.cluster.clone(), region, az)).or_default() += candidate.all;
         }
-        let trip =
-            |member: &'s crate::service::Member| (&member.cluster, self.clusters.round_trip(&member.cluster));
+        let trip = |member: &'s Member| {
+            let here = self.is_home(&member.cluster).then_some(Duration::ZERO);
+            (&member.cluster, self.clusters.round_trip(&member.cluster).or(here))
+        };
         Now { at, usable, there, round_trips: service.members.iter().map(trip).collect() }
     }
 }

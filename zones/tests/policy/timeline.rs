@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::Path;
+use std::time::Duration;
 
 use portolan_zones::object::*;
+use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::places::{Mapping, Place as Whereabouts};
 use portolan_zones::policy::Level::{Cluster, Zone};
 use portolan_zones::policy::Preference::Prefer;
-use portolan_zones::policy::{Rules, Spill};
+use portolan_zones::policy::{Latency, Rules, Spill};
 use portolan_zones::{Change, Event};
 
 use crate::common::*;
@@ -31,9 +34,17 @@ enum What {
     Leaves,
     /// It is back.
     Joins,
+    /// So many per cent of the endpoints that there were at first are there, and ready.
+    Exist(u8),
+    /// The operator decides.
+    Is(State),
+    /// The operator has nothing to say any more, of anybody.
+    Free,
+    /// It takes so many milliseconds to get to the cluster.
+    Takes(u64),
 }
 
-use What::{Flaps, Joins, Leaves, Ready};
+use What::{Exist, Flaps, Free, Is, Joins, Leaves, Ready, Takes};
 
 type Story = [(u32, &'static str, What)];
 
@@ -72,6 +83,7 @@ impl Stage {
         world.table.apply(Event::Map([Mapping { network: Some(network), place }].into()));
         let mut flapping: BTreeSet<&str> = BTreeSet::new();
         let mut seconds: Vec<Vec<String>> = Vec::new();
+        let (mut forced, mut trips) = (Vec::new(), BTreeMap::new());
         for second in 0..self.seconds {
             for (_, whom, what) in self.story.iter().filter(|(at, ..)| *at == second) {
                 flapping.remove(whom);
@@ -80,6 +92,19 @@ impl Stage {
                     Flaps => _ = flapping.insert(whom),
                     Leaves => _ = world.say(whom, Change::Delete(ObjectKey::Export(name("n", "s")))),
                     Joins => _ = world.apply(whom, export("n", "s", 9)),
+                    Exist(percent) => self.set_existing(&mut world, whom, *percent),
+                    Is(state) => {
+                        forced.push(Forced { cluster: cluster(whom), of: Scope::All, state: *state });
+                        world.table.apply(Event::Force(forced.clone().into()));
+                    }
+                    Free => {
+                        forced.clear();
+                        world.table.apply(Event::Force(Box::default()));
+                    }
+                    Takes(time) => {
+                        trips.insert(cluster(whom), Duration::from_millis(*time));
+                        world.table.apply(Event::RoundTrips(trips.clone()));
+                    }
                 }
             }
             for whom in &flapping {
@@ -89,6 +114,21 @@ impl Stage {
             seconds.push((0..CLIENTS).map(|client| target(&world, client)).collect());
         }
         self.draw(&seconds)
+    }
+
+    fn set_existing(&self, world: &mut World, whom: &str, percent: u8) {
+        let concerned = |site: &&Site| whom == "*" || whom.starts_with(site.id);
+        for site in self.sites.iter().filter(concerned) {
+            let Object::Slice(mut slice) = site.slice("s") else { unreachable!() };
+            let stays = |endpoint: &Endpoint| match endpoint.address {
+                std::net::IpAddr::V4(at) if whom == "*" || whom == site.id || whom == spot(at) => {
+                    u16::from(at.octets()[3]) * 10 <= percent.into()
+                }
+                _ => true,
+            };
+            slice.endpoints = slice.endpoints.into_iter().filter(stays).collect();
+            world.apply(site.id, Object::Slice(slice));
+        }
     }
 
     fn set_ready(&self, world: &mut World, whom: &str, percent: u8) {
@@ -116,6 +156,10 @@ impl Stage {
                 Flaps => "flaps".to_owned(),
                 Leaves => "leaves".to_owned(),
                 Joins => "joins".to_owned(),
+                Exist(percent) => format!("{percent} % are there"),
+                Is(state) => format!("is told to be {}", state.as_str()),
+                Free => "what was told is taken back".to_owned(),
+                Takes(time) => format!("is {time} ms away"),
             };
             let _ = writeln!(chart, "{second:>5} s  {whom:<2} {what}");
         }
@@ -183,6 +227,43 @@ fn stages() -> Vec<Stage> {
         (25, "*", Ready(0)),
         (28, "*", Ready(100)),
     ];
+    let vanishing: &Story = &[
+        (3, "a1", Exist(50)),
+        (12, "a1", Exist(0)),
+        (20, "a1", Exist(100)),
+        (28, "a", Exist(0)),
+        (36, "a", Exist(100)),
+    ];
+    let recovering: &Story = &[
+        (3, "a1", Ready(0)),
+        (6, "a1", Ready(100)),
+        (20, "c", Exist(0)),
+        (23, "c", Exist(100)),
+        (38, "*", Ready(0)),
+        (40, "*", Ready(100)),
+    ];
+    let deciding: &Story = &[
+        (3, "a", Is(State::Drain)),
+        (7, "*", Free),
+        (10, "b", Is(State::Down)),
+        (13, "c", Is(State::Drain)),
+        (16, "a", Ready(0)),
+        (19, "b", Is(State::Up)),
+        (22, "*", Free),
+    ];
+    let moving: &Story = &[
+        (2, "b", Takes(20)),
+        (2, "c", Takes(25)),
+        (5, "a", Ready(0)),
+        // Farther than the margin, but not for as long as it must be.
+        (8, "b", Takes(80)),
+        (12, "b", Takes(22)),
+        (16, "b", Takes(80)),
+        (30, "c", Takes(200)),
+        (44, "a", Ready(100)),
+    ];
+    let latency = Latency { margin: Duration::from_millis(10), hold_down: 6 };
+    let slow = Rules { slow_start: NonZeroU16::new(10), ..rules() };
     let same_zone = ServiceSpec { traffic_distribution: Some("PreferSameZone".into()), ..http() };
     vec![
         Stage::new("zone, then cluster, then all: graded spill", zonal(), 42, outage),
@@ -204,6 +285,11 @@ fn stages() -> Vec<Stage> {
             weighing,
         ),
         Stage::new("sticky clients through graded spill", sticky(zonal()), 42, outage),
+        Stage::new("endpoints that are gone", zonal(), 42, vanishing),
+        Stage::new("slow start of ten seconds", slow.clone(), 55, recovering),
+        Stage::new("slow start, sticky", sticky(slow), 55, recovering),
+        Stage::new("forced states", rules(), 26, deciding),
+        Stage::new("by latency", Rules { latency: Some(latency), ..rules() }, 50, moving),
     ]
 }
 

@@ -68,6 +68,7 @@ pub fn compile(
             answers_changed |= next.replace(&name, service.map(Arc::new).as_ref());
         }
     }
+    table.end_remembering();
     next.complete = table.is_complete();
     if !changed && next.complete == previous.complete {
         return None;

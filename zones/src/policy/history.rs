@@ -15,8 +15,8 @@ use crate::places::Place;
 
 /// In so many seconds half of what is gone is forgotten.
 const HALF_LIFE: f64 = 300.0;
-/// Between two looks at what is being forgotten.
-const FORGETS: UnixTime = 5;
+/// What is being forgotten is looked at again when there is only this part of it.
+const FORGETS: f64 = 0.95;
 /// More endpoints than before are a rollout's, which come before the old ones go, unless they stay for longer.
 const LASTS: UnixTime = 60;
 /// What a new endpoint takes of its share at first, and by how much that grows, in per cent.
@@ -176,17 +176,16 @@ impl History {
         for ((cluster, ..), count) in &now.there {
             *there.entry(whole(cluster)).or_default() += count;
         }
+        self.marks.retain(|spot, mark| there.contains_key(spot) || mark.missing() > 0);
+        let vanished: Vec<Spot> =
+            self.marks.keys().filter(|spot| !there.contains_key(*spot)).cloned().collect();
+        there.extend(vanished.into_iter().map(|spot| (spot, 0)));
         for (spot, count) in &there {
-            let mark = self.marks.entry(spot.clone()).or_insert(Mark::new(*count, now.at));
-            if let Some(due) = mark.see(*count, now.at, unsettled) {
-                self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
-            }
+            let mark = self.marks.entry(spot.clone()).or_insert_with(|| Mark::new(*count, now.at));
+            let due = mark.see(*count, now.at, unsettled);
+            self.wake = self.wake.into_iter().chain(due).min();
         }
-        self.marks.retain(|spot, mark| mark.level(now.at) > 0 || there.contains_key(spot));
-        let missing = |spot: &Spot| {
-            let level = self.marks.get(spot).map_or(0, |mark| mark.level(now.at));
-            level.saturating_sub(there.get(spot).copied().unwrap_or(0))
-        };
+        let missing = |spot: &Spot| self.marks.get(spot).map_or(0, Mark::missing);
         let mut left: BTreeMap<&ClusterId, u32> = BTreeMap::new();
         let mut gone = Vec::new();
         for spot @ (cluster, region, az) in self.marks.keys().filter(|spot| **spot != whole(&spot.0)) {
@@ -197,10 +196,6 @@ impl History {
                 let (region, az) = (region.clone(), az.clone());
                 gone.push((Place { cluster: Some(cluster.clone()), region, az, node: None }, count));
             }
-        }
-        if !gone.is_empty() {
-            let due = now.at + FORGETS;
-            self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
         }
         gone.into()
     }
@@ -245,44 +240,59 @@ fn whole(cluster: &ClusterId) -> Spot {
     (cluster.clone(), None, Some(Arc::from("")))
 }
 
-/// The most endpoints that were at a spot, for at least so long that it was no rollout; half of what is gone is forgotten in
-/// every half-life.
+/// How many endpoints a spot has, and how many it had besides until lately: half of these are forgotten in every half-life.
 struct Mark {
-    peak: u32,
-    since: UnixTime,
-    /// The fewest of a time in which there were more, and since when.
+    /// Those that are there, without what came so lately that it may be a rollout's.
+    base: u32,
+    gone: f64,
+    at: UnixTime,
+    /// The fewest of a time in which there were more than `base`, and since when.
     more: Option<(u32, UnixTime)>,
 }
 
 impl Mark {
-    fn new(peak: u32, since: UnixTime) -> Self {
-        Self { peak, since, more: None }
+    fn new(base: u32, at: UnixTime) -> Self {
+        Self { base, gone: 0.0, at, more: None }
     }
 
-    fn level(&self, at: UnixTime) -> u32 {
-        let age = (at - self.since).max(0) as f64;
-        (f64::from(self.peak) * (-age / HALF_LIFE).exp2()).round() as u32
+    fn missing(&self) -> u32 {
+        self.gone.round() as u32
     }
 
-    /// There are so many; when to look again, if they are more than is remembered.
+    /// There are so many; when to look again, if time alone changes anything.
     fn see(&mut self, count: u32, at: UnixTime, unsettled: bool) -> Option<UnixTime> {
-        let level = self.level(at);
-        if unsettled || count == level {
+        if unsettled {
             *self = Self::new(count, at);
-        }
-        if count <= level {
-            self.more = None;
             return None;
         }
-        let (fewest, since) =
-            self.more.map_or((count, at), |(fewest, since)| (fewest.min(count), since.min(at)));
-        if at - since >= LASTS {
-            *self = Self::new(fewest, at);
-            self.more = (count > fewest).then_some((count, at));
-        } else {
-            self.more = Some((fewest, since));
+        let age = (at - self.at).max(0) as f64;
+        (self.gone, self.at) = (self.gone * (-age / HALF_LIFE).exp2(), at);
+        if count < self.base {
+            self.gone += f64::from(self.base - count);
+            self.base = count;
         }
-        self.more.map(|(_, since)| since + LASTS)
+        // Who comes replaces who is gone.
+        let back = (count - self.base).min(self.missing());
+        self.base += back;
+        self.gone = (self.gone - f64::from(back)).max(0.0);
+        self.more = (count > self.base)
+            .then(|| self.more.map_or((count, at), |(fewest, since)| (fewest.min(count), since.min(at))));
+        if let Some((fewest, since)) = self.more
+            && at - since >= LASTS
+        {
+            self.base = fewest;
+            self.more = (count > fewest).then_some((count, at));
+        }
+        let grown = self.more.map(|(_, since)| since + LASTS);
+        grown.into_iter().chain(self.forgets()).min()
+    }
+
+    /// When so much of what is gone is forgotten that it shows.
+    fn forgets(&self) -> Option<UnixTime> {
+        let missing = self.missing();
+        let fewer = self.gone.min((f64::from(missing) - 0.5) * FORGETS);
+        let wait = HALF_LIFE * (self.gone / fewer.max(f64::MIN_POSITIVE)).log2();
+        (missing > 0).then(|| self.at + (wait.ceil() as UnixTime).max(1))
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Memory {
     wakes: BTreeSet<(UnixTime, ServiceName)>,
     /// Services whose policies heed how long it takes to get to clusters.
     timed: BTreeSet<ServiceName>,
+    /// Whether every expected cluster had been read before this snapshot.
+    settled: bool,
 }
 
 impl Memory {
@@ -54,6 +56,11 @@ impl Table {
         self.memory.timed = timed;
     }
 
+    /// All that is known is in a snapshot: once every expected cluster has been read, what comes is new.
+    pub(crate) fn end_remembering(&mut self) {
+        self.memory.settled |= self.is_complete();
+    }
+
     /// A service is gone, and what was with it.
     pub(crate) fn forget_history(&mut self, name: &ServiceName) {
         self.memory.forget(name);
@@ -73,11 +80,11 @@ impl Table {
             self.memory.forget(name);
             return None;
         }
-        let complete = self.is_complete();
+        let unsettled = !self.memory.settled || !self.memory.histories.contains_key(name);
         let now = self.now(service, rules, now);
         let history = self.memory.histories.entry(name.clone()).or_default();
         let before = history.wake;
-        let mut remembered = history.learn(&now, rules, needs, !complete);
+        let mut remembered = history.learn(&now, rules, needs, unsettled);
         if before != history.wake {
             before.map(|at| self.memory.wakes.remove(&(at, name.clone())));
         }

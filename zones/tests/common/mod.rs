@@ -196,8 +196,8 @@ pub fn found(snapshot: &Snapshot, qname: &QName, rtype: hickory_proto::rr::Recor
             Records::Ptr(targets) => {
                 join(targets.iter().map(|target| snapshot.ptr_name(target).unwrap().to_string()))
             }
-            Records::Srv { set, service, .. } => join(set.targets.iter().map(|target| {
-                let labels = [service.answers.host_labels(*target), service.name.wire(), b"\x03svc"].concat();
+            Records::Srv { set, service, answers, .. } => join(set.targets.iter().map(|target| {
+                let labels = [answers.host_labels(*target), service.name.wire(), b"\x03svc"].concat();
                 let mut text = String::new();
                 portolan_zones::name::write_name(&mut text, &labels).unwrap();
                 format!("0 {} {} {}", set.weight, target.port, text.trim_end_matches('.'))

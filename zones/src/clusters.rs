@@ -74,6 +74,12 @@ impl Clusters {
         self.nodes.iter().map(|((cluster, _), node)| (cluster, node))
     }
 
+    /// Whether some of home's Nodes don't say which addresses their pods have.
+    pub(crate) fn hide_pods(&self) -> bool {
+        let own = |((cluster, _), _): &(&(ClusterId, Arc<str>), &Node)| Some(cluster) == self.home.as_ref();
+        self.nodes.iter().filter(own).any(|(_, node)| node.pod_cidrs.is_empty())
+    }
+
     /// Takes a node in.
     pub(crate) fn apply_node(&mut self, cluster: &ClusterId, node: Node) {
         let key = (cluster.clone(), node.name.clone());

@@ -56,6 +56,7 @@ pub fn compile(
         answers_changed = true;
     }
     let mut changed = answers_changed || places_changed;
+    let mut replaced = Vec::new();
     for (name, merged) in table.take_pending() {
         let service = merged.map(|merged| assemble(table, zones, &name, merged, now));
         if service.is_none() {
@@ -65,9 +66,12 @@ pub fn compile(
             changed = true;
             let before = next.services.get(name.wire()).cloned();
             table.file_checks(before.as_deref(), service.as_ref());
-            answers_changed |= next.replace(&name, service.map(Arc::new).as_ref());
+            let after = service.map(Arc::new);
+            answers_changed |= next.replace(&name, after.as_ref());
+            replaced.push((before, after));
         }
     }
+    table.follow_pods(&mut next, &replaced);
     table.end_remembering();
     next.complete = table.is_complete();
     if !changed && next.complete == previous.complete {

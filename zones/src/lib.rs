@@ -51,6 +51,7 @@ pub mod name;
 pub mod object;
 pub mod peers;
 pub mod places;
+mod pods;
 pub mod policy;
 pub mod ports;
 pub mod question;

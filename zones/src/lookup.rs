@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use hickory_proto::rr::RecordType;
 
 use crate::choices::Client;
-use crate::places::Keys;
+use crate::places::{Authority, Keys};
 use crate::question::QName;
 use crate::service::{Absence, Answers, RecordSet, Service, SrvSet};
 use crate::snapshot::{ReverseTarget, Snapshot};
@@ -169,7 +169,14 @@ impl Snapshot {
     /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that
     /// holds: nobody who is trusted more knows another one in it.
     fn place_of(&self, address: IpAddr, client: &Client<'_>) -> (Option<Keys>, u8) {
-        let (known, uniform) = self.places.find(address);
+        let (known, mut uniform) = self.places.find(address);
+        // What slices of home say goes before what Nodes of others do.
+        if known.is_none_or(|known| known.by == Authority::Peer) && self.pods.are_near(address) {
+            uniform = if address.is_ipv4() { 32 } else { 128 };
+            if let Some(keys) = self.pods.find(address) {
+                return (Some(keys), uniform);
+            }
+        }
         match (known, client.beyond) {
             (Some(known), _) => (Some(known.keys), uniform),
             (None, None) => (None, uniform),

@@ -269,7 +269,7 @@ fn ipv4(ranges: &[(u128, Option<u32>)]) -> (Box<[u32]>, Box<[Option<u32>]>) {
 }
 
 /// RFC 1918, RFC 6598, RFC 4193.
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 0x40),
         IpAddr::V6(v6) => v6.is_unique_local(),

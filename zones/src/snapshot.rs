@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::index::Index;
 use crate::name::ServiceName;
 use crate::places::Places;
+use crate::pods::Pods;
 use crate::service::{Absence, Answers, Service};
 use crate::zone::Zones;
 
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub services: Index,
     /// Where clients are.
     pub places: Arc<Places>,
+    /// Where pods are whose Nodes don't say that.
+    pub(crate) pods: Pods,
     /// Which of [`Service::by_zone`] each zone answers, by the zones' positions; `None`: what is answered anywhere else.
     pub(crate) variants: Box<[Option<u8>]>,
     /// Labels below `svc` that exist, each with the number of reasons: Namespaces and services with names.

@@ -10,9 +10,11 @@ use crate::name::{ClusterId, ServiceName};
 use crate::object::{Place, Slice};
 use crate::peers::Peer;
 use crate::places::Places;
+use crate::pods::Pods;
 use crate::policy::health::{Check, Checked};
 use crate::policy::{Attached, PolicyName, PolicyProblem, Touched};
 use crate::service::Service;
+use crate::snapshot::Snapshot;
 use crate::zone::{Zone, Zones};
 
 impl Table {
@@ -87,6 +89,24 @@ impl Table {
     /// Where clients are.
     pub(crate) fn places(&self) -> &Arc<Places> {
         &self.whereabouts.places
+    }
+
+    /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are.
+    pub(crate) fn follow_pods(
+        &mut self,
+        next: &mut Snapshot,
+        changed: &[(Option<Arc<Service>>, Option<Arc<Service>>)],
+    ) {
+        let (by_slices, clusters) = (self.whereabouts.by_slices, &self.clusters);
+        if std::mem::take(&mut self.whereabouts.pods_moved) {
+            let all = next.services.iter().map(|service| &**service).filter(|_| by_slices);
+            next.pods = Pods::of(all, clusters);
+        } else if by_slices {
+            for (before, after) in changed {
+                after.iter().for_each(|service| next.pods.add(service, clusters));
+                before.iter().for_each(|service| next.pods.remove(service, clusters));
+            }
+        }
     }
 
     /// What answers depend on besides the service.

@@ -15,6 +15,10 @@ pub(super) struct Whereabouts {
     pub(super) areas: BTreeMap<Key, Place>,
     /// Whether they are to be listed anew.
     outdated: bool,
+    /// Whether slices are asked where pods of the home cluster are, as Nodes don't say.
+    pub(super) by_slices: bool,
+    /// Whether what slices say is to be read anew.
+    pub(super) pods_moved: bool,
 }
 
 impl Whereabouts {
@@ -34,6 +38,9 @@ impl Whereabouts {
         if !std::mem::take(&mut self.outdated) && !nodes_moved {
             return false;
         }
+        let by_slices = clusters.hide_pods();
+        self.pods_moved |= by_slices || self.by_slices;
+        self.by_slices = by_slices;
         let places = Places::build(&self.mappings, clusters.home.as_ref(), clusters.nodes());
         if places == *self.places {
             return false;

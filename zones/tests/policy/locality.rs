@@ -193,3 +193,46 @@ fn without_a_policy_nothing_is_steered() {
         }
     }
 }
+
+/// Most network plugins leave a Node's `podCIDRs` empty: pods that are endpoints are where their slices, and Nodes, say. Nodes
+/// that name their networks are asked themselves, and so is the operator.
+#[test]
+fn pods_are_where_slices_say_if_nodes_do_not() {
+    let sites = [
+        site("a").zones_by_nodes_only().node("n1", "z1", 2, 2).node("n2", "z2", 2, 2),
+        site("b").node("n1", "z1", 2, 2),
+    ];
+    let mut world = world(&sites, by(&[Zone], Prefer));
+    let hide = |world: &mut World, hides: bool| {
+        for (at, node) in (1..).zip(sites[0].node_objects()) {
+            let Object::Node(node) = node else { unreachable!() };
+            let pod_cidrs = if hides { Box::default() } else { node.pod_cidrs };
+            let addresses = [[192, 0, 2, at].into()].into();
+            world.apply("a", Object::Node(portolan_zones::object::Node { pod_cidrs, addresses, ..node }));
+        }
+        world.compile();
+    };
+    let all = "a1 a2 b1";
+    assert_eq!(reached(&world, "10.1.2.1"), "a2");
+    hide(&mut world, true);
+    assert_eq!((reached(&world, "10.1.2.1"), reached(&world, "10.1.1.2")), ("a2".into(), "a1 b1".into()));
+    assert_eq!(reached(&world, "10.1.2.77"), all, "no endpoint has this address");
+    assert_eq!(reached(&world, "10.2.1.1"), "a1 b1", "others' Nodes still say");
+    let scope = |world: &World, address: &str| told(&world.snapshot, NAME, address, 0).1.unwrap().scope;
+    assert_eq!(
+        (scope(&world, "10.1.2.1"), scope(&world, "10.1.2.77")),
+        (32, 32),
+        "its neighbour is elsewhere"
+    );
+    assert!(scope(&world, "198.51.100.1") < 32, "no pod has a public address");
+    world.apply("a", sites[0].clone().node("n3", "z2", 0, 0).slice("other"));
+    world.apply("a", site("a").node("n1", "z1", 2, 2).slice("s"));
+    world.compile();
+    assert_eq!(
+        reached(&world, "10.1.2.1"),
+        "a1 b1",
+        "it is no endpoint any more, and nothing is in its zone"
+    );
+    hide(&mut world, false);
+    assert_eq!(reached(&world, "10.1.1.77"), "a1 b1", "Nodes say it again");
+}

@@ -1,0 +1,84 @@
+//! Where pods of the home cluster are whose Nodes don't say which addresses they have, as it is with most network plugins: as
+//! slices say. Only pods that are endpoints of services are known by this.
+
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
+
+use crate::clusters::Clusters;
+use crate::places::{Key, Keys, is_private};
+use crate::service::Service;
+
+/// See the module.
+#[derive(Clone, Default)]
+pub(crate) struct Pods {
+    by_address: GenericHashMap<IpAddr, Pod, RandomState, DefaultSharedPtr>,
+    /// How many have addresses that others than clusters' pods may have, too.
+    public: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Pod {
+    keys: Keys,
+    /// In how many slices.
+    times: u32,
+}
+
+impl Pods {
+    /// All of these services' pods, where Nodes leave that open.
+    pub(crate) fn of<'s>(services: impl Iterator<Item = &'s Service>, clusters: &Clusters) -> Self {
+        let mut pods = Self::default();
+        services.for_each(|service| pods.add(service, clusters));
+        pods
+    }
+
+    /// A service is behind the snapshot from now on.
+    pub(crate) fn add(&mut self, service: &Service, clusters: &Clusters) {
+        for (address, keys) in pods(service, clusters) {
+            let fresh = !self.by_address.contains_key(&address);
+            self.public += usize::from(fresh && !is_private(address));
+            let pod = self.by_address.entry(address).or_insert(Pod { keys, times: 0 });
+            *pod = Pod { keys, times: pod.times + 1 };
+        }
+    }
+
+    /// A service is no longer.
+    pub(crate) fn remove(&mut self, service: &Service, clusters: &Clusters) {
+        for (address, _) in pods(service, clusters) {
+            let Some(pod) = self.by_address.get_mut(&address) else { continue };
+            pod.times -= 1;
+            if pod.times == 0 {
+                self.by_address.remove(&address);
+                self.public -= usize::from(!is_private(address));
+            }
+        }
+    }
+
+    /// Where a client is, if it is one of them.
+    pub(crate) fn find(&self, address: IpAddr) -> Option<Keys> {
+        if self.by_address.is_empty() {
+            return None;
+        }
+        self.by_address.get(&address).map(|pod| pod.keys)
+    }
+
+    /// Whether there may be one among an address' neighbours.
+    pub(crate) fn are_near(&self, address: IpAddr) -> bool {
+        !self.by_address.is_empty() && (self.public > 0 || is_private(address))
+    }
+}
+
+fn pods<'s>(service: &'s Service, clusters: &'s Clusters) -> impl Iterator<Item = (IpAddr, Keys)> + 's {
+    let own = service.members.iter().filter(|member| clusters.home.as_ref() == Some(&member.cluster));
+    own.flat_map(move |member| {
+        let pods = member.slices.iter().flat_map(|slice| &slice.endpoints);
+        pods.filter_map(move |endpoint| {
+            let place = clusters.place(&member.cluster, endpoint.place.as_deref(), member.region.as_ref());
+            let known = place.region.is_some() || place.az.is_some() || place.node.is_some();
+            let node = Key::of_node(&place.at());
+            known.then(|| (endpoint.address, Keys { area: place.key(), node }))
+        })
+    })
+}

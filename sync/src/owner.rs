@@ -202,7 +202,8 @@ impl State {
     }
 
     fn run(&mut self, receiver: &Receiver<Message>, mut publisher: Publisher) {
-        self.restore(unix_now());
+        let clock = Clock::start();
+        self.restore(clock.now());
         let mut saved = Instant::now();
         loop {
             let message = receiver.recv_timeout(SAVE_EVERY);
@@ -213,7 +214,7 @@ impl State {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            if let Some(next) = self.advance(&publisher.current(), unix_now()) {
+            if let Some(next) = self.advance(&publisher.current(), clock.now()) {
                 tracing::debug!(generation = next.generation, serial = next.serial, "published");
                 publisher.publish(next);
             }
@@ -441,6 +442,22 @@ fn lacks_addresses(service: &Service) -> bool {
 
 fn seconds(duration: Duration) -> UnixTime {
     duration.as_secs().try_into().unwrap_or(UnixTime::MAX / 2)
+}
+
+/// The time as it was at first and goes on steadily: what counts seconds must not see a clock that is set.
+struct Clock {
+    began: UnixTime,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { began: unix_now(), since: Instant::now() }
+    }
+
+    fn now(&self) -> UnixTime {
+        self.began.saturating_add(seconds(self.since.elapsed()))
+    }
 }
 
 fn unix_now() -> UnixTime {

@@ -13,6 +13,7 @@
 //! Nothing here runs when a query comes: it is compiled when something changes, once for each place that clients are in.
 
 mod attach;
+pub mod backends;
 pub mod draw;
 pub mod explain;
 pub mod health;

@@ -73,7 +73,7 @@ impl<'s> Candidate<'s> {
     }
 
     /// What of it may be used, in hundredths of an endpoint.
-    fn bears(&self) -> u64 {
+    pub(crate) fn bears(&self) -> u64 {
         u64::from(self.ready) * u64::from(self.warmth)
     }
 }
@@ -285,7 +285,7 @@ fn shares(
 
 /// Divides a whole in proportion, to the last unit: what rounding leaves goes to the largest remainders, the first of equal
 /// ones. Nothing is divided among nobody.
-fn apportion(portions: &[u64], whole: u32) -> Vec<u32> {
+pub(crate) fn apportion(portions: &[u64], whole: u32) -> Vec<u32> {
     let sum: u128 = portions.iter().map(|p| u128::from(*p)).sum();
     if sum == 0 {
         return vec![0; portions.len()];

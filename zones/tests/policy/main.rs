@@ -6,6 +6,7 @@
 mod common;
 
 mod attach;
+mod backends;
 mod families;
 mod gateways;
 mod health;

@@ -1,0 +1,57 @@
+//! What connections to a service are spread over: the choice that DNS answers by, for who redirects virtual IPs.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Form;
+use super::spread::{apportion, spread};
+use crate::answers::{Target, candidates, groups, targets};
+use crate::name::ClusterId;
+use crate::object::SlicePort;
+use crate::places::Place;
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+
+/// An address that connections go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Whose it is.
+    pub cluster: ClusterId,
+    /// An endpoint's, or a gateway's.
+    pub address: IpAddr,
+    /// Its ports by the service's names for them: target ports of endpoints, a gateway's own for what is behind it.
+    pub ports: Arc<[SlicePort]>,
+    /// Its part of [`WHOLE`](super::spread::WHOLE).
+    pub part: u32,
+}
+
+impl Snapshot {
+    /// Where connections go that clients at a place make to a service, in the zone at this position: the shares sum to
+    /// [`WHOLE`](super::spread::WHOLE), or there are none. Rules that answer a virtual IP choose among what is behind it.
+    pub fn backends(&self, service: &Service, place: &Place, zone: usize) -> Vec<Backend> {
+        let rules = service.rules_in(self.variant(zone)).unwrap_or_default();
+        let form = if rules.answer == Form::Gateways { Form::Gateways } else { Form::Endpoints };
+        let targets: Vec<Target<'_>> = targets(service, form).collect();
+        let groups =
+            groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
+        let candidates = candidates(service, &groups, &place.at());
+        let spread = spread(&candidates, &rules, &place.at());
+        let mut backends = Vec::new();
+        for (_, share) in spread.shares() {
+            let chosen: Vec<usize> = share.chosen.iter().map(|at| *at as usize).collect();
+            let bears: Vec<u64> = chosen.iter().map(|at| candidates[*at].bears()).collect();
+            for (at, part) in chosen.iter().zip(apportion(&bears, share.part)) {
+                let answered: Vec<&Target<'_>> = groups[*at].answered(service).collect();
+                let parts = apportion(&vec![1; answered.len()], part);
+                let backend = |(target, part): (&&Target<'_>, u32)| Backend {
+                    cluster: target.cluster.clone(),
+                    address: target.address,
+                    ports: target.ports.clone(),
+                    part,
+                };
+                backends.extend(answered.iter().zip(parts).filter(|(_, part)| *part > 0).map(backend));
+            }
+        }
+        backends
+    }
+}

@@ -112,6 +112,12 @@ fn policies_say_what_is_wrong_with_them() {
     );
     set[0].put(&policy(ns, "everywhere", &json!({ "scope": "ClusterSet" })));
     accepted_becomes(&set[0], ns, "everywhere", "False/Invalid: spec.scope");
+    let far = json!({
+        "weights": [{ "matchLabels": { "tier": "gold" }, "weight": 3 }, { "cluster": "tokyo", "weight": 1 }],
+        "latency": {}, "slowStart": "30s", "answer": "Gateways",
+    });
+    set[0].put(&policy(ns, "far", &about("ServiceImport", "other", far)));
+    accepted_becomes(&set[0], ns, "far", "True/Accepted");
     for (spec, expected) in [
         (json!({ "weights": [{ "cluster": "tokyo", "weight": -1 }] }), "weight"),
         (json!({ "weights": [{ "cluster": "To Kyo", "weight": 1 }] }), "KEP-2149"),
@@ -119,6 +125,19 @@ fn policies_say_what_is_wrong_with_them() {
         (json!({ "locality": { "order": ["Zone", "Zone"] } }), "Duplicate"),
         (json!({ "answer": "Sometimes" }), "Sometimes"),
         (json!({ "panicThreshold": 101 }), "101"),
+        (
+            json!({ "weights": [{ "cluster": "a", "weight": 1 }, { "cluster": "a", "weight": 2 }] }),
+            "named once in weights",
+        ),
+        (json!({ "weights": [{ "weight": 1 }] }), "by matchLabels: one of them"),
+        (
+            json!({ "weights": [{ "cluster": "a", "matchLabels": { "tier": "b" }, "weight": 1 }] }),
+            "by matchLabels: one of them",
+        ),
+        (json!({ "weights": [{ "matchLabels": {}, "weight": 1 }] }), "matchLabels"),
+        (json!({ "latency": { "margin": "11s" } }), "from 1ms to 10s"),
+        (json!({ "latency": { "holdDown": "2h" } }), "from 0s to 1h"),
+        (json!({ "slowStart": "61m" }), "an hour at most"),
         (
             with(about("ServiceExport", "db", json!({})), json!({ "scope": "ClusterSet" })),
             "leave one of them out",

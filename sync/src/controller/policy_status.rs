@@ -132,7 +132,7 @@ fn accepted(policy: &TrafficPolicy, conflicts: &[String], unknown: &[&str]) -> V
 
 /// Clusters that a policy names and nobody knows.
 fn unknown<'p>(policy: &'p TrafficPolicy, known: &BTreeSet<&str>) -> Vec<&'p str> {
-    let weights = policy.spec.weights.iter().map(|weight| &*weight.cluster);
+    let weights = policy.spec.weights.iter().filter_map(|weight| weight.cluster.as_deref());
     let named: BTreeSet<&str> = weights.chain(policy.spec.failover.iter().map(String::as_str)).collect();
     named.into_iter().filter(|cluster| !known.contains(cluster)).collect()
 }

@@ -166,12 +166,32 @@ pub enum ConvertError {
         host: String,
     },
     /// No time that passes.
-    #[error("{field}: `{value}` is not a time such as 10s or 1m, from a second to a day")]
+    #[error("{field}: `{value}` is not a time such as {such}")]
     Duration {
         /// Path of the field.
         field: String,
         /// What it holds.
         value: String,
+        /// What it may hold.
+        such: &'static str,
+    },
+    /// Neither, or both, of two fields that stand for each other.
+    #[error("{field}: one of {these} must be given, and not both")]
+    OneOf {
+        /// Path of the field that holds them.
+        field: String,
+        /// Their names.
+        these: &'static str,
+    },
+    /// Too many labels, or none.
+    #[error("{field} has {len} labels, allowed are 1 to {most}")]
+    Labels {
+        /// Path of the field.
+        field: String,
+        /// What it has.
+        len: usize,
+        /// What it may have.
+        most: usize,
     },
     /// Something that is listed already.
     #[error("{field}: `{value}` is listed twice")]

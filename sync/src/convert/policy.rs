@@ -1,10 +1,13 @@
 //! TrafficPolicies, and what of them travels on a ServiceImport.
 
 mod health;
+mod weights;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
@@ -17,18 +20,17 @@ use serde::{Deserialize, Serialize};
 use super::{ConvertError, bounded, created, metadata, namespace_of, subdomain};
 use crate::intern::Interner;
 use crate::kube_types as kube;
+use crate::kubernetes::resources::duration;
 use crate::kubernetes::traffic_policy::{
-    Answer, Level, Locality, Mode, Scope, TargetKind, TrafficPolicySpec, Weight, WhenAllDown,
+    Answer, Latency, Level, Locality, Mode, Scope, TargetKind, TrafficPolicySpec, WhenAllDown,
 };
 
 /// The namespace whose policies may be about all imports of a cluster.
 const OPERATORS: &str = "portolan-system";
-/// Weights of one policy.
-const MOST: usize = 256;
 /// Services that it is about, and clusters to turn to.
 const MOST_NAMED: usize = 64;
-/// The largest weight; all of a service's clusters together stay far below what is counted with.
-const HEAVIEST: i64 = 1_000_000;
+/// The longest of times that clients wait for.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A TrafficPolicy as it is read.
 pub type TrafficPolicy<'a> = kube::Resource<'a, Spec>;
@@ -122,26 +124,28 @@ pub fn rules(spec: &TrafficPolicySpec) -> Result<Rules, ConvertError> {
     };
     let most = spec.max_records.map(|most| in_range("spec.maxRecords", most, 1, 1000)).transpose()?;
     let ttl = spec.ttl_seconds.map(|ttl| in_range("spec.ttlSeconds", ttl, 0, 86_400)).transpose()?;
+    let (weights, label_weights) = weights::read(&spec.weights)?;
     Ok(Rules {
         answer: match spec.answer {
             Answer::VIP => Form::Vip,
             Answer::Endpoints => Form::Endpoints,
+            Answer::Gateways => Form::Gateways,
         },
         max_records: most.and_then(|most| NonZeroU16::new(most as u16)),
         ttl,
         locality: spec.locality.as_ref().map(locality).transpose()?,
         spill,
-        weights: weights(&spec.weights)?,
-        label_weights: Box::default(),
-        latency: None,
-        slow_start: None,
+        weights,
+        label_weights,
         failover: failover(&spec.failover)?,
+        latency: spec.latency.as_ref().map(latency).transpose()?,
         health_check: spec.health_check.as_ref().map(health::check).transpose()?.map(Arc::new),
         panic_threshold: percent("spec.panicThreshold", spec.panic_threshold, 0)? as u8,
         all_down: match spec.when_all_down {
             WhenAllDown::Answer => AllDown::Answer,
             WhenAllDown::Nothing => AllDown::Nothing,
         },
+        slow_start: spec.slow_start.as_deref().map(slow_start).transpose()?,
         sticky: spec.sticky,
     })
 }
@@ -154,16 +158,13 @@ fn spec(rules: &Rules) -> TrafficPolicySpec {
         }
         Spill::Graded(_) | Spill::Cliff => None,
     };
-    let weight = |(cluster, weight): &(ClusterId, u32)| Weight {
-        cluster: cluster.to_string(),
-        weight: i64::from(*weight),
-    };
     TrafficPolicySpec {
         target_refs: Vec::new(),
         scope: Scope::Namespace,
         answer: match rules.answer {
             Form::Vip => Answer::VIP,
-            Form::Endpoints | Form::Gateways => Answer::Endpoints,
+            Form::Endpoints => Answer::Endpoints,
+            Form::Gateways => Answer::Gateways,
         },
         max_records: rules.max_records.map(|most| most.get().into()),
         ttl_seconds: rules.ttl.map(i64::from),
@@ -175,9 +176,14 @@ fn spec(rules: &Rules) -> TrafficPolicySpec {
             },
         }),
         spill_threshold,
-        weights: rules.weights.iter().map(weight).collect(),
+        weights: weights::spec(rules),
         failover: rules.failover.iter().map(ToString::to_string).collect(),
+        latency: rules.latency.map(|latency| Latency {
+            margin: format!("{}ms", latency.margin.as_millis()),
+            hold_down: format!("{}s", latency.hold_down),
+        }),
         health_check: rules.health_check.as_deref().map(health::spec),
+        slow_start: rules.slow_start.map(|seconds| format!("{seconds}s")),
         panic_threshold: rules.panic_threshold.into(),
         when_all_down: match rules.all_down {
             AllDown::Answer => WhenAllDown::Answer,
@@ -220,20 +226,6 @@ fn word(level: zones::Level) -> Level {
     }
 }
 
-fn weights(weights: &[Weight]) -> Result<Box<[(ClusterId, u32)]>, ConvertError> {
-    let mut all = Vec::with_capacity(weights.len().min(MOST));
-    for (i, Weight { cluster, weight }) in bounded("spec.weights", weights, MOST)?.iter().enumerate() {
-        let id = cluster_id(format!("spec.weights[{i}].cluster"), cluster)?;
-        if all.iter().any(|(other, _)| *other == id) {
-            let field = format!("spec.weights[{i}].cluster");
-            return Err(ConvertError::Twice { field, value: cluster.clone() });
-        }
-        all.push((id, in_range(&format!("spec.weights[{i}].weight"), *weight, 0, HEAVIEST)?));
-    }
-    all.sort();
-    Ok(all.into())
-}
-
 fn failover(clusters: &[String]) -> Result<Box<[ClusterId]>, ConvertError> {
     let clusters = bounded("spec.failover", clusters, MOST_NAMED)?;
     let ids = clusters.iter().enumerate().map(|(i, id)| cluster_id(format!("spec.failover[{i}]"), id));
@@ -249,6 +241,41 @@ fn failover(clusters: &[String]) -> Result<Box<[ClusterId]>, ConvertError> {
 
 fn cluster_id(field: String, id: &str) -> Result<ClusterId, ConvertError> {
     ClusterId::new(id).map_err(|error| ConvertError::Name { field, error })
+}
+
+fn latency(latency: &Latency) -> Result<zones::Latency, ConvertError> {
+    let milliseconds = Duration::from_millis(1)..=Duration::from_secs(10);
+    let margin = time_in("spec.latency.margin", &latency.margin, milliseconds, "10ms, from 1ms to 10s")?;
+    let hold_down = seconds("spec.latency.holdDown", &latency.hold_down, 0, "60s, from 0s to 1h")?;
+    // What is less than a millisecond can't be told.
+    Ok(zones::Latency {
+        margin: Duration::from_millis(margin.as_millis() as u64),
+        hold_down: hold_down.into(),
+    })
+}
+
+fn slow_start(text: &str) -> Result<NonZeroU16, ConvertError> {
+    let (field, such) = ("spec.slowStart", "30s, from 1s to 1h");
+    let seconds = NonZeroU16::new(seconds(field, text, 1, such)?);
+    seconds.ok_or_else(|| ConvertError::Duration { field: field.to_owned(), value: text.to_owned(), such })
+}
+
+/// Whole seconds, an hour at most.
+fn seconds(field: &str, text: &str, least: u64, such: &'static str) -> Result<u16, ConvertError> {
+    Ok(time_in(field, text, Duration::from_secs(least)..=HOUR, such)?.as_secs() as u16)
+}
+
+fn time_in(
+    field: &str,
+    text: &str,
+    allowed: RangeInclusive<Duration>,
+    such: &'static str,
+) -> Result<Duration, ConvertError> {
+    duration(text).filter(|time| allowed.contains(time)).ok_or_else(|| ConvertError::Duration {
+        field: field.to_owned(),
+        value: text.chars().take(30).collect(),
+        such,
+    })
 }
 
 pub(super) fn in_range(field: &str, value: i64, least: i64, most: i64) -> Result<u32, ConvertError> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod policies;
 mod reach;
 
 fn read<'a, T: serde::Deserialize<'a>>(value: &'a Value) -> T {

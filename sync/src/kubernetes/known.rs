@@ -128,7 +128,8 @@ fn weigh(object: &Object) -> u32 {
             };
             // A health check has texts.
             let check = if policy.rules.health_check.is_some() { 64 } else { 0 };
-            about + policy.rules.weights.len() + policy.rules.failover.len() + check
+            let labels = policy.rules.label_weights.iter().map(|(labels, _)| 1 + labels.len()).sum::<usize>();
+            about + policy.rules.weights.len() + labels + policy.rules.failover.len() + check
         }
         Object::Peer(peer) => peer.labels.len(),
         Object::Namespace(_) => 0,

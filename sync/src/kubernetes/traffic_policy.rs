@@ -3,12 +3,17 @@
 #![expect(unreachable_pub, reason = "KubeSchema repeats each type, as public as it is, inside of a function")]
 #![expect(clippy::duplicated_attributes, reason = "each printed column has a type")]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::resources::{DURATION, SUBDOMAIN};
+
+/// Minutes and seconds, or an hour; written so that CEL never has to parse anything else.
+const UP_TO_AN_HOUR: &str = "self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) <= duration('1h')";
 
 /// How clients are spread over the clusters behind a service.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -22,7 +27,7 @@ use super::resources::{DURATION, SUBDOMAIN};
     namespaced,
     status = "TrafficPolicyStatus",
     derive = "PartialEq",
-    doc = "How clients are spread over the clusters behind a service: by locality, weight, health and failover order.",
+    doc = "How clients are spread over the clusters behind a service: by locality, latency, weight, health and failover order.",
     printcolumn(name = "Answer", type_ = "string", json_path = ".spec.answer"),
     printcolumn(name = "Locality", type_ = "string", json_path = ".spec.locality.order"),
     printcolumn(
@@ -65,8 +70,13 @@ pub struct TrafficPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spill_threshold: Option<i64>,
     /// How clusters that are equally close share; 1 for those that are not named. When there are none, they share by
-    /// their endpoints. A cluster of weight 0 is the last resort.
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["cluster".into()]))]
+    /// their endpoints. A cluster of weight 0 is the last resort. A cluster that is named has the weight by its name, any
+    /// other that of the first labels that it has.
+    #[x_kube(
+        merge_strategy = ListMerge::Atomic,
+        validation = Rule::new("self.all(w, !has(w.cluster) \
+             || self.exists_one(o, has(o.cluster) && o.cluster == w.cluster))")
+            .message("a cluster is named once in weights"))]
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weight>,
@@ -78,10 +88,22 @@ pub struct TrafficPolicySpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<String>,
+    /// Whether clusters that are farther away, by the time that it takes to connect to what is there, come after those that
+    /// are close. It needs a `healthCheck`, which measures it. When absent, time does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// How endpoints are asked whether they are well, from each cluster whose clients use them: pods where the network is
     /// one, gateways where it is not. When absent, what their clusters say is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// For so long an endpoint that came, or is healthy again, gets less than its share, which grows until then, such as
+    /// `30s`; an hour at most. When absent, it gets all of it at once.
+    #[x_kube(
+        validation = Rule::new(UP_TO_AN_HOUR).message("slowStart must be a time such as 30s, an hour at most"),
+        validation = Rule::new(DURATION).message("slowStart must be a time such as 30s, a second at least"))]
+    #[schemars(length(max = 24))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<String>,
     /// Under so many per cent of healthy endpoints in a locality, when all others are not enough either, health is ignored:
     /// better some failures than all clients on too few. Clusters in which nothing is healthy don't count, and get nobody.
     #[schemars(range(min = 0, max = 100))]
@@ -134,6 +156,9 @@ pub enum Answer {
     /// Endpoints, or the gateways to those on other networks, as for a headless service: clients connect to the endpoints'
     /// own ports, which SRV records tell.
     Endpoints,
+    /// The gateways of all clusters, for clients who are in none of them: a service that no gateway leads to has no
+    /// addresses.
+    Gateways,
 }
 
 /// Which endpoints are close to a client.
@@ -170,15 +195,45 @@ pub enum Mode {
     Pin,
 }
 
-/// A cluster's weight.
+/// When clusters count as farther away than others.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Latency {
+    /// Clusters that are by no more than this farther away than the closest one are as close as that: milliseconds such as
+    /// `10ms`, or seconds, from 1ms to 10s.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,5}(ms|s)$') \
+         && duration(self) >= duration('1ms') && duration(self) <= duration('10s')")
+        .message("margin must be a time such as 10ms, from 1ms to 10s"))]
+    #[schemars(length(max = 7))]
+    #[serde(default = "margin")]
+    pub margin: String,
+    /// For so long it must be so, without a break, before clients are sent elsewhere, such as `60s`; an hour at most, `0s` is
+    /// at once.
+    #[x_kube(validation = Rule::new(UP_TO_AN_HOUR).message("holdDown must be a time such as 60s, from 0s to 1h"))]
+    #[schemars(length(max = 24))]
+    #[serde(default = "hold_down")]
+    pub hold_down: String,
+}
+
+/// The weight of a cluster, or of all clusters with some labels.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.cluster) != has(self.matchLabels)")
+    .message("a weight is given to a cluster or by matchLabels: one of them"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Weight {
     /// The cluster's id.
     #[x_kube(validation = Rule::new(SUBDOMAIN).message(
         "a cluster's id is labels of lower-case letters, digits and '-', joined by dots (KEP-2149)"))]
     #[schemars(length(min = 1, max = 63))]
-    pub cluster: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// All of these labels the cluster must have: those of its ClusterPeer in the cluster whose clients ask, and those that
+    /// the configuration gives it.
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317)").message("a label's key has 317 characters at most"))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8,
+        "additionalProperties" = { "type": "string", "maxLength": 63 }))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_labels: Option<BTreeMap<String, String>>,
     /// Its share, against those of others; 0: the last resort.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: i64,
@@ -280,6 +335,14 @@ pub struct TrafficPolicyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+fn margin() -> String {
+    "10ms".to_owned()
+}
+
+fn hold_down() -> String {
+    "60s".to_owned()
 }
 
 fn root_path() -> String {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use portolan_zones::name::check_label;
 use portolan_zones::policy::health::{CheckKind, HealthCheck};
 
-use super::in_range;
+use super::{in_range, time_in};
 use crate::convert::ConvertError;
-use crate::kubernetes::resources::duration;
 use crate::kubernetes::traffic_policy as api;
 use crate::probing::probe_of;
 
@@ -91,10 +90,9 @@ fn bounded<'t>(field: &str, text: &'t str) -> Result<&'t str, ConvertError> {
 }
 
 fn time(field: &str, text: &str) -> Result<Duration, ConvertError> {
-    let day = Duration::from_secs(86_400);
-    duration(text).filter(|time| (Duration::from_secs(1)..=day).contains(time)).ok_or_else(|| {
-        ConvertError::Duration { field: field.to_owned(), value: text.chars().take(30).collect() }
-    })
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let such = "10s or 1m, from a second to a day";
+    time_in(field, text, allowed, such)
 }
 
 /// A health check as a spec again.

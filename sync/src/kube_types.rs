@@ -63,6 +63,9 @@ pub struct Annotations<'a> {
     /// The exporter's TrafficPolicy, on a ServiceImport.
     #[serde(rename = "portolan.dev/traffic-policy")]
     pub policy: Option<Text<'a>>,
+    /// What people decide of the endpoints of an export, or of all of a ClusterPeer's cluster: `up`, `drain` or `down`.
+    #[serde(rename = "portolan.dev/state")]
+    pub state: Option<Text<'a>>,
     /// What tells the pods behind a mirrored slice's endpoints apart, in their order: hexadecimal, separated by commas.
     #[serde(rename = "portolan.dev/identities")]
     pub identities: Option<Text<'a>>,
@@ -344,6 +347,55 @@ pub struct NodeAddress<'a> {
     /// `InternalIP`, `ExternalIP`, `Hostname`, …
     #[serde(rename = "type")]
     pub kind: Option<Text<'a>>,
+}
+
+/// ClusterPeer, as far as it is about the cluster that it stands for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterPeer<'a> {
+    /// Group and version.
+    #[serde(borrow)]
+    pub api_version: Option<Text<'a>>,
+    /// Kind.
+    pub kind: Option<Text<'a>>,
+    /// Name, and all labels.
+    pub metadata: Option<PeerMetadata<'a>>,
+    /// What is configured.
+    pub spec: Option<PeerSpec<'a>>,
+    /// What was seen.
+    pub status: Option<PeerStatus<'a>>,
+}
+
+/// `metadata` of a ClusterPeer, whose labels are people's own.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PeerMetadata<'a> {
+    /// Name.
+    #[serde(borrow)]
+    pub name: Option<Text<'a>>,
+    /// All labels.
+    pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    /// The annotations that we know.
+    pub annotations: Option<Annotations<'a>>,
+}
+
+/// The spec of a ClusterPeer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerSpec<'a> {
+    /// The id that the cluster must have.
+    #[serde(borrow)]
+    pub cluster_id: Option<Text<'a>>,
+}
+
+/// The status of a ClusterPeer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus<'a> {
+    /// The id that the cluster has.
+    #[serde(borrow)]
+    pub cluster_id: Option<Text<'a>>,
+    /// How long it takes to get there, such as `12.3ms`.
+    pub round_trip_time: Option<Text<'a>>,
 }
 
 /// The spec of a ClusterProperty.

@@ -163,6 +163,7 @@ fn each_part_may_do_what_it_does() {
                 "endpointslices in shop: get list watch",
                 "serviceimports in shop: get list watch",
                 "clusterproperties: get list watch",
+                "clusterpeers: get list watch",
                 "trafficpolicies in shop: get list watch",
                 "leases in portolan-system: get list watch",
             ],

@@ -12,7 +12,7 @@ use crate::output::Outcome;
 use crate::table::{Table, age};
 
 /// Kinds as the table has them; others are shown as they are called.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("ServiceExport", "exports"),
     ("ServiceImport", "imports"),
     ("Service", "services"),
@@ -21,6 +21,7 @@ const KINDS: [(&str, &str); 8] = [
     ("Namespace", "namespaces"),
     ("Lease", "leases"),
     ("TrafficPolicy", "policies"),
+    ("ClusterPeer", "peers"),
 ];
 
 /// Status 1 when a cluster is not as it should be.

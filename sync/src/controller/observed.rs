@@ -201,7 +201,7 @@ impl State {
                 self.disown(Which::Slice, &metadata.namespace, &metadata.name);
                 None
             }
-            Kind::Node | Kind::ClusterProperty | Kind::TrafficPolicy => None,
+            Kind::Node | Kind::ClusterProperty | Kind::TrafficPolicy | Kind::ClusterPeer => None,
         }
     }
 
@@ -220,7 +220,7 @@ impl State {
                 service().map(|service| self.change(service, |facts| facts.kind.take().is_some()));
             }
             Kind::EndpointSlice => self.disown(Which::Slice, namespace, name),
-            Kind::Node | Kind::ClusterProperty | Kind::TrafficPolicy => {}
+            Kind::Node | Kind::ClusterProperty | Kind::TrafficPolicy | Kind::ClusterPeer => {}
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod gateway;
+mod peer;
 mod policy;
 mod service;
 mod slice;
@@ -20,6 +21,7 @@ use portolan_zones::policy::PolicyName;
 pub use error::{ConvertError, Refused};
 pub(crate) use gateway::is_endpoint;
 pub use gateway::{Names, names_of_export, names_of_service};
+pub use peer::peer;
 pub use policy::{TrafficPolicy, policy, rules, tell as tell_policy};
 pub use service::{export, import, service};
 pub use slice::{MANAGED_BY, slice};
@@ -49,6 +51,7 @@ pub enum Kind {
     Namespace,
     ClusterProperty,
     TrafficPolicy,
+    ClusterPeer,
 }
 
 impl Kind {
@@ -69,6 +72,7 @@ impl Kind {
                 (Self::ServiceImport, &["v1alpha1", "v1beta1"])
             }
             ("portolan.dev", "TrafficPolicy") => (Self::TrafficPolicy, &["v1alpha1"]),
+            ("portolan.dev", "ClusterPeer") => (Self::ClusterPeer, &["v1alpha1"]),
             ("about.k8s.io", "ClusterProperty") => (Self::ClusterProperty, &["v1alpha1", "v1beta1"]),
             _ => return Ok(None),
         };
@@ -91,6 +95,9 @@ impl Kind {
             Self::TrafficPolicy => {
                 let name = subdomain("metadata.name", metadata.name.as_deref()).ok()?;
                 ObjectKey::Policy(PolicyName::new(namespace_of(metadata).ok()?, name))
+            }
+            Self::ClusterPeer => {
+                ObjectKey::Peer(subdomain("metadata.name", metadata.name.as_deref()).ok()?.into())
             }
             Self::ClusterProperty => return None,
         })

@@ -10,11 +10,11 @@ use portolan_zones::object::{
 use smallvec::SmallVec;
 
 use super::gateway::{self, Names};
-use super::policy;
 use super::{
     ConvertError, MOST_PORTS, Refused, address, bounded, created, metadata, port_name, port_number, protocol,
     service_name,
 };
+use super::{peer, policy};
 use crate::intern::Interner;
 use crate::kube_types as kube;
 
@@ -121,11 +121,12 @@ pub fn export(
     };
     let exported = (exported != Exported::default()).then(|| Arc::new(exported));
     let gateway = gateway::of_export(export, names, refused)?;
-    Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway, state: None }))
+    let state = peer::state(metadata.annotations.as_ref(), refused);
+    Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway, state }))
 }
 
 /// The first of them by key, as many as fit.
-fn pairs(
+pub(super) fn pairs(
     field: &str,
     from: Option<&BTreeMap<kube::Text<'_>, kube::Text<'_>>>,
     interner: &mut Interner,

@@ -133,7 +133,7 @@ impl fmt::Debug for Access {
 /// What the own cluster is followed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// To answer: its imports, slices, nodes and namespaces, and the Leases that tell how fresh each peer is.
+    /// To answer: its imports, slices, nodes and namespaces, policies and ClusterPeers, and the Leases that tell how fresh each peer is.
     Server,
     /// To write: its exports and Services, too.
     Controller,

@@ -69,7 +69,8 @@ impl Topic {
             Self::ServiceExport => Kind::ServiceExport,
             Self::ServiceImport => Kind::ServiceImport,
             Self::TrafficPolicy => Kind::TrafficPolicy,
-            Self::Lease | Self::Secret | Self::ClusterPeer | Self::ClusterProfile => return None,
+            Self::ClusterPeer => Kind::ClusterPeer,
+            Self::Lease | Self::Secret | Self::ClusterProfile => return None,
         })
     }
 

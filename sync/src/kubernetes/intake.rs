@@ -169,8 +169,11 @@ impl Intake {
         !self.topics.is_empty()
             && needed.all(|(_, heard)| heard.listed.is_some())
             && nodes.is_none_or(|heard| heard.is_settled(now, patience))
-            // A policy that is not known yet is not a policy that is gone.
-            && self.topics.get(&Topic::TrafficPolicy).is_none_or(|heard| heard.is_settled(now, patience))
+            // A policy that is not known yet is not a policy that is gone, nor is a cluster up that is not known to be drained.
+            && [Topic::TrafficPolicy, Topic::ClusterPeer]
+                .iter()
+                .filter_map(|topic| self.topics.get(topic))
+                .all(|heard| heard.is_settled(now, patience))
             && (self.hosts.are_tried() || last.is_some_and(|at| now.saturating_duration_since(at) >= NAMES))
     }
 
@@ -278,7 +281,7 @@ impl Intake {
         self.begin(topic);
         self.sweep(topic, now);
         self.problems.clear(&About::Watch(topic));
-        if matches!(topic, Topic::ClusterProperty | Topic::TrafficPolicy) {
+        if matches!(topic, Topic::ClusterProperty | Topic::TrafficPolicy | Topic::ClusterPeer) {
             self.problems.clear(&About::Kind(topic));
         } else {
             self.problems.set(About::Kind(topic), topic.absence());

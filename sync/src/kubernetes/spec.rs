@@ -45,6 +45,7 @@ impl Spec {
             Topic::EndpointSlice,
             Topic::ServiceImport,
             Topic::TrafficPolicy,
+            Topic::ClusterPeer,
         ]
         .map(all)
         .into();

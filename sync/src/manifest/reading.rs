@@ -225,6 +225,7 @@ impl Reader<'_> {
             Kind::Namespace => Some(convert::namespace(&body.read()?, interner)?),
             Kind::EndpointSlice => convert::slice(&body.read()?, interner, refused)?,
             Kind::TrafficPolicy => Some(convert::policy(&body.read()?, interner)?),
+            Kind::ClusterPeer => convert::peer(&body.read()?, interner, refused)?,
             Kind::ClusterProperty => return self.identity(&body.read()?, line),
         };
         self.reading.objects.extend(object.map(|object| (line, object)));

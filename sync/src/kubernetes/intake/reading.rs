@@ -58,6 +58,10 @@ pub(super) fn read(kind: Kind, json: &str, known: &Names, interner: &mut Interne
             let policy = serde_json::from_str(json).map_err(malformed)?;
             Some(convert::policy(&policy, interner).map_err(refused)?)
         }
+        Kind::ClusterPeer => {
+            let peer = serde_json::from_str(json).map_err(malformed)?;
+            convert::peer(&peer, interner, &mut left_out).map_err(refused)?
+        }
         Kind::ClusterProperty => {
             let property = serde_json::from_str(json).map_err(malformed)?;
             if let Some((rank, id)) = convert::cluster_id(&property).map_err(refused)? {

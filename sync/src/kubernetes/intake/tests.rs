@@ -106,6 +106,44 @@ fn a_cluster_is_complete_when_all_that_is_needed_was_listed() {
     assert_eq!(case.problems(), ["denied"], "the CRD is there");
 }
 
+/// ClusterPeers are optional: where their CRD lacks, or nobody may read them, all else counts. But who may is waited for, so
+/// that no cluster is up that people drained.
+#[test]
+fn peers_of_the_own_cluster_are_waited_for_as_long_as_that_helps() {
+    let topics = [Topic::ServiceImport, Topic::ClusterPeer];
+    let peer = |state: &str| {
+        raw(&format!(
+            r#"{{"metadata": {{"name": "west", "annotations": {{"portolan.dev/state": "{state}"}}}}, "spec": {{"clusterId": "lima"}}}}"#
+        ))
+    };
+    let case = || {
+        let mut case = Case::of(&topics);
+        case.list(Topic::ServiceImport, []);
+        assert!(!case.is_complete(), "nobody knows who is drained");
+        case
+    };
+    let mut absent = case();
+    absent.hear(Topic::ClusterPeer, [Word::Absent]);
+    assert!(absent.is_complete());
+    assert_eq!(absent.problems(), [""; 0], "a cluster that names no others is none the worse");
+    let mut denied = case();
+    denied.hear(Topic::ClusterPeer, [Word::Denied("may not list clusterpeers".to_owned())]);
+    assert!(denied.is_complete());
+    assert_eq!(
+        (denied.problems(), denied.intake.deaf_since()),
+        (vec!["may not list clusterpeers".into()], None)
+    );
+    let mut good = case();
+    assert_eq!(good.list(Topic::ClusterPeer, [peer("drain")]), ["+ClusterPeer west"]);
+    assert!(good.is_complete());
+    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("Drain"))]), ["+ClusterPeer west"]);
+    assert!(good.problems()[0].contains("west: metadata.annotations[portolan.dev/state]: `Drain`"));
+    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("drain"))]), ["+ClusterPeer west"]);
+    assert_eq!(good.problems(), [""; 0]);
+    let nameless = raw(r#"{"metadata": {"name": "west"}, "spec": {}}"#);
+    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(nameless)]), ["-ClusterPeer west"]);
+}
+
 /// The word is only said after two looks at a server that says what it serves (see the watch's tests).
 #[test]
 fn an_absent_kind_takes_away_what_was_known() {

@@ -158,3 +158,30 @@ fn swapped_links_are_changes() {
     swap(&world, "2026_2", 2);
     assert_eq!(world.refresh(), ["c1: apply Service s/a"]);
 }
+
+/// What people say of clusters can be tried out without an API server.
+#[test]
+fn peers_are_read_from_files() {
+    let mut world = World::one();
+    let peer = |state: &str| {
+        format!(
+            "apiVersion: portolan.dev/v1alpha1\nkind: ClusterPeer\n\
+             metadata: {{name: west, labels: {{tier: gold}}, annotations: {{portolan.dev/state: {state}}}}}\n\
+             spec: {{clusterId: lima, credentials: {{secret: {{name: west}}}}}}\n"
+        )
+    };
+    world.write("c1/peer.yaml", &peer("drain"));
+    world.refresh();
+    let held = &world.held["c1"]["ClusterPeer west"];
+    let Object::Peer(held) = held else { panic!("{held:?}") };
+    assert_eq!((held.cluster.as_str(), held.state), ("lima", Some(portolan_zones::peers::State::Drain)));
+    assert_eq!(held.labels.len(), 1);
+    world.write("c1/peer.yaml", &peer("gone"));
+    world.refresh();
+    let problems = world.clusters.problems();
+    assert!(
+        problems[0]
+            .to_string()
+            .contains("ClusterPeer west: metadata.annotations[portolan.dev/state]: `gone`")
+    );
+}

@@ -66,7 +66,11 @@ fn until(running: &Running, holds: impl Fn(&Snapshot) -> bool) {
 
 fn config(folder: &Path) -> Config {
     Config {
-        clusters: vec![ClusterSource { name: ClusterId::new("bench").ok(), path: folder.to_owned() }],
+        clusters: vec![ClusterSource {
+            name: ClusterId::new("bench").ok(),
+            path: folder.to_owned(),
+            labels: Box::default(),
+        }],
         kubernetes: KubernetesConfig::default(),
         home: None,
         places: Box::default(),

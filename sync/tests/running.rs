@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const BEFORE_POLL: Duration = Duration::from_secs(2);
 
 fn config(root: &Path, clusters: &[&str]) -> Config {
-    let source = |name: &&str| ClusterSource { name: None, path: root.join(name) };
+    let source = |name: &&str| ClusterSource { name: None, path: root.join(name), labels: Box::default() };
     Config {
         clusters: clusters.iter().map(source).collect(),
         kubernetes: KubernetesConfig::default(),
@@ -203,7 +203,11 @@ fn a_cluster_that_is_missing_at_the_start_is_waited_for() {
     for missing in ["c2", "deep/down/c2", "c2/all.yaml"] {
         let (root, mut config) = world(&["c1"]);
         let path = root.path().join(missing);
-        config.clusters.push(ClusterSource { name: ClusterId::new("late").ok(), path: path.clone() });
+        config.clusters.push(ClusterSource {
+            name: ClusterId::new("late").ok(),
+            path: path.clone(),
+            labels: Box::default(),
+        });
         fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
         let running = start(config).unwrap();
         until(&running, "start", |snapshot| endpoints(snapshot, "a") == Some(1));

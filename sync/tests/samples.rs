@@ -31,6 +31,7 @@ fn config(folder: &Path) -> Config {
     let source = |cluster: SampleCluster| ClusterSource {
         name: cluster.name.map(|name| ClusterId::new(&name).unwrap()),
         path: folder.join(cluster.manifests),
+        labels: Box::default(),
     };
     let mut zone = ZoneConfig::new(Name::parse("clusterset.local").unwrap());
     zone.name_server_addresses.push([127, 0, 0, 1].into());

@@ -97,7 +97,7 @@ fn subfolders(folder: &Path) -> Result<Vec<ClusterSource>, Problem> {
         ));
     }
     folders.sort();
-    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path }).collect())
+    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path, labels: Box::default() }).collect())
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ mod tests {
             id: None,
             pinned: Pinned::default(),
             network: Arc::default(),
+            labels: Box::default(),
             namespaces: None,
             stale_after: std::time::Duration::from_secs(30),
             withdraw_after: None,

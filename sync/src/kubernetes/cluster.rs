@@ -219,10 +219,13 @@ impl Cluster {
         let Order { spec, standing, number } = self.ends.orders.borrow_and_update().clone();
         self.obeyed = number;
         let before = std::mem::replace(&mut self.spec, spec);
-        if before.network != self.spec.network
-            && let Some(id) = &self.speaks_for
-        {
-            events.push(Event::Network { cluster: id.clone(), network: self.spec.network.clone() });
+        if let Some(id) = &self.speaks_for {
+            if before.network != self.spec.network {
+                events.push(Event::Network { cluster: id.clone(), network: self.spec.network.clone() });
+            }
+            if before.labels != self.spec.labels {
+                events.push(Event::Labels { cluster: id.clone(), labels: self.spec.labels.clone() });
+            }
         }
         self.identity.configured.clone_from(&self.spec.id);
         let good = self.identity.stranger().is_none();
@@ -256,6 +259,7 @@ impl Cluster {
         events.extend(std::mem::replace(&mut self.speaks_for, id).map(Event::Forget));
         if let Some(cluster) = self.speaks_for.clone() {
             events.push(Event::Network { cluster: cluster.clone(), network: self.spec.network.clone() });
+            events.push(Event::Labels { cluster: cluster.clone(), labels: self.spec.labels.clone() });
             events.push(Event::Stale { cluster, stale: self.state.stale });
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_zones::ClusterId;
+use portolan_zones::peers::Labels;
 
 /// The clusters whose API servers are followed.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,6 +34,8 @@ pub struct OwnConfig {
     pub id: Option<ClusterId>,
     /// The network that its endpoints are on; empty for the one that has no name.
     pub network: Arc<str>,
+    /// By which policies weigh it.
+    pub labels: Labels,
     /// Where our own objects are: peers' secrets and Leases.
     pub namespace: String,
 }
@@ -53,6 +56,8 @@ pub struct PeerConfig {
     pub pinned: Pinned,
     /// The network that its endpoints are on; empty for the one that has no name.
     pub network: Arc<str>,
+    /// By which policies weigh it, beside those of its ClusterPeer.
+    pub labels: Labels,
     /// Only exports of these namespaces are accepted; `None`: of all.
     pub namespaces: Option<BTreeSet<String>>,
     /// So long without contact, and what is known of it is told to be stale.

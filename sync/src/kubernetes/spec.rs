@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_zones::ClusterId;
+use portolan_zones::peers::Labels;
 
 use super::discovery::Topic;
 use super::identity::{Identity, Likeness};
@@ -28,6 +29,7 @@ pub(crate) struct Spec {
     pub(crate) id: Option<ClusterId>,
     pub(crate) pinned: Pinned,
     pub(crate) network: Arc<str>,
+    pub(crate) labels: Labels,
     pub(crate) namespaces: Option<BTreeSet<String>>,
     pub(crate) stale_after: Duration,
     pub(crate) withdraw_after: Option<Duration>,
@@ -63,6 +65,7 @@ impl Spec {
             id: own.id.clone(),
             pinned: Pinned::default(),
             network: own.network.clone(),
+            labels: own.labels.clone(),
             namespaces: None,
             stale_after: STALE_AFTER,
             withdraw_after: None,
@@ -91,6 +94,7 @@ impl Spec {
             id: peer.id.clone(),
             pinned: peer.pinned.clone(),
             network: peer.network.clone(),
+            labels: peer.labels.clone(),
             namespaces: peer.namespaces.clone(),
             stale_after: peer.stale_after,
             withdraw_after: peer.withdraw_after,

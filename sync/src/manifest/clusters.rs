@@ -1,11 +1,12 @@
 //! All sources together: which of them speaks for which cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::Path;
 use std::time::SystemTime;
 
 use portolan_zones::object::{Change, ClusterEvent, Object};
+use portolan_zones::peers::Labels;
 use portolan_zones::{ClusterId, Event, Hearing};
 
 use super::source::Source;
@@ -21,6 +22,8 @@ pub(crate) struct Clusters {
     orphans: BTreeSet<ClusterId>,
     /// Clusters that were told to be stale.
     stale: BTreeSet<ClusterId>,
+    /// Labels that clusters were told to have.
+    labels: BTreeMap<ClusterId, Labels>,
 }
 
 struct Entry {
@@ -61,6 +64,7 @@ impl Clusters {
             heard: BTreeSet::new(),
             orphans: BTreeSet::new(),
             stale: BTreeSet::new(),
+            labels: BTreeMap::new(),
         }
     }
 
@@ -72,7 +76,7 @@ impl Clusters {
     pub(crate) fn reconfigure(&mut self, sources: Vec<ClusterSource>) {
         let mut before = std::mem::take(&mut self.entries);
         for config in sources {
-            let known = before.iter().position(|entry| *entry.source.config() == config);
+            let known = before.iter_mut().position(|entry| entry.source.takes(&config));
             let entry = known.map_or_else(|| Entry::new(config), |at| before.swap_remove(at));
             self.entries.push(entry);
         }
@@ -140,6 +144,11 @@ impl Clusters {
                 events.push(Event::Cluster(ClusterEvent { cluster: id.clone(), change }));
                 entry.speaks_for = Some(id.clone());
             }
+            let labels = &entry.source.config().labels;
+            if self.labels.get(&id).unwrap_or(&Labels::default()) != labels {
+                self.labels.insert(id.clone(), labels.clone());
+                events.push(Event::Labels { cluster: id.clone(), labels: labels.clone() });
+            }
             let stale = entry.source.is_stale();
             if stale != self.stale.contains(&id) {
                 if stale {
@@ -153,8 +162,9 @@ impl Clusters {
         let gone = spoken.union(&self.orphans).filter(|id| !taken.contains(*id)).cloned();
         events.extend(gone.map(Event::Forget).collect::<Vec<_>>());
         self.orphans.clear();
-        // A cluster that is forgotten is no longer stale.
+        // A cluster that is forgotten is no longer stale, and has no labels.
         self.stale.retain(|id| taken.contains(id));
+        self.labels.retain(|id, _| taken.contains(id));
         if self.expected.as_ref() != Some(&taken) {
             events.push(Event::Expect(taken.clone()));
             self.expected = Some(taken);

@@ -18,6 +18,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use portolan_zones::ClusterId;
+use portolan_zones::peers::Labels;
 
 pub(crate) use clusters::Clusters;
 
@@ -28,6 +29,8 @@ pub struct ClusterSource {
     pub name: Option<ClusterId>,
     /// A folder, read with all folders in it, or a single file; `.yaml`, `.yml` or `.json`.
     pub path: PathBuf,
+    /// By which policies weigh it.
+    pub labels: Labels,
 }
 
 /// Something that is wrong with a cluster's files.

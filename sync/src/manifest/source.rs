@@ -72,6 +72,15 @@ impl Source {
         &self.config
     }
 
+    /// Whether the same files are configured, whatever else is; that is taken over.
+    pub(crate) fn takes(&mut self, config: &ClusterSource) -> bool {
+        let same = (&self.config.name, &self.config.path) == (&config.name, &config.path);
+        if same {
+            self.config.labels.clone_from(&config.labels);
+        }
+        same
+    }
+
     /// Whether its objects are known.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced

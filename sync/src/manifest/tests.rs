@@ -25,7 +25,7 @@ impl World {
         let source = |name: &&str| {
             let path = root.path().join(name);
             fs::create_dir(&path).unwrap();
-            ClusterSource { name: None, path }
+            ClusterSource { name: None, path, labels: Box::default() }
         };
         let clusters = Clusters::new(names.iter().map(source).collect());
         Self { root, clusters, held: BTreeMap::new() }
@@ -66,6 +66,10 @@ impl World {
                 Event::Hear(_) => {}
                 Event::Expect(clusters) => told.push(format!("expect {clusters:?}")),
                 Event::Stale { cluster, stale } => told.push(format!("{cluster}: stale {stale}")),
+                Event::Labels { cluster, labels } => {
+                    let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                    told.push(format!("{cluster}: labels {}", labels.join(",")));
+                }
                 other => panic!("{other:?}"),
             }
         }

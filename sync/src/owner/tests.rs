@@ -31,7 +31,8 @@ impl World {
         let text: String = services.iter().map(|(name, spec)| objects(name, spec)).collect();
         let path = self.folder.path().join("c1");
         fs::write(path.join("x.yaml"), text).unwrap();
-        let (events, problems) = manifest::load(&[ClusterSource { name: None, path }]);
+        let (events, problems) =
+            manifest::load(&[ClusterSource { name: None, path, labels: Box::default() }]);
         assert!(problems.is_empty(), "{problems:?}");
         self.state.take(Message::Events(events));
     }

@@ -77,7 +77,11 @@ impl Cluster {
                 for key in OF_KUBECONFIGS.into_iter().filter(|key| section.has(key)).collect::<Vec<_>>() {
                     section.problem(key, format!("`{key}` is for clusters with a `kubeconfig`: remove it"));
                 }
-                Some(Self::Manifests(ClusterSource { name: id, path: section.beside_file(&manifests) }))
+                Some(Self::Manifests(ClusterSource {
+                    name: id,
+                    path: section.beside_file(&manifests),
+                    labels: Box::default(),
+                }))
             }
             (None, Some(kubeconfig)) => Some(Self::Api(Box::new(peer(section.beside_file(&kubeconfig))))),
             (Some(_), Some(_)) => {
@@ -120,6 +124,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
         id,
         pinned: Pinned::default(),
         network: network.into(),
+        labels: Box::default(),
         namespaces: namespaces
             .map(|names| names.into_iter().map(|Namespace(name)| name).collect::<BTreeSet<_>>()),
         stale_after,
@@ -142,7 +147,7 @@ pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConf
 
 /// The cluster behind `access`, of which nothing else is said.
 pub(super) fn own_at(access: Access, home: Option<ClusterId>) -> OwnConfig {
-    OwnConfig { access, id: home, network: "".into(), namespace: NAMESPACE.into() }
+    OwnConfig { access, id: home, network: "".into(), labels: Box::default(), namespace: NAMESPACE.into() }
 }
 
 /// Whoever runs a process for a cluster chose its kubeconfig: it may run programs to get credentials.

@@ -19,7 +19,13 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 fn own(access: Access, network: &str, id: Option<ClusterId>) -> OwnConfig {
-    OwnConfig { access, id, network: network.into(), namespace: "portolan-system".into() }
+    OwnConfig {
+        access,
+        id,
+        network: network.into(),
+        labels: Box::default(),
+        namespace: "portolan-system".into(),
+    }
 }
 
 /// What a reader of `check --print-defaults` sees is what holds.
@@ -53,15 +59,23 @@ fn every_section_takes_effect() {
     let rows: &[(&str, Change)] = &[
         ("clusters: [{name: fra1, manifests: a}, {manifests: /b}]", |c| {
             c.clusters = vec![
-                ClusterSource { name: Some(ClusterId::new("fra1").unwrap()), path: "/etc/portolan/a".into() },
-                ClusterSource { name: None, path: "/b".into() },
+                ClusterSource {
+                    name: Some(ClusterId::new("fra1").unwrap()),
+                    path: "/etc/portolan/a".into(),
+                    labels: Box::default(),
+                },
+                ClusterSource { name: None, path: "/b".into(), labels: Box::default() },
             ];
         }),
         (
             "clusters: [{manifests: a}, {kubeconfig: b.yaml}, {name: fra1, kubeconfig: /c, context: admin, network: n, \
              namespaces: [shop, db], allow-exec: true, stale-after: 5s, withdraw-after: ''}]",
             |c| {
-                c.clusters = vec![ClusterSource { name: None, path: "/etc/portolan/a".into() }];
+                c.clusters = vec![ClusterSource {
+                    name: None,
+                    path: "/etc/portolan/a".into(),
+                    labels: Box::default(),
+                }];
                 let path = "/etc/portolan/b.yaml".into();
                 let plain = PeerConfig {
                     name: "b".into(),
@@ -70,6 +84,7 @@ fn every_section_takes_effect() {
                     id: None,
                     pinned: Pinned::default(),
                     network: "".into(),
+                    labels: Box::default(),
                     namespaces: None,
                     stale_after: Duration::from_secs(30),
                     withdraw_after: Some(Duration::from_secs(7 * 86_400)),
@@ -80,6 +95,7 @@ fn every_section_takes_effect() {
                     access: Access::File { path: "/c".into(), context, allow_exec: true },
                     id: Some(ClusterId::new("fra1").unwrap()),
                     network: "n".into(),
+                    labels: Box::default(),
                     namespaces: Some(["shop", "db"].map(str::to_owned).into()),
                     stale_after: Duration::from_secs(5),
                     withdraw_after: None,

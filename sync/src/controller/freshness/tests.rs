@@ -11,6 +11,7 @@ fn peer(name: &str, stale_after: u64) -> PeerConfig {
         id: None,
         pinned: Pinned::default(),
         network: Arc::default(),
+        labels: Box::default(),
         namespaces: None,
         stale_after: Duration::from_secs(stale_after),
         withdraw_after: None,

@@ -137,6 +137,7 @@ users:
             id: None,
             pinned: Pinned::default(),
             network: Arc::default(),
+            labels: Box::default(),
             namespaces: None,
             stale_after: EVERY,
             withdraw_after: None,

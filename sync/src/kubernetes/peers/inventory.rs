@@ -305,6 +305,7 @@ fn nameless(name: &str, origin: Origin) -> PeerConfig {
         id: None,
         pinned: Pinned::default(),
         network: Arc::default(),
+        labels: Box::default(),
         namespaces: None,
         stale_after: DEFAULT_STALE_AFTER,
         withdraw_after: Some(DEFAULT_WITHDRAW_AFTER),

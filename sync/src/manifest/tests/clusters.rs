@@ -6,7 +6,8 @@ use super::*;
 #[test]
 fn a_stale_source_that_yields_its_cluster_leaves_it_fresh() {
     let mut world = World::new(&["c1", "c2"]);
-    let source = |name: &str, path| ClusterSource { name: ClusterId::new(name).ok(), path };
+    let source =
+        |name: &str, path| ClusterSource { name: ClusterId::new(name).ok(), path, labels: Box::default() };
     let (old, new) = (source("c", world.path("c1")), source("c", world.path("c2")));
     world.clusters = Clusters::new(vec![old.clone()]);
     world.refresh();
@@ -78,7 +79,8 @@ fn the_id_is_the_propertys_else_the_configured_one_else_the_folders() {
     let old = property("old").replace("cluster.clusterset.k8s.io", "id.k8s.io");
     world.write("c1/a-first.yaml", &old).remove("c1/other.yaml");
     assert_eq!(world.refresh(), [""; 0], "the former name yields to the one of today");
-    let named = ClusterSource { name: ClusterId::new("named").ok(), path: world.path("c1") };
+    let named =
+        ClusterSource { name: ClusterId::new("named").ok(), path: world.path("c1"), labels: Box::default() };
     world.remove("c1/a-first.yaml").remove("c1/id.yaml");
     assert_eq!(load(&[named]).0.len(), 2, "the objects, and who is expected");
 }
@@ -123,18 +125,52 @@ fn sources_come_and_go_without_the_others() {
     let mut world = World::new(&["c1", "c2"]);
     world.write("c1/a.yaml", &service("a", 1)).write("c2/b.yaml", &service("b", 1));
     world.refresh();
-    let source = |name: &str| ClusterSource { name: None, path: world.path(name) };
+    let source = |name: &str| ClusterSource { name: None, path: world.path(name), labels: Box::default() };
     world.write("c3/c.yaml", &service("c", 1));
     let sources = vec![source("c3"), source("c1")];
     world.clusters.reconfigure(sources);
     assert_eq!(world.refresh(), ["c3: reset to 1", "forget c2", "expect {\"c1\", \"c3\"}"]);
 }
 
+/// Labels are the configuration's: they change without a file being read again, and go with their cluster.
+#[test]
+fn clusters_have_the_labels_of_their_configuration() {
+    let mut world = World::new(&[]);
+    world.write("c1/a.yaml", &service("a", 1)).write("c2/b.yaml", &service("b", 1));
+    let source = |name: &str, tier: Option<&str>| ClusterSource {
+        name: None,
+        path: world.path(name),
+        labels: tier.iter().map(|tier| ("tier".into(), (*tier).into())).collect(),
+    };
+    let told: [(&[(&str, Option<&str>)], &[&str]); 5] = [
+        (&[("c1", Some("gold"))], &["c1: reset to 1", "c1: labels tier=gold", "expect {\"c1\"}"]),
+        (
+            &[("c1", Some("tin")), ("c2", None)],
+            &["c1: labels tier=tin", "c2: reset to 1", "expect {\"c1\", \"c2\"}"],
+        ),
+        (&[("c1", None), ("c2", None)], &["c1: labels "]),
+        (&[("c1", Some("gold"))], &["c1: labels tier=gold", "forget c2", "expect {\"c1\"}"]),
+        (&[], &["forget c1", "expect {}"]),
+    ];
+    let steps: Vec<(Vec<ClusterSource>, &[&str])> = told
+        .into_iter()
+        .map(|(sources, told)| (sources.iter().map(|(name, tier)| source(name, *tier)).collect(), told))
+        .collect();
+    for (sources, told) in steps {
+        world.clusters.reconfigure(sources);
+        assert_eq!(world.refresh(), told);
+    }
+}
+
 #[test]
 fn a_single_file_is_a_cluster_too() {
     let mut world = World::new(&[]);
     world.write("paris.yaml", &service("a", 1));
-    world.clusters.reconfigure(vec![ClusterSource { name: None, path: world.path("paris.yaml") }]);
+    world.clusters.reconfigure(vec![ClusterSource {
+        name: None,
+        path: world.path("paris.yaml"),
+        labels: Box::default(),
+    }]);
     assert_eq!(world.refresh(), ["paris: reset to 1", "expect {\"paris\"}"]);
     world.remove("paris.yaml");
     assert_eq!(world.refresh(), ["paris: stale true"]);

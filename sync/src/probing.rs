@@ -1,23 +1,31 @@
 //! Has endpoints asked whether they are well, as the policies of services want it, and tells the table what came of it.
 //!
 //! ```text
-//! table ── checks ──► prober ── verdicts that changed ──► table
+//! table ── checks ──► prober ── verdicts that changed, and how far away clusters are ──► table
 //! ```
+
+mod round_trips;
 
 use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use portolan_zones::Event;
 use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
+use portolan_zones::{ClusterId, Event};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 
 use crate::owner::MAX_PROBLEMS;
-use crate::probes::{Budget, Changes, Kind, Probe, Prober, Target};
+use crate::probes::{Budget, Changes, Kind, Probe, Prober, Target, Verdict};
+pub(crate) use round_trips::RoundTrips;
+
+/// How far away clusters are is looked at, and told, so often at most.
+const PACE: Duration = Duration::from_secs(1);
 
 /// What the table wants to be asked.
 pub(crate) type Wanted = watch::Receiver<Arc<HashSet<Check>>>;
@@ -51,12 +59,15 @@ pub struct ProbeStatus {
     pub unhealthy_count: usize,
     /// By how many seconds the one that waits longest is late: the budget is too small for it.
     pub behind: f64,
+    /// How long it takes to get to each cluster of which anything is asked, as it was last told. Sorted.
+    pub round_trips: Vec<(ClusterId, Duration)>,
 }
 
 /// A running prober. Dropping it ends it.
 pub(crate) struct Probing {
     runtime: Option<Runtime>,
     prober: Arc<Prober>,
+    round_trips: watch::Receiver<Arc<RoundTrips>>,
 }
 
 impl Probing {
@@ -76,14 +87,22 @@ impl Probing {
         let seed = u64::from(std::process::id());
         let (prober, changes) = Prober::start(runtime.handle(), Budget { per_second, in_flight }, seed);
         let prober = Arc::new(prober);
+        let (told_times, round_trips) = watch::channel(Arc::default());
         let follower = Follower {
             prober: prober.clone(),
             checks: HashMap::new(),
             told: HashSet::new(),
+            times: HashMap::new(),
+            told_times,
             tell: Arc::new(tell),
         };
         runtime.spawn(follower.run(wanted, changes));
-        Ok(Self { runtime: Some(runtime), prober })
+        Ok(Self { runtime: Some(runtime), prober, round_trips })
+    }
+
+    /// How long it takes to get to each cluster.
+    pub(crate) fn round_trips(&self) -> watch::Receiver<Arc<RoundTrips>> {
+        self.round_trips.clone()
     }
 
     /// How they fare.
@@ -105,6 +124,7 @@ impl Probing {
             unhealthy,
             unhealthy_count,
             behind: self.prober.behind().as_secs_f64(),
+            round_trips: self.round_trips.borrow().iter().map(|(id, time)| (id.clone(), *time)).collect(),
         }
     }
 
@@ -129,28 +149,39 @@ struct Follower<T> {
     checks: HashMap<Target, Vec<Check>>,
     /// What the table was told to be unhealthy.
     told: HashSet<Check>,
+    /// How long it takes to get to each target, as far as that is known.
+    times: HashMap<Target, Duration>,
+    /// What the table was told of clusters.
+    told_times: watch::Sender<Arc<RoundTrips>>,
     tell: Arc<T>,
 }
 
 impl<T: Fn(Vec<Event>) -> bool + Send + Sync + 'static> Follower<T> {
     async fn run(mut self, mut wanted: Wanted, mut changes: Changes) {
         wanted.mark_changed();
+        // Whether there are other times or targets than when clusters were last looked at, and when they may be again.
+        let (mut unseen, mut due) = (false, Instant::now());
         loop {
-            let news = tokio::select! {
+            let event = tokio::select! {
                 changed = wanted.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let checks = wanted.borrow_and_update().clone();
-                    self.want(&checks)
+                    unseen = true;
+                    checked(self.want(&checks))
                 }
                 changed = changes.next() => {
                     let Some(changed) = changed else { return };
-                    let changed = changed.into_iter().map(|(target, verdict)| (target, verdict.healthy));
-                    self.learn(changed)
+                    unseen = true;
+                    checked(self.learn(changed))
+                }
+                () = sleep_until(due), if unseen => {
+                    (unseen, due) = (false, Instant::now() + PACE);
+                    self.look()
                 }
             };
-            if self.pass_on(news).await.is_break() {
+            if self.pass_on(event).await.is_break() {
                 return;
             }
         }
@@ -168,39 +199,58 @@ impl<T: Fn(Vec<Event>) -> bool + Send + Sync + 'static> Follower<T> {
         self.prober.set(self.checks.keys().cloned());
         // The table may have forgotten meanwhile what it was told: it is told all, and what is no news does no harm.
         self.told.clear();
+        self.times.clear();
         let mut all = Vec::new();
         for (target, verdict) in self.prober.verdicts() {
-            for check in self.checks.get(&target).into_iter().flatten() {
+            let Some(checks) = self.checks.get(&target) else { continue };
+            for check in checks {
                 if !verdict.healthy {
                     self.told.insert(check.clone());
                 }
                 all.push((check.clone(), verdict.healthy));
             }
+            self.times.extend(verdict.rtt.map(|time| (target, time)));
         }
         all
     }
 
     /// What the table does not know yet.
-    fn learn(&mut self, verdicts: impl IntoIterator<Item = (Target, bool)>) -> Vec<(Check, bool)> {
+    fn learn(&mut self, verdicts: Vec<(Target, Verdict)>) -> Vec<(Check, bool)> {
         let mut news = Vec::new();
-        for (target, healthy) in verdicts {
-            for check in self.checks.get(&target).into_iter().flatten() {
+        for (target, Verdict { healthy, rtt, .. }) in verdicts {
+            let Some(checks) = self.checks.get(&target) else { continue };
+            for check in checks {
                 let is_news = if healthy { self.told.remove(check) } else { self.told.insert(check.clone()) };
                 news.extend(is_news.then(|| (check.clone(), healthy)));
             }
+            self.times.extend(rtt.map(|time| (target, time)));
         }
         news
     }
 
-    async fn pass_on(&self, news: Vec<(Check, bool)>) -> ControlFlow<()> {
-        if news.is_empty() {
-            return ControlFlow::Continue(());
+    /// How far away clusters are, if that is news.
+    fn look(&mut self) -> Option<Event> {
+        let now = round_trips::medians(&self.checks, &self.times);
+        if !round_trips::are_news(&self.told_times.borrow(), &now) {
+            return None;
         }
+        self.told_times.send_replace(Arc::new(now.clone()));
+        Some(Event::RoundTrips(now))
+    }
+
+    async fn pass_on(&self, event: Option<Event>) -> ControlFlow<()> {
+        let Some(event) = event else {
+            return ControlFlow::Continue(());
+        };
         let tell = self.tell.clone();
         // The table's queue may be full: probes go on meanwhile.
-        let told = spawn_blocking(move || tell(vec![Event::Checked(news)])).await;
+        let told = spawn_blocking(move || tell(vec![event])).await;
         if told.unwrap_or(false) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
+}
+
+fn checked(news: Vec<(Check, bool)>) -> Option<Event> {
+    (!news.is_empty()).then_some(Event::Checked(news))
 }
 
 /// How a check asks; `None` where its words make no request.
@@ -219,3 +269,6 @@ pub(crate) fn probe_of(check: &HealthCheck) -> Option<Probe> {
     let HealthCheck { interval, timeout, rise, fall, .. } = *check;
     Some(Probe { kind, interval, timeout, rise, fall })
 }
+
+#[cfg(test)]
+mod tests;

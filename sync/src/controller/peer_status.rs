@@ -16,8 +16,10 @@ use super::election::Leadership;
 use super::words::WRITER;
 use crate::kubernetes::access::tell;
 use crate::kubernetes::peers::{ClusterPeers, PeerList};
-use crate::kubernetes::resources::{ClusterPeer, ClusterPeerStatus};
+use crate::kubernetes::resources::{ClusterPeer, ClusterPeerStatus, duration};
 use crate::kubernetes::{ClusterState, Origin};
+use crate::probes::differ;
+use crate::probing::RoundTrips;
 
 /// How often the states are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -36,13 +38,16 @@ pub(crate) async fn keep(
     peers: watch::Receiver<Arc<ClusterPeers>>,
     list: watch::Receiver<Arc<PeerList>>,
     states: watch::Receiver<Arc<[ClusterState]>>,
+    round_trips: watch::Receiver<Arc<RoundTrips>>,
     leadership: Leadership,
 ) {
     let api: Api<ClusterPeer> = Api::all(client);
     let mut written = BTreeMap::new();
     loop {
         if leadership.is_leader() {
-            let wanted = statuses(&peers.borrow(), &list.borrow(), &states.borrow(), Timestamp::now());
+            let times = round_trips.borrow().clone();
+            let wanted =
+                statuses(&peers.borrow(), &list.borrow(), &states.borrow(), &times, Timestamp::now());
             written.retain(|name, _| wanted.contains_key(name));
             for (name, (old, new)) in wanted {
                 if is_due(written.get(&name), &old, &new, Instant::now()) && leadership.is_leader() {
@@ -82,6 +87,7 @@ fn statuses(
     peers: &ClusterPeers,
     list: &PeerList,
     states: &[ClusterState],
+    round_trips: &RoundTrips,
     now: Timestamp,
 ) -> BTreeMap<String, (ClusterPeerStatus, ClusterPeerStatus)> {
     let both = |(name, peer): (&String, &Arc<ClusterPeer>)| {
@@ -90,7 +96,9 @@ fn statuses(
         let problems: Vec<_> = problems.map(|problem| &*problem.text).collect();
         let state = states.iter().find(|state| ours(&state.name, state.origin));
         let old = peer.status.clone().unwrap_or_default();
-        let new = status(&old, peer.metadata.generation, &problems, state, now);
+        let mut new = status(&old, peer.metadata.generation, &problems, state, now);
+        let measured = state.and_then(|state| round_trips.get(state.id.as_ref()?));
+        new.round_trip_time = round_trip(old.round_trip_time.as_deref(), measured.copied());
         (name.clone(), (old, new))
     };
     peers.iter().map(both).collect()
@@ -145,6 +153,13 @@ fn status(
     let turned = |verdict: Verdict| verdict.condition(&old.conditions, generation, now);
     new.conditions = [accepted(problems, state), reachable(state), synced(state)].map(turned).into();
     new
+}
+
+/// What was written of the time that it takes to get there holds until it has moved by so much that it may matter.
+fn round_trip(written: Option<&str>, measured: Option<Duration>) -> Option<String> {
+    let news = measured.filter(|_| differ(written.and_then(duration), measured));
+    let text = |time: Duration| format!("{:.1}ms", (time.as_secs_f64() * 1000.0).max(0.1));
+    news.map(text).or_else(|| written.map(str::to_owned))
 }
 
 /// A condition, before it is known when it turned: type, whether it holds, reason, message.

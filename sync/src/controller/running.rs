@@ -27,7 +27,7 @@ use crate::kubernetes::backoff::{Backoff, chance};
 use crate::kubernetes::peers::{ClusterPeers, OwnSources, PeerList, PeerSources, Peers};
 use crate::kubernetes::{ClusterState, Followers, OwnConfig, PeerConfig, Role};
 use crate::owner::{Message, Owner, OwnerStatus};
-use crate::probing::{ProbeBudget, Probing};
+use crate::probing::{ProbeBudget, Probing, RoundTrips};
 use crate::publish::Snapshots;
 use crate::run::StartError;
 use crate::status::Status;
@@ -146,8 +146,15 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
     let followers =
         Followers::start(handle, Role::Controller, Some(config.own.clone()), None, Some(tap), feed)?;
     let followers = Arc::new(followers);
-    let (table, end_of) = (owner.shown(), end.clone());
-    let supervisor = Supervisor { config, ranges, shared: shared.clone(), observed, table, end: end_of };
+    let supervisor = Supervisor {
+        config,
+        ranges,
+        shared: shared.clone(),
+        observed,
+        table: owner.shown(),
+        round_trips: probing.round_trips(),
+        end: end.clone(),
+    };
     let supervisor = runtime.spawn(supervisor.run(followers.clone(), owner.snapshots(), owner.generations()));
     Ok(RunningController {
         runtime: Some(runtime),
@@ -227,6 +234,7 @@ struct Supervisor {
     shared: Shared,
     observed: Arc<Observed>,
     table: Arc<Mutex<OwnerStatus>>,
+    round_trips: watch::Receiver<Arc<RoundTrips>>,
     end: CancellationToken,
 }
 
@@ -276,7 +284,7 @@ impl Supervisor {
     ) -> Vec<JoinHandle<()>> {
         let (client, leadership) = (client.clone(), leadership.clone());
         let (list, states) = (self.shared.list.subscribe(), self.shared.states.subscribe());
-        let peers = self.shared.cluster_peers.subscribe();
+        let (peers, times) = (self.shared.cluster_peers.subscribe(), self.round_trips.clone());
         let namespace = self.config.own.namespace.clone();
         let sources = self.sources(&client);
         let fresh = {
@@ -293,7 +301,7 @@ impl Supervisor {
             tokio::spawn(policies),
             tokio::spawn(follow_peers(sources, self.shared.clone(), followers.clone())),
             tokio::spawn(fresh),
-            tokio::spawn(peer_status::keep(client, peers, list, states, leadership)),
+            tokio::spawn(peer_status::keep(client, peers, list, states, times, leadership)),
         ]
     }
 

@@ -37,6 +37,7 @@ use tokio::sync::watch;
 
 pub use bounded::MOST_READ;
 pub use verdict::Verdict;
+pub(crate) use verdict::differ;
 
 use attempt::Attempts;
 use running::Running;

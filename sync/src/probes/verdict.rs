@@ -199,7 +199,7 @@ impl Board {
 }
 
 /// Whether times differ by so much that it may matter to somebody who chooses.
-fn differ(told: Option<Duration>, rtt: Option<Duration>) -> bool {
+pub(crate) fn differ(told: Option<Duration>, rtt: Option<Duration>) -> bool {
     match (told, rtt) {
         (Some(told), Some(rtt)) => told.abs_diff(rtt) > SAME.max(told / 4),
         (told, rtt) => told != rtt,

@@ -162,3 +162,33 @@ fn statuses_are_written_when_they_are_news() {
     assert!(!is_due(None, &old, &old, start));
     assert!(is_due(None, &ClusterPeerStatus::default(), &old, start));
 }
+
+/// A write each time that a probe took a little longer would wake all who watch ClusterPeers.
+#[test]
+fn times_are_written_when_they_have_moved() {
+    let time = |micros: Option<u64>| micros.map(Duration::from_micros);
+    for (written, measured, expected) in [
+        (None, None, None),
+        (None, Some(12_345), Some("12.3ms")),
+        (None, Some(20), Some("0.1ms")),
+        (None, Some(2_500_000), Some("2500.0ms")),
+        (Some("12.3ms"), None, Some("12.3ms")),
+        (Some("12.3ms"), Some(15_000), Some("12.3ms")),
+        (Some("12.3ms"), Some(15_500), Some("15.5ms")),
+        (Some("12.3ms"), Some(9_000), Some("9.0ms")),
+        (Some("0.1ms"), Some(1_000), Some("0.1ms")),
+        (Some("0.1ms"), Some(1_200), Some("1.2ms")),
+        (Some("somebody's"), Some(1_200), Some("1.2ms")),
+    ] {
+        let told = round_trip(written, time(measured));
+        assert_eq!(told.as_deref(), expected, "{written:?}, {measured:?}");
+        // What was written is what is read, and is no news.
+        assert!(measured.is_none() || round_trip(told.as_deref(), time(measured)) == told, "{told:?}");
+    }
+    let old = ClusterPeerStatus::default();
+    let new = ClusterPeerStatus { round_trip_time: Some("12.3ms".to_owned()), ..old.clone() };
+    let start = Instant::now();
+    let written = (old.clone(), start);
+    let first = (0..120).find(|s| is_due(Some(&written), &old, &new, start + Duration::from_secs(*s)));
+    assert_eq!(first, Some(10), "with the counts");
+}

@@ -130,6 +130,9 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let unhealthy = clusters.probes.unhealthy.iter();
     let unhealthy: Vec<_> =
         unhealthy.map(|(address, error)| json!({ "address": address, "error": error })).collect();
+    let times = &clusters.probes.round_trips;
+    let sources: Vec<_> = clusters.sources.iter().map(|source| source_json(source, times)).collect();
+    let followed: Vec<_> = clusters.kubernetes.iter().map(|cluster| cluster_json(cluster, times)).collect();
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
     let body = json!({
         "version": VERSION,
@@ -139,8 +142,8 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         "phase": current.phase,
         "config": current.config,
         "listeners": current.listeners,
-        "sources": clusters.sources.iter().map(source_json).collect::<Vec<_>>(),
-        "clusters": clusters.kubernetes.iter().map(cluster_json).collect::<Vec<_>>(),
+        "sources": sources,
+        "clusters": followed,
         "controller": shown.controller.as_ref().map(|controller| controller()),
         "vips": {
             "services": clusters.owner.pool_services,
@@ -194,8 +197,8 @@ mod tests {
     use std::time::Duration;
 
     use arc_swap::ArcSwap;
-    use portolan_sync::SourceStatus;
     use portolan_sync::kubernetes::{ClusterState, Origin};
+    use portolan_sync::{ProbeStatus, SourceStatus};
     use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones};
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -262,7 +265,10 @@ mod tests {
             checked_at: Some(2),
             problems: Vec::new(),
         };
-        let known = portolan_sync::Status { sources: vec![source], kubernetes, ..Default::default() };
+        let times = [("ber1", 7_000), ("fra2", 12_345)];
+        let times = times.map(|(id, micros)| (ClusterId::new(id).unwrap(), Duration::from_micros(micros)));
+        let probes = ProbeStatus { round_trips: times.into(), ..ProbeStatus::default() };
+        let known = portolan_sync::Status { sources: vec![source], kubernetes, probes, ..Default::default() };
         let clusters: ClusterStatus = Arc::new(move || known.clone());
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), clusters.clone())));
         let controller = controller.map(|state| -> ControllerStatus { Arc::new(move || state.clone()) });
@@ -416,6 +422,9 @@ mod tests {
             (&own["origin"], &own["cluster"], &own["lagSeconds"]),
             (&json!("own"), &json!("fra2"), &json!(0.005))
         );
+        let times =
+            [own, &own["leases"][0], peer, &body["sources"][0]].map(|of| of["roundTripTime"].as_f64());
+        assert_eq!(times, [Some(12.345), Some(7.0), None, None]);
         assert_eq!((&peer["origin"], &peer["name"]), (&json!("ClusterPeer"), &json!("west")));
         let (_, metrics) = server.get("/metrics").await;
         for sample in [

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use portolan_dns::geo::{Geo, GeoConfig};
@@ -81,7 +81,7 @@ pub(crate) fn check_databases(config: &Config, file: &Path) -> Vec<Problem> {
 }
 
 /// A source as `/status` shows it.
-pub(crate) fn source_json(source: &SourceStatus) -> Value {
+pub(crate) fn source_json(source: &SourceStatus, times: &RoundTrips) -> Value {
     let problems: Vec<_> = source.problems.iter().map(ToString::to_string).collect();
     json!({
         "cluster": source.cluster.as_ref().map(ToString::to_string),
@@ -91,12 +91,18 @@ pub(crate) fn source_json(source: &SourceStatus) -> Value {
         "objects": source.objects,
         "changedAt": source.changed_at,
         "checkedAt": source.checked_at,
+        "roundTripTime": milliseconds(times, source.cluster.as_ref()),
         "problems": problems,
     })
 }
 
-fn lease_json((cluster, stale): (&ClusterId, &bool)) -> Value {
-    json!({ "cluster": cluster.to_string(), "stale": stale })
+/// How long it takes to get to clusters, sorted.
+type RoundTrips = [(ClusterId, Duration)];
+
+/// How long it takes to get to a cluster, to the microsecond.
+fn milliseconds(times: &RoundTrips, cluster: Option<&ClusterId>) -> Option<f64> {
+    let at = times.binary_search_by_key(&cluster?, |(id, _)| id).ok()?;
+    Some(times[at].1.as_micros() as f64 / 1000.0)
 }
 
 /// Who names it.
@@ -110,8 +116,9 @@ pub(crate) fn origin(cluster: &ClusterState) -> &'static str {
 }
 
 /// A cluster behind an API server as `/status` shows it.
-pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
-    let leases: Vec<_> = cluster.leases.iter().map(lease_json).collect();
+pub(crate) fn cluster_json(cluster: &ClusterState, times: &RoundTrips) -> Value {
+    let lease = |(id, stale): (&ClusterId, &bool)| json!({ "cluster": id.to_string(), "stale": stale, "roundTripTime": milliseconds(times, Some(id)) });
+    let leases: Vec<_> = cluster.leases.iter().map(lease).collect();
     json!({
         "name": cluster.name,
         "origin": origin(cluster),
@@ -129,6 +136,7 @@ pub(crate) fn cluster_json(cluster: &ClusterState) -> Value {
         "refusedExports": cluster.refused_exports,
         "refused": cluster.refused,
         "lagSeconds": cluster.lag.map(|lag| lag.as_secs_f64()),
+        "roundTripTime": milliseconds(times, cluster.id.as_ref()),
         "problems": cluster.problems,
         "duplicateOf": cluster.duplicate_of,
         "isOwn": cluster.is_own,

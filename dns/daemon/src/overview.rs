@@ -79,6 +79,8 @@ struct Source {
     stale: bool,
     objects: BTreeMap<String, u64>,
     checked_at: Option<i64>,
+    /// In milliseconds, as below.
+    round_trip_time: Option<f64>,
     problems: Vec<String>,
 }
 
@@ -99,6 +101,7 @@ struct Cluster {
     /// Some of them.
     refused: Vec<String>,
     lag_seconds: Option<f64>,
+    round_trip_time: Option<f64>,
     problems: Vec<String>,
     duplicate_of: Option<String>,
     is_own: bool,
@@ -173,7 +176,7 @@ struct Counts {
 
 /// One line of the table.
 struct Line {
-    cells: [String; 9],
+    cells: [String; 10],
     well: bool,
     problems: Vec<String>,
 }
@@ -204,6 +207,7 @@ impl Report {
             "STALE",
             "OBJECTS",
             "LAG",
+            "RTT",
             "LAST ERROR",
         ]);
         for line in &lines {
@@ -295,6 +299,7 @@ impl Source {
                 yes(self.stale),
                 objects(&self.objects),
                 "-".to_owned(),
+                round_trip(self.round_trip_time),
                 self.problems.first().cloned().unwrap_or_else(|| "-".to_owned()),
             ],
             well: self.synced && !self.stale,
@@ -342,6 +347,7 @@ impl Cluster {
                 state,
                 objects(&self.objects),
                 self.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{:.0}ms", lag * 1000.0)),
+                round_trip(self.round_trip_time),
                 problems.first().cloned().unwrap_or_else(|| "-".to_owned()),
             ],
             well,
@@ -352,6 +358,10 @@ impl Cluster {
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
+}
+
+fn round_trip(milliseconds: Option<f64>) -> String {
+    milliseconds.map_or_else(|| "-".to_owned(), |time| format!("{time:.1}ms"))
 }
 
 fn fresh(now: i64, at: Option<i64>) -> String {
@@ -374,7 +384,7 @@ mod tests {
         let west = json!({
             "name": "west", "origin": "ClusterPeer", "cluster": "fra2", "reachable": true, "synced": true,
             "stale": false, "withdrawn": false, "contactAt": 998, "objects": {"EndpointSlice": 3, "ServiceExport": 1},
-            "refusedExports": 0, "refused": [], "lagSeconds": 0.0124, "problems": [], "duplicateOf": null, "isOwn": false,
+            "refusedExports": 0, "refused": [], "lagSeconds": 0.0124, "roundTripTime": 12.345, "problems": [], "duplicateOf": null, "isOwn": false,
             "leases": [{"cluster": "ber1", "stale": false}],
         });
         json!({
@@ -403,7 +413,18 @@ mod tests {
         assert_eq!(lines[2], ["leads; 2 services in the queue, 5 requests, 1 of them failed"]);
         assert_eq!(
             lines[5],
-            ["fra2", "ClusterPeer west", "yes", "2s", "yes", "no", "3 slices, 1 exports", "12ms", "-"]
+            [
+                "fra2",
+                "ClusterPeer west",
+                "yes",
+                "2s",
+                "yes",
+                "no",
+                "3 slices, 1 exports",
+                "12ms",
+                "12.3ms",
+                "-"
+            ]
         );
         assert!(!text.contains("PROBLEMS"), "{text}");
     }
@@ -433,6 +454,7 @@ mod tests {
         assert!(read(own).is_well(), "a peer that is this cluster is no problem");
         let source = json!({
             "cluster": null, "path": "clusters/a", "synced": true, "stale": true, "objects": {}, "checkedAt": null,
+            "roundTripTime": null,
             "problems": ["gone"],
         });
         let mut stale = status();

@@ -68,7 +68,7 @@ pub fn compile(
             table.file_checks(before.as_deref(), service.as_ref());
             let after = service.map(Arc::new);
             answers_changed |= next.replace(&name, after.as_ref());
-            replaced.push((before, after));
+            replaced.push([before, after]);
         }
     }
     table.follow_pods(&mut next, &replaced);

@@ -92,17 +92,13 @@ impl Table {
     }
 
     /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are.
-    pub(crate) fn follow_pods(
-        &mut self,
-        next: &mut Snapshot,
-        changed: &[(Option<Arc<Service>>, Option<Arc<Service>>)],
-    ) {
+    pub(crate) fn follow_pods(&mut self, next: &mut Snapshot, changed: &[[Option<Arc<Service>>; 2]]) {
         let (by_slices, clusters) = (self.whereabouts.by_slices, &self.clusters);
         if std::mem::take(&mut self.whereabouts.pods_moved) {
             let all = next.services.iter().map(|service| &**service).filter(|_| by_slices);
             next.pods = Pods::of(all, clusters);
         } else if by_slices {
-            for (before, after) in changed {
+            for [before, after] in changed {
                 after.iter().for_each(|service| next.pods.add(service, clusters));
                 before.iter().for_each(|service| next.pods.remove(service, clusters));
             }

@@ -64,7 +64,9 @@ fn agree(world: &World, why: &str) {
     let mut drawn: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for entropy in 0..DRAWS {
         let first: Option<Ipv4Addr> = ask(world, CLIENT, entropy).first().copied();
-        first.map(|first| *drawn.entry(first.into()).or_insert(0) += 1);
+        if let Some(first) = first {
+            *drawn.entry(first.into()).or_insert(0) += 1;
+        }
     }
     for address in backends.keys().chain(drawn.keys()) {
         let share = f64::from(backends.get(address).copied().unwrap_or(0)) / f64::from(WHOLE);

@@ -86,6 +86,9 @@ pub struct Labels<'a> {
     /// `true` on a mirrored EndpointSlice that holds gateway addresses.
     #[serde(rename = "portolan.dev/gateway")]
     pub gateway: Option<Text<'a>>,
+    /// What the export's author decided of a mirrored EndpointSlice's endpoints.
+    #[serde(rename = "portolan.dev/state")]
+    pub state: Option<Text<'a>>,
     /// Anything keeps a Node from load balancers.
     #[serde(rename = "node.kubernetes.io/exclude-from-external-load-balancers")]
     pub excluded: Option<Text<'a>>,

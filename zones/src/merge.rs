@@ -162,7 +162,8 @@ pub(crate) fn merge(
     members.extend(unheard);
     for member in &mut members {
         let voice = voices.iter().find(|voice| *voice.cluster == member.cluster);
-        let exported = voice.and_then(|voice| voice.export.state);
+        let copied = || member.slices.iter().find_map(|slice| slice.state);
+        let exported = voice.and_then(|voice| voice.export.state).or_else(copied);
         member.state = clusters.state(&member.cluster, name, exported);
         if policies.give_weight_by_label() {
             member.labels = clusters.labels(&member.cluster);

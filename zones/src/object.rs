@@ -341,6 +341,8 @@ pub struct Slice {
     pub ours: bool,
     /// Whether these are addresses of a gateway to the endpoints, not of the endpoints (label `portolan.dev/gateway`).
     pub gateway: bool,
+    /// What the author of their export decided of the endpoints of a mirrored one (label `portolan.dev/state`).
+    pub state: Option<State>,
     /// The region that its endpoints are in, of a mirrored one (label `topology.kubernetes.io/region`).
     pub region: Option<Arc<str>>,
     /// `ports`; the numbers are target ports.

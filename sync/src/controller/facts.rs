@@ -293,6 +293,7 @@ impl SliceFacts {
             words::SOURCE,
             words::SERVICE,
             words::GATEWAY,
+            words::STATE,
             words::REGION,
         ];
         let text =

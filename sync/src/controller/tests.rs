@@ -74,6 +74,7 @@ fn slice(cluster: &str, name: &str, addresses: &[&str]) -> Event {
             source: None,
             ours: false,
             gateway: false,
+            state: None,
             region: None,
             ports: [port].into(),
             endpoints: addresses.iter().enumerate().map(endpoint).collect(),

@@ -24,6 +24,8 @@ pub(super) const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 pub(super) const SERVICE: &str = "kubernetes.io/service-name";
 /// Label on slices that hold addresses of a gateway.
 pub(super) const GATEWAY: &str = "portolan.dev/gateway";
+/// Label on slices: what the author of the export decided of their endpoints.
+pub(super) const STATE: &str = "portolan.dev/state";
 /// Label on slices: the region that their endpoints are in, as Nodes have it.
 pub(super) const REGION: &str = "topology.kubernetes.io/region";
 /// Annotation on imports: the derived Service.

@@ -52,6 +52,7 @@ pub fn slice(
     let gateway = source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
     let region = labels.and_then(|labels| labels.region.as_ref()).filter(|_| source.is_some());
     let region = region.filter(|region| !region.is_empty()).map(|region| interner.text(region));
+    let state = labels.and_then(|labels| labels.state.as_ref()?.parse().ok()).filter(|_| source.is_some());
     let ours =
         source.is_some() && labels.is_some_and(|labels| labels.managed_by.as_deref() == Some(MANAGED_BY));
     let family = match slice.address_type.as_deref().unwrap_or_default() {
@@ -75,6 +76,7 @@ pub fn slice(
         source,
         ours,
         gateway,
+        state,
         region,
         ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
         endpoints: endpoints.into(),

@@ -87,6 +87,7 @@ pub fn slice(
         source: None,
         ours: false,
         gateway: false,
+        state: None,
         region: None,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),

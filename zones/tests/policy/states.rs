@@ -69,6 +69,21 @@ fn the_operator_then_the_peer_then_the_export() {
     step(&|w| _ = w.apply("b", exported(None)), all, "nobody any more");
 }
 
+/// A server that hears its own cluster alone knows what an export's author decided by the copies.
+#[test]
+fn copies_tell_of_the_export() {
+    let mut world = World::new(&["clusterset.local"], &["a"]);
+    world.home("a").reset("a", vec![import("n", "s", 1, &["10.96.0.1"])]);
+    world.apply("a", policy("p", 1, imports(&["s"]), rules()));
+    let mut copy = |id: &'static str, state: Option<State>| {
+        let Object::Slice(slice) = mirrored(site(id).node("n1", "z1", 2, 2).slice("s"), id) else { panic!() };
+        world.apply("a", Object::Slice(Slice { state, ..slice })).compile();
+        reached(&world, CLIENT)
+    };
+    assert_eq!((copy("b", None), copy("c", None)), ("b1".into(), "b1 c1".into()));
+    assert_eq!((copy("b", Some(State::Drain)), copy("c", Some(State::Down))), ("c1".into(), "b1".into()));
+}
+
 /// What is drained is the last resort; what is down gets nobody, though nobody else is left: NODATA, or NXDOMAIN of a name
 /// that has nothing else.
 #[test]

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portolan_zones::object::UnixTime;
+use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
+use portolan_zones::policy::Configured;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
 use crate::joint::{Joint, Side};
@@ -30,6 +32,10 @@ pub struct Config {
     pub home: Option<ClusterId>,
     /// Where clients are, as the operator says.
     pub places: Box<[Mapping]>,
+    /// The operator's own policies; of two about the same the first one holds.
+    pub policies: Box<[Configured]>,
+    /// What the operator decides of endpoints; of two about the same the later one holds.
+    pub forced: Box<[Forced]>,
     /// Virtual IPs of our own; `None`: only imports have some.
     pub pool: Option<PoolConfig>,
     /// What health checks may cost. A change needs a restart.
@@ -57,7 +63,12 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let shown = sources.clone();
     let joint = Arc::new(Mutex::new(Joint::new(!config.kubernetes.is_empty())));
     // An owner ends only after its sources, so it hears this.
-    let first = vec![Event::Home(config.home.clone()), Event::Map(config.places.clone())];
+    let first = vec![
+        Event::Home(config.home.clone()),
+        Event::Map(config.places.clone()),
+        Event::Configure(config.policies.clone()),
+        Event::Force(config.forced.clone()),
+    ];
     let _ = owner.sender().send(Message::Events(first));
     let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
     let watch = Watch::start(config.clusters.clone(), feed(&owner, &joint, Side::Manifests), show)?;
@@ -127,6 +138,12 @@ impl Running {
         if self.config.places != config.places {
             messages.push(Message::Events(vec![Event::Map(config.places.clone())]));
         }
+        if self.config.policies != config.policies {
+            messages.push(Message::Events(vec![Event::Configure(config.policies.clone())]));
+        }
+        if self.config.forced != config.forced {
+            messages.push(Message::Events(vec![Event::Force(config.forced.clone())]));
+        }
         if self.servers.is_some() && self.config.kubernetes != config.kubernetes {
             // First, so that no name is denied for want of those whom the former settings knew.
             let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,10 +208,12 @@ pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Proble
     let (mut events, mut problems) = manifest::load(&config.clusters);
     // The ids of clusters behind API servers are not known here.
     if config.kubernetes.is_empty() {
-        problems.extend(unknown_home(config.home.as_ref(), &events));
+        problems.extend(unknown_clusters(config, &events));
     }
     events.insert(0, Event::Home(config.home.clone()));
     events.insert(1, Event::Map(config.places.clone()));
+    events.insert(2, Event::Configure(config.policies.clone()));
+    events.insert(3, Event::Force(config.forced.clone()));
     let state_file = config.pool.as_ref().and_then(|pool| pool.state_file.clone());
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
     let warnings = export_warnings(&status);
@@ -207,18 +226,25 @@ fn check(pool: Option<&PoolConfig>) -> Result<(), VipError> {
     pool.map_or(Ok(()), |pool| pool.ranges.check())
 }
 
-/// A home that no source is: its imports would never count, and nobody would be told.
-fn unknown_home(home: Option<&ClusterId>, events: &[Event]) -> Option<Problem> {
-    let home = home?;
+/// Clusters that the configuration names and no source is, each once: what is said of them has no effect, and nobody would be
+/// told.
+fn unknown_clusters(config: &Config, events: &[Event]) -> Vec<Problem> {
     let known: BTreeSet<&ClusterId> = events
         .iter()
         .filter_map(|event| if let Event::Expect(ids) = event { Some(ids) } else { None })
         .flatten()
         .collect();
+    let home = config.home.iter().map(|id| ("home is", id));
+    let weights = config.policies.iter().flat_map(|policy| policy.rules.weights.iter().map(|(id, _)| id));
+    let turns = config.policies.iter().flat_map(|policy| policy.rules.failover.iter());
+    let policies = weights.chain(turns).map(|id| ("a policy of the configuration names", id));
+    let states = config.forced.iter().map(|forced| ("states names", &forced.cluster));
+    let named: BTreeSet<_> =
+        home.chain(policies).chain(states).filter(|(_, id)| !known.contains(id)).collect();
     let list: Vec<_> = known.iter().map(|id| id.as_str()).collect();
-    let message =
-        format!("home is `{home}`, and no cluster has this id: the clusters are {}", list.join(", "));
-    (!known.contains(home)).then(|| problem(Severity::Warning, message))
+    let list = list.join(", ");
+    let message = |(says, id)| format!("{says} `{id}`, and no cluster has this id: the clusters are {list}");
+    named.into_iter().map(|named| problem(Severity::Warning, message(named))).collect()
 }
 
 fn pool_problems(status: OwnerStatus, state_file: PathBuf) -> impl Iterator<Item = Problem> {

@@ -24,6 +24,8 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
         kubernetes: KubernetesConfig::default(),
         home: None,
         places: Box::default(),
+        policies: Box::default(),
+        forced: Box::default(),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

@@ -40,6 +40,8 @@ fn config(folder: &Path) -> Config {
         kubernetes: KubernetesConfig::default(),
         home: sample.home.map(|home| ClusterId::new(&home).unwrap()),
         places: Box::default(),
+        policies: Box::default(),
+        forced: Box::default(),
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

@@ -21,6 +21,8 @@ pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
         kubernetes: kubernetes(config),
         home: config.home.clone(),
         places: config.places(),
+        policies: config.policies.clone().into(),
+        forced: config.states.clone().into(),
         pool: config.pool(),
         probes: config.probes,
         zones: zones.context("these zones can't be served")?,

@@ -1,5 +1,6 @@
 //! Traffic policies, from a manifest to what clients get and where they connect.
 
+mod configured;
 mod health;
 mod network;
 mod readme;

@@ -28,6 +28,8 @@ impl Default for Config {
                 quarantine: Duration::from_secs(3600),
                 state_file: Some("vips.json".into()),
             },
+            policies: Vec::new(),
+            states: Vec::new(),
             probes: ProbeBudget::default(),
             listen: Listen::default(),
             tls: None,

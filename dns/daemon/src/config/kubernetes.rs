@@ -10,7 +10,9 @@ use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW
 use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig, Pinned};
 use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
+use portolan_zones::peers::Labels;
 
+use super::policies::labels;
 use super::scalar::Scalar;
 use super::section::Section;
 use super::spec::or_off;
@@ -77,11 +79,8 @@ impl Cluster {
                 for key in OF_KUBECONFIGS.into_iter().filter(|key| section.has(key)).collect::<Vec<_>>() {
                     section.problem(key, format!("`{key}` is for clusters with a `kubeconfig`: remove it"));
                 }
-                Some(Self::Manifests(ClusterSource {
-                    name: id,
-                    path: section.beside_file(&manifests),
-                    labels: Box::default(),
-                }))
+                let path = section.beside_file(&manifests);
+                Some(Self::Manifests(ClusterSource { name: id, path, labels: labels(section) }))
             }
             (None, Some(kubeconfig)) => Some(Self::Api(Box::new(peer(section.beside_file(&kubeconfig))))),
             (Some(_), Some(_)) => {
@@ -113,6 +112,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
     if withdraw_after.is_some_and(|withdraw| withdraw < stale_after) {
         section.problem("withdraw-after", "must not be shorter than `stale-after`");
     }
+    let labels = if section.has("kubeconfig") { labels(section) } else { Labels::default() };
     move |path| PeerConfig {
         name: match (&id, &context) {
             (Some(id), _) => id.to_string(),
@@ -124,7 +124,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
         id,
         pinned: Pinned::default(),
         network: network.into(),
-        labels: Box::default(),
+        labels,
         namespaces: namespaces
             .map(|names| names.into_iter().map(|Namespace(name)| name).collect::<BTreeSet<_>>()),
         stale_after,
@@ -132,8 +132,8 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
     }
 }
 
-/// The cluster that this process runs for: the section is there, even if empty. Its id is `home` where no
-/// ClusterProperty says it.
+/// The cluster that this process runs for: the section is there, even if empty. Its id is `home` where no ClusterProperty says
+/// it.
 pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConfig {
     let kubeconfig = section.optional::<PathBuf>("kubeconfig").map(|file| section.beside_file(&file));
     let context = text(section, "context");
@@ -142,7 +142,8 @@ pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConf
     }
     let network = section.get("network", String::new());
     let namespace = section.get("namespace", Namespace(NAMESPACE.into())).0;
-    OwnConfig { network: network.into(), namespace, ..own_at(own_access(kubeconfig, context), home) }
+    let own = own_at(own_access(kubeconfig, context), home);
+    OwnConfig { network: network.into(), namespace, labels: labels(section), ..own }
 }
 
 /// The cluster behind `access`, of which nothing else is said.
@@ -189,7 +190,7 @@ fn lease(section: &mut Section<'_>, default: LeaseTimes) -> LeaseTimes {
 
 /// A namespace's name: one DNS label.
 #[derive(Debug, Clone, PartialEq)]
-struct Namespace(String);
+pub(super) struct Namespace(pub(super) String);
 
 impl Scalar for Namespace {
     const EXPECTED: &'static str = "a namespace";

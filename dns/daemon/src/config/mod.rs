@@ -7,6 +7,8 @@
 mod answers;
 mod default;
 mod kubernetes;
+mod objects;
+mod policies;
 mod scalar;
 mod section;
 mod spec;
@@ -22,7 +24,9 @@ use portolan_dns::geo::GeoConfig;
 use portolan_dns::settings::Settings;
 use portolan_sync::kubernetes::{OwnConfig, PeerConfig};
 use portolan_sync::{ClusterSource, PoolConfig, ProbeBudget};
+use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
+use portolan_zones::policy::Configured;
 use portolan_zones::zone::Options;
 use portolan_zones::{ClusterId, Name, ZoneConfig};
 
@@ -55,6 +59,10 @@ pub(crate) struct Config {
     pub zonal_names: bool,
     /// Virtual IPs of our own.
     pub vips: PoolConfig,
+    /// Traffic policies of the operator's own; of two about the same the first holds.
+    pub policies: Vec<Configured>,
+    /// What the operator decides of clusters; of two about the same the later holds.
+    pub states: Vec<Forced>,
     /// What health checks may cost.
     pub probes: ProbeBudget,
     /// Where DNS is served.

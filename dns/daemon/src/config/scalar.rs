@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portolan_dns::cookie::Secret;
 use portolan_dns::geo::Code;
-use portolan_zones::{ClusterId, Name};
+use portolan_zones::peers::State;
+use portolan_zones::{ClusterId, Name, ServiceName};
 
 /// A value that is written as one word.
 pub(super) trait Scalar: Sized {
@@ -71,6 +72,23 @@ impl Scalar for ClusterId {
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::new(text).map_err(|error| format!("is no cluster id: {error}"))
+    }
+}
+
+impl Scalar for ServiceName {
+    const EXPECTED: &'static str = "a service's namespace and name, such as `shop/cart`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (namespace, name) = text.split_once('/').ok_or_else(|| format!("is not {}", Self::EXPECTED))?;
+        Self::new(namespace, name).map_err(|error| format!("is not {}: {error}", Self::EXPECTED))
+    }
+}
+
+impl Scalar for State {
+    const EXPECTED: &'static str = "`up`, `drain` or `down`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("is not {}", Self::EXPECTED))
     }
 }
 

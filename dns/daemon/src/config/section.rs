@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::objects;
 use super::scalar::Scalar;
 use super::tree::{Entry, Node, Value};
 
@@ -173,6 +175,31 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// What is written at `key` as a type of Kubernetes' API.
+    pub(super) fn object<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+        let node = self.find(key)?;
+        let read = objects::read(node);
+        read.map_err(|wrong| {
+            self.findings.add(wrong.line, &within(&self.field(key), &wrong.field), wrong.message)
+        })
+        .ok()
+    }
+
+    /// Whether something is written at `name` in the section at `key`.
+    pub(super) fn has_below(&mut self, key: &'static str, name: &str) -> bool {
+        match self.find(key).map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries.iter().any(|entry| entry.key == name),
+            _ => false,
+        }
+    }
+
+    /// Notes that something within what is written at `key` can't be; `path` is below `key`.
+    pub(super) fn problem_below(&mut self, key: &'static str, path: &str, message: impl Into<String>) {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        let line = entry.map_or(self.line, |entry| entry.node.line_of(path));
+        self.findings.add(line, &within(&self.field(key), path), message);
+    }
+
     /// Notes that what is written at `key` can't be, at its line, or at the section's when it is not written.
     pub(super) fn problem(&mut self, key: &'static str, message: impl Into<String>) {
         let line =
@@ -259,8 +286,17 @@ impl<'a> Section<'a> {
     }
 }
 
+/// The path of what is at `path` below `field`.
+pub(super) fn within(field: &str, path: &str) -> String {
+    match path.chars().next() {
+        None => field.to_owned(),
+        Some('[') => format!("{field}{path}"),
+        Some(_) => format!("{field}.{path}"),
+    }
+}
+
 /// Names the nearest known key when one is near enough to be meant, else all of them.
-fn unknown(key: &str, known: &[&'static str]) -> String {
+pub(super) fn unknown(key: &str, known: &[&'static str]) -> String {
     let distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
     let near_enough = |known: &&&str| distance(known) <= key.len().max(3) / 3;
     match known.iter().filter(near_enough).min_by_key(distance) {

@@ -12,7 +12,7 @@ use super::kubernetes::{self, Cluster, Controller};
 use super::scalar::{ReverseOrigin, Scalar};
 use super::section::{Findings, Section};
 use super::tree::{self, Malformed};
-use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers, whereabouts};
+use super::{Config, Cookies, Listen, Log, LogFormat, Problem, Tls, answers, policies, whereabouts};
 
 /// Largest TTL (RFC 2181 §8).
 const MAX_TTL: u32 = i32::MAX as u32;
@@ -66,6 +66,7 @@ fn config(root: &mut Section<'_>) -> Config {
         root.list("reverse-zones", Vec::new()).into_iter().map(|ReverseOrigin(o)| o).collect();
     duplicates(root, "reverse-zones", reverse_zones.iter().map(Some));
     duplicates(root, "zones", zones.iter().map(|zone| Some(&zone.origin)));
+    let policies = policies::policies(root, &zones);
     let listen = root.section("listen", Listen::read);
     let tls = root.section("tls", Tls::read);
     if tls.is_none() && listen.encrypted() {
@@ -82,6 +83,8 @@ fn config(root: &mut Section<'_>) -> Config {
         max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
         zonal_names: root.get("zonal-names", default.zonal_names),
         vips: root.section("vips", |section| vips(section, default.vips)),
+        policies,
+        states: policies::states(root),
         probes: root.section("probes", |section| probes(section, default.probes)),
         listen,
         tls,

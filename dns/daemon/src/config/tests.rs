@@ -1,8 +1,13 @@
 //! What a file means, and what is said of a wrong one.
 
+use std::sync::Arc;
+
 use portolan_dns::geo::{Clue, Code, Position, Rule};
 use portolan_sync::kubernetes::{Access, Origin, Pinned};
+use portolan_zones::ServiceName;
+use portolan_zones::peers::{Scope, State};
 use portolan_zones::places::Place;
+use portolan_zones::policy::Rules;
 
 use super::*;
 
@@ -40,7 +45,8 @@ fn the_printed_defaults_are_the_defaults() {
 #[test]
 fn every_known_key_is_in_the_printed_defaults() {
     let everything = "version: v1\nclusters: [{manifests: a}]\nkubernetes: {}\nzones: [{origin: a.example}]\n\
-        view: {networks: [{network: 10.0.0.0/8, region: a}]}\n\
+        view: {networks: [{network: 10.0.0.0/8, region: a}]}\npolicies: [{spec: {}}]\n\
+        states: [{cluster: a, state: up}]\n\
         geoip: {databases: [a], places: [{asn: 1, region: a}]}";
     let (config, known) = spec::parse(everything, Path::new(FILE), None);
     assert!(config.is_ok(), "{config:?}");
@@ -165,6 +171,59 @@ fn every_section_takes_effect() {
                     certificate: "/etc/portolan/c.pem".into(),
                     key: "/etc/portolan/k.pem".into(),
                 });
+            },
+        ),
+        (
+            "policies: [{zone: clusterset.local, service: shop/cart, spec: {sticky: true}}, \
+             {namespace: shop, spec: {weights: [{cluster: no, weight: 3}]}}, {spec: {ttlSeconds: 7}}]",
+            |c| {
+                let clusterset = Name::parse("clusterset.local").unwrap();
+                let cart = ServiceName::new("shop", "cart").unwrap();
+                let weights = [(ClusterId::new("no").unwrap(), 3)].into();
+                let rules = |rules: Rules| Arc::new(rules);
+                c.policies = vec![
+                    Configured {
+                        zone: Some(clusterset),
+                        of: Scope::Service(cart),
+                        rules: rules(Rules { sticky: true, ..Rules::default() }),
+                    },
+                    Configured {
+                        zone: None,
+                        of: Scope::Namespace("shop".into()),
+                        rules: rules(Rules { weights, ..Rules::default() }),
+                    },
+                    Configured {
+                        zone: None,
+                        of: Scope::All,
+                        rules: rules(Rules { ttl: Some(7), ..Rules::default() }),
+                    },
+                ];
+            },
+        ),
+        (
+            "states: [{cluster: a, state: down}, {cluster: b, service: shop/cart, state: up}, \
+             {cluster: a, namespace: shop, state: drain}]",
+            |c| {
+                let cart = ServiceName::new("shop", "cart").unwrap();
+                let id = |id| ClusterId::new(id).unwrap();
+                c.states = vec![
+                    Forced { cluster: id("a"), of: Scope::All, state: State::Down },
+                    Forced { cluster: id("b"), of: Scope::Service(cart), state: State::Up },
+                    Forced { cluster: id("a"), of: Scope::Namespace("shop".into()), state: State::Drain },
+                ];
+            },
+        ),
+        (
+            "clusters: [{manifests: a, labels: {tier: 1, x.example/y: ''}}, {kubeconfig: b, labels: {b: no}}]\n\
+             kubernetes: {labels: {own: yes}}",
+            |c| {
+                let without = "version: v1\nclusters: [{manifests: a}, {kubeconfig: b}]\nkubernetes: {}";
+                *c = parse(without).unwrap();
+                let labels =
+                    |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+                c.own.as_mut().unwrap().labels = labels(&[("own", "yes")]);
+                c.clusters[0].labels = labels(&[("tier", "1"), ("x.example/y", "")]);
+                c.peers[0].labels = labels(&[("b", "no")]);
             },
         ),
         ("probes: {per-second: 50, in-flight: 8}", |c| {
@@ -413,6 +472,64 @@ fn wrong_values_are_named_with_line_and_field() {
             "2: geoip.places[0].cluster: `A_b` is no cluster id: `A_b` is no DNS label: lower-case letters, digits and `-` \
              only, starting and ending with a letter or digit (RFC 1123)",
         ),
+        (
+            "policies: [{service: cart, spec: {}}]",
+            "2: policies[0].service: `cart` is not a service's namespace and name, such as `shop/cart`",
+        ),
+        (
+            "policies: [{service: a/b, namespace: a, spec: {}}]",
+            "2: policies[0].namespace: `service` is given, too: remove one of them",
+        ),
+        ("policies: [{namespace: a}]", "2: policies[0].spec: `spec` is missing: it says what the policy is"),
+        (
+            "policies: [{zone: example.com, spec: {}}]",
+            "2: policies[0].zone: `example.com.` is not the origin of one of `zones`",
+        ),
+        (
+            "policies:\n- spec:\n    weights:\n    - {cluster: a, weight: 1}\n    - {cluster: b, weight: -1}",
+            "6: policies[0].spec.weights[1].weight: -1 is not a number from 0 to 1000000",
+        ),
+        (
+            "policies:\n- spec:\n    failover: [a, b, a]",
+            "4: policies[0].spec.failover[2]: `a` is listed twice",
+        ),
+        (
+            "policies:\n- spec:\n    answer: VIP\n    localty: {}",
+            "5: policies[0].spec.localty: unknown key `localty`, did you mean `locality`?",
+        ),
+        (
+            "policies:\n- spec:\n    healthCheck:\n      type: HTTP\n      interval: 0s",
+            "6: policies[0].spec.healthCheck.interval: `0s` is not a time such as 10s or 1m, from a second to a day",
+        ),
+        (
+            "policies:\n- spec:\n    sticky: true\n    scope: ClusterSet",
+            "5: policies[0].spec.scope: is for TrafficPolicy objects: say `service` or `namespace` beside `spec`, or \
+             neither for all",
+        ),
+        (
+            "policies: [{spec: {targetRefs: [{kind: ServiceExport, name: a}]}}]",
+            "2: policies[0].spec.targetRefs: is for TrafficPolicy objects: say `service` or `namespace` beside `spec`, \
+             or neither for all",
+        ),
+        (
+            "policies:\n- {namespace: a, spec: {}}\n- {service: a/b, spec: {}}\n- {namespace: a, spec: {}}",
+            "5: policies[2]: is about the same as policies[0]: remove one",
+        ),
+        ("states: [{state: up}]", "2: states[0].cluster: `cluster` is missing: it has no default"),
+        (
+            "states:\n- {cluster: a,\n   state: off}",
+            "4: states[0].state: `off` is not `up`, `drain` or `down`",
+        ),
+        (
+            "clusters: [{manifests: a, labels: [b]}]",
+            "2: clusters[0].labels: expected a section of `key: value` lines",
+        ),
+        (
+            "clusters: [{manifests: a, labels: {b: c d}}]",
+            "2: clusters[0].labels.b: `c d` is no label's value: at most 63 letters, digits, `-`, `_` and `.`, of which \
+             a letter or digit comes first and last",
+        ),
+        ("kubernetes: {labels: {a/: b}}", "2: kubernetes.labels.a/: `a/` is no label's key"),
         ("log: {format: xml}", "2: log.format: `xml` is not `human` or `json`"),
         ("https: {path: q}", "2: https.path: `q` must start with `/`"),
     ] {
@@ -420,6 +537,21 @@ fn wrong_values_are_named_with_line_and_field() {
     }
     assert!(problems("log: {level: inof}")[0].starts_with("2: log.level: `inof` is not error, warn"));
     assert!(problems("cookies: {secret-file: none}")[0].contains("/etc/portolan/none cannot be read"));
+}
+
+/// What is answered in a zone with policies of its own is compiled for it alone.
+#[test]
+fn a_few_zones_have_policies_of_their_own() {
+    let text = |zones: usize| {
+        let origins: String = (0..10).map(|at| format!("- origin: z{at}\n")).collect();
+        let policy =
+            |at| format!("- {{zone: z{at}, spec: {{}}}}\n- {{zone: z{at}, namespace: a, spec: {{}}}}\n");
+        format!("zones:\n{origins}policies:\n{}", (0..zones).map(policy).collect::<String>())
+    };
+    assert_eq!(parse(&format!("version: v1\n{}", text(8))).map(|config| config.policies.len()), Ok(16));
+    let one_more = "policies[16]: at most 8 zones have policies of their own, and this is one more";
+    assert_eq!(problems(&text(9)), [format!("30: {one_more}")]);
+    assert_eq!(problems(&text(10)), [format!("30: {one_more}")]);
 }
 
 #[test]

@@ -16,6 +16,27 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
+impl Node {
+    /// The line of what is at a path such as `weights[0].cluster`, or of as much of the path as is written.
+    pub(super) fn line_of(&self, path: &str) -> usize {
+        let mut node = self;
+        for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+            let next = match &node.value {
+                Value::Map(entries) => {
+                    entries.iter().find(|entry| entry.key == part).map(|entry| &entry.node)
+                }
+                Value::List(items) => part.parse().ok().and_then(|at: usize| items.get(at)),
+                Value::Null | Value::Scalar(_) => None,
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.line
+    }
+}
+
 /// What a YAML node holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {

@@ -48,6 +48,7 @@ fn answers(criterion: &mut Criterion) {
                     snapshot: &server.snapshot,
                     transfers: &server.transfers,
                     beyond: None,
+                    witness: None,
                     now: NOW,
                     entropy,
                 };

@@ -75,6 +75,7 @@ fn round(server: &Server, service: &str) -> f64 {
             snapshot: &server.snapshot,
             transfers: &server.transfers,
             beyond: None,
+            witness: None,
             now: NOW,
             entropy,
         };

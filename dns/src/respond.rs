@@ -6,7 +6,7 @@ use std::sync::Arc;
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
 use portolan_zones::places::Locate;
-use portolan_zones::policy::explain::Supposed;
+use portolan_zones::policy::explain::{Inquiry, Supposed, Witness};
 use portolan_zones::service::Absence;
 use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
 use tokio::sync::OwnedSemaphorePermit;
@@ -34,7 +34,9 @@ pub struct Context<'a, C: Clock = DefaultClock> {
     pub transfers: &'a Transfers,
     /// Who may know where clients are that the snapshot does not know.
     pub beyond: Option<&'a dyn Locate>,
-    /// Seconds since the Unix epoch, for cookies.
+    /// Who knows how old what is known is, for explanations.
+    pub witness: Option<&'a Witness>,
+    /// Seconds since the Unix epoch, for cookies and explanations.
     pub now: u32,
     /// Which record of a set comes first: a counter or a random number.
     pub entropy: u32,
@@ -285,8 +287,14 @@ impl<'a, C: Clock> Exchange<'a, C> {
     /// Why a client gets what it gets of a service. Only for those who run the server: it allocates.
     fn explanation(&self) -> Option<Vec<String>> {
         let snapshot = self.context.snapshot;
-        let service = snapshot.service_at(self.qname)?;
-        Some(snapshot.explain(&service.name, &self.asking(), &Supposed::default())?.lines())
+        let inquiry = Inquiry {
+            client: self.asking(),
+            rtype: None,
+            supposed: &Supposed::default(),
+            witness: self.context.witness,
+            now: self.context.now.into(),
+        };
+        Some(snapshot.explain(self.qname, &inquiry)?.lines())
     }
 
     /// The OPT of the reply; a query with OPT gets one (RFC 6891 §6.1.1), whatever else is wrong with it.

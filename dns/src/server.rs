@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use portolan_zones::Snapshot;
+use portolan_zones::policy::explain::Witness;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,8 @@ pub struct Listeners {
     pub geo: Arc<Geo>,
     /// The databases' files are looked at this often.
     pub geo_check: Duration,
+    /// Who knows how old what is answered is, for explanations.
+    pub witness: Option<Witness>,
     /// Path that DNS over HTTPS is served at.
     pub https_path: String,
     /// Threads, each with a socket, for each UDP address; as many as cores unless said otherwise.
@@ -69,6 +72,7 @@ impl Default for Listeners {
             certificate_check: Duration::from_secs(10),
             geo: Arc::default(),
             geo_check: Duration::from_secs(5),
+            witness: None,
             https_path: "/dns-query".to_owned(),
             udp_threads: None,
         }
@@ -104,8 +108,10 @@ impl Server {
     ) -> Result<Self, BindError> {
         let mut random = [0; 20];
         getrandom::fill(&mut random).map_err(BindError::Random)?;
+        let (atlas, witness) = (listeners.geo.swap(), listeners.witness.clone());
+        let source = Source::new(snapshots, settings, atlas, witness, metrics, random);
         let mut server = Self {
-            source: Arc::new(Source::new(snapshots, settings, listeners.geo.swap(), metrics, random)),
+            source: Arc::new(source),
             udp: Vec::new(),
             streams: Vec::new(),
             encrypted: Vec::new(),

@@ -88,6 +88,7 @@ fn answers_allocate_nothing() {
                 snapshot: &server.snapshot,
                 transfers: &server.transfers,
                 beyond: None,
+                witness: None,
                 now: NOW,
                 entropy,
             };

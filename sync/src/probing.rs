@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
+use portolan_zones::policy::explain::Probed;
 use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
 use portolan_zones::{ClusterId, Event};
 use tokio::runtime::Runtime;
@@ -128,6 +129,11 @@ impl Probing {
         }
     }
 
+    /// What came of checks, as far as they are under way.
+    pub(crate) fn evidence(&self, checks: &[Check]) -> Vec<Probed> {
+        checks.iter().filter_map(|check| probed(&self.prober, check)).collect()
+    }
+
     /// Ends all probes at once.
     pub(crate) fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -140,6 +146,20 @@ impl Drop for Probing {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn probed(prober: &Prober, check: &Check) -> Option<Probed> {
+    let target = Target { address: check.address, probe: Arc::new(probe_of(&check.how)?) };
+    let verdict = prober.verdict(&target)?;
+    Some(Probed {
+        cluster: check.cluster.clone(),
+        address: check.address,
+        healthy: verdict.healthy,
+        lasts: verdict.since.elapsed(),
+        asked: verdict.checked.map(|at| at.elapsed()),
+        rtt: verdict.rtt,
+        error: verdict.error.as_deref().map(str::to_owned),
+    })
 }
 
 /// Between the table and the prober.

@@ -8,6 +8,8 @@ use portolan_zones::object::UnixTime;
 use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
 use portolan_zones::policy::Configured;
+use portolan_zones::policy::explain::Evidence;
+use portolan_zones::policy::health::Check;
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
 use crate::joint::{Joint, Side};
@@ -18,7 +20,7 @@ use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
 use crate::probing::{ProbeBudget, Probing};
 use crate::publish::Snapshots;
 use crate::servers::Servers;
-use crate::status::{SourceStatus, Status};
+use crate::status::{SourceStatus, Status, heard};
 use crate::vip::VipError;
 
 /// What feeds the snapshot, and how it is compiled.
@@ -118,6 +120,13 @@ impl Running {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
         Status { sources, kubernetes, owner: self.owner.status(), probes: self.probing.status() }
+    }
+
+    /// How old is what is known of some clusters, and what came of some checks.
+    pub fn evidence(&self, clusters: &[ClusterId], checks: &[Check]) -> Evidence {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
+        Evidence { heard: heard(clusters, &sources, &kubernetes), probed: self.probing.evidence(checks) }
     }
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.

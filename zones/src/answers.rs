@@ -1,5 +1,6 @@
 //! Answers of one service: from merged endpoints and addresses to sorted record sets.
 
+mod groups;
 mod sets;
 mod steer;
 mod zonal;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+pub(crate) use groups::{Group, candidates, groups};
+
 use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, Slice, SlicePort};
 use crate::peers::State;
 use crate::places::{Key, Place};
-use crate::policy::spread::{At, Candidate};
 use crate::policy::{Form, Rules};
 use crate::ports::Exposed;
 use crate::service::{
@@ -167,76 +169,6 @@ impl Target<'_> {
     pub(crate) fn is_down(&self) -> bool {
         self.state == Some(State::Down)
     }
-}
-
-/// What is chosen as one: an endpoint, or all addresses of a gateway.
-pub(crate) struct Group<'a, 's> {
-    /// At least one.
-    pub(crate) targets: &'a [Target<'s>],
-    pub(crate) place: Place,
-}
-
-/// Puts together what is chosen as one; `place`: where each is.
-pub(crate) fn groups<'a, 's>(
-    targets: &'a [Target<'s>],
-    place: impl Fn(&Target<'s>) -> Place,
-) -> Vec<Group<'a, 's>> {
-    let together = targets.chunk_by(|a, b| a.gateway && b.gateway && a.cluster == b.cluster);
-    together.map(|targets| Group { place: place(&targets[0]), targets }).collect()
-}
-
-impl<'a, 's> Group<'a, 's> {
-    /// As the engine takes it.
-    fn candidate(&self, service: &Service) -> Candidate<'_> {
-        let Target { cluster, all, ready, well, state, .. } = self.targets[0];
-        let remembered = service.remembered.as_deref();
-        let addresses = || self.targets.iter().map(|target| target.address);
-        let warmth = remembered.and_then(|r| addresses().map(|address| r.warmth(address)).max());
-        let seems = well > 0 && addresses().any(|address| service.is_healthy(address));
-        Candidate {
-            ready: match state {
-                Some(State::Down) => 0,
-                _ if well > 0 => well,
-                _ => ready,
-            },
-            healthy: seems || state == Some(State::Up),
-            warmth: warmth.unwrap_or(100),
-            drained: state == Some(State::Drain),
-            band: remembered.map_or(0, |remembered| remembered.band(cluster)),
-            ..Candidate::new(cluster, self.place.at(), all, ready)
-        }
-    }
-
-    /// What of it is answered: of a gateway's addresses those that are healthy, if any is.
-    pub(crate) fn answered(&self, service: &Service) -> impl Iterator<Item = &'a Target<'s>> {
-        let healthy = |target: &&Target<'s>| service.is_healthy(target.address);
-        let any = self.targets.iter().any(|target| healthy(&target));
-        self.targets.iter().filter(move |target| !any || service.is_healthy(target.address))
-    }
-}
-
-/// What the engine chooses from for clients at a place: the groups in their order, then what was there lately and is gone.
-pub(crate) fn candidates<'g>(
-    service: &'g Service,
-    groups: &'g [Group<'_, '_>],
-    client: &At<'_>,
-) -> Vec<Candidate<'g>> {
-    let remembered = service.remembered.as_deref();
-    let gone = remembered.into_iter().flat_map(|remembered| &remembered.gone).filter_map(|(place, count)| {
-        let at = place.at();
-        Some(Candidate { gone: true, ..Candidate::new(at.cluster?, at, *count, 0) })
-    });
-    let mut candidates: Vec<_> = groups.iter().map(|group| group.candidate(service)).chain(gone).collect();
-    // How far it is from home says nothing of how far it is from anywhere else.
-    let is_elsewhere = client.cluster.is_some()
-        && remembered.is_some_and(|remembered| client.cluster != remembered.home.as_ref());
-    for candidate in &mut candidates {
-        candidate.band = match (is_elsewhere, remembered) {
-            (false, Some(remembered)) => remembered.band(candidate.cluster),
-            _ => 0,
-        };
-    }
-    candidates
 }
 
 /// All that can be reached and is not about to end: where rules want gateways, what clients in no cluster can reach.

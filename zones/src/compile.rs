@@ -142,7 +142,7 @@ fn zone_policies(table: &Table, service: &Service) -> Vec<Option<(Arc<Attached>,
             ..(*policy.rules).clone()
         };
         let rules = service.rules(Some(&judged))?;
-        Some((Arc::new(Attached { rules: Arc::new(judged), source: policy.source.clone() }), rules))
+        Some((Arc::new(Attached { rules: Arc::new(judged), ..(*policy).clone() }), rules))
     };
     table.attached_in_zones(&service.name).into_iter().map(|policy| policy.and_then(rules)).collect()
 }

@@ -168,7 +168,7 @@ impl Snapshot {
 
     /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that
     /// holds: nobody who is trusted more knows another one in it.
-    fn place_of(&self, address: IpAddr, client: &Client<'_>) -> (Option<Keys>, u8) {
+    pub(crate) fn place_of(&self, address: IpAddr, client: &Client<'_>) -> (Option<Keys>, u8) {
         let (known, mut uniform) = self.places.find(address);
         // What slices of home say goes before what Nodes of others do.
         if known.is_none_or(|known| known.by == Authority::Peer) && self.pods.are_near(address) {

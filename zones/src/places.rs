@@ -249,6 +249,13 @@ impl Places {
         }
     }
 
+    /// Whether all that is known of clients in a cluster is what its own Nodes say, and it is not home.
+    pub(crate) fn is_a_peers(&self, cluster: &ClusterId) -> bool {
+        let mut own =
+            self.known.iter().filter(|known| known.place.cluster.as_ref() == Some(cluster)).peekable();
+        own.peek().is_some() && own.all(|known| known.by == Authority::Peer)
+    }
+
     /// All areas: places without their nodes, each once.
     pub(crate) fn areas(&self) -> BTreeMap<Key, Place> {
         let known = self.known.iter().map(|known| (known.keys.area, known.place.area()));

@@ -108,8 +108,13 @@ impl Service {
 
     /// The rules that hold in such a zone, with the service's own fields; `None`: there is nothing to choose by.
     pub fn rules_in(&self, zone: Option<u8>) -> Option<Rules> {
+        self.rules(self.policy_in(zone).map(|policy| &*policy.rules))
+    }
+
+    /// The policy that holds in such a zone, if any.
+    pub fn policy_in(&self, zone: Option<u8>) -> Option<&Arc<Attached>> {
         let own = zone.and_then(|zone| self.by_zone.get(usize::from(zone))?.as_ref());
-        self.rules(own.map(|own| &own.policy).or(self.policy.as_ref()).map(|policy| &*policy.rules))
+        own.map(|own| &own.policy).or(self.policy.as_ref())
     }
 
     /// What rules, or people, make of it.

@@ -14,6 +14,7 @@ use axum::routing::get;
 use portolan_dns::geo::Geo;
 use portolan_sync::Snapshots;
 use portolan_zones::places::Locate;
+use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::bounded::{Bounded, DEADLINE};
 use crate::clusters::{cluster_json, source_json};
-use crate::explain;
+use crate::explain::{self, Known};
 use crate::status::{Phase, Status, VERSION, unix_now};
 use crate::writing::ControllerState;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shown {
     pub clusters: ClusterStatus,
     /// Where clients are whom nobody in the clusterset knows; `None` for a controller, which is asked by nobody.
     pub geo: Option<Arc<Geo>>,
+    /// Who knows how old what is known is.
+    pub witness: Witness,
     /// What is written; `None` for a server, which writes nothing.
     pub controller: Option<ControllerStatus>,
     /// Metrics of all crates.
@@ -63,7 +66,7 @@ fn router(shown: Shown) -> Router {
     Router::new()
         .route(
             "/",
-            get(|| async { "portolan: /health /ready /metrics /status /explain?name=NAME&from=ADDRESS\n" }),
+            get(|| async { "portolan: /health /ready /metrics /status /explain?name=NAME&from=ADDRESS (or everywhere=true)\n" }),
         )
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
@@ -181,8 +184,13 @@ async fn explanation(
     let told = match question {
         Ok(Query(question)) => {
             let atlas = shown.geo.as_ref().map(|geo| geo.atlas());
-            let beyond = atlas.as_ref().map(|atlas| &**atlas as &dyn Locate);
-            explain::explain(&shown.snapshots.load(), &question, beyond).map_err(|error| format!("{error:#}"))
+            let known = Known {
+                snapshot: &shown.snapshots.load(),
+                beyond: atlas.as_ref().map(|atlas| &**atlas as &dyn Locate),
+                witness: &shown.witness,
+                now: i64::try_from(unix_now()).unwrap_or(i64::MAX),
+            };
+            explain::explain(&known, &question).map_err(|error| format!("{error:#}"))
         }
         Err(rejected) => Err(rejected.body_text()),
     };
@@ -199,6 +207,7 @@ mod tests {
     use arc_swap::ArcSwap;
     use portolan_sync::kubernetes::{ClusterState, Origin};
     use portolan_sync::{ProbeStatus, SourceStatus};
+    use portolan_zones::policy::explain::Evidence;
     use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones};
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -281,6 +290,7 @@ mod tests {
             snapshots: snapshots_shown,
             clusters,
             geo: None,
+            witness: Witness::new(|_, _| Evidence::default()),
             controller,
             registry,
         };

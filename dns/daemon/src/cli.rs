@@ -99,7 +99,8 @@ pub(crate) enum Command {
     Lookup(Lookup),
     /// Say why a client gets what it gets of a service: every step of the choice, and the shares that come of it
     ///
-    /// Asks a running server, or reads --manifests or --config without one. --if and --policy show what would be.
+    /// Asks a running server, or reads --manifests or --config without one. --if and --policy show what would be. For --everywhere
+    /// it is a table: who gets how much, wherever clients are.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
     /// Print a zone as text (RFC 1035 §5)
@@ -280,11 +281,17 @@ pub(crate) struct Lookup {
 pub(crate) struct Explain {
     /// A service's domain name
     pub name: Name,
+    /// A, AAAA or SRV: only what has such an address counts [default: any]
+    #[arg(value_name = "TYPE", value_parser = explained_type)]
+    pub record_type: Option<RecordType>,
     /// Address of the client that asks
-    #[arg(long, value_name = "ADDRESS")]
-    pub from: IpAddr,
-    /// Suppose that a cluster is down, or has another weight; may be repeated
-    #[arg(long = "if", value_name = "CLUSTER=down|WEIGHT")]
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "everywhere", value_parser = client)]
+    pub from: Option<IpAddr>,
+    /// Show the shares of all clients: a row for each place, a column for each cluster
+    #[arg(long, conflicts_with = "from")]
+    pub everywhere: bool,
+    /// Suppose that a cluster is down, drained or up, or has another weight; may be repeated
+    #[arg(long = "if", value_name = "CLUSTER=down|drain|up|WEIGHT")]
     pub supposed: Vec<String>,
     /// Suppose that this TrafficPolicy holds (YAML)
     #[arg(long, value_name = "FILE")]
@@ -306,6 +313,20 @@ pub(crate) struct Zone {
     pub origin: Option<String>,
     #[command(flatten)]
     pub source: Source,
+}
+
+/// Types whose shares differ: of all others, what is said of all holds.
+pub(crate) fn explained_type(text: &str) -> Result<RecordType, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "A" => Ok(RecordType::A),
+        "AAAA" => Ok(RecordType::AAAA),
+        "SRV" => Ok(RecordType::SRV),
+        _ => Err("expected A, AAAA or SRV".to_owned()),
+    }
+}
+
+fn client(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address, such as 10.1.2.3; or --everywhere".to_owned())
 }
 
 /// systemd separates several folders by colons (systemd.exec(5)); the first one is ours.
@@ -410,8 +431,10 @@ Examples:
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3
+  portolan explain cart.shop.svc.clusterset.local AAAA --from 10.1.2.3 --format json
   portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=down
-  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=0 --if ber1=3
+  portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=drain --if ber1=3
+  portolan explain cart.shop.svc.clusterset.local --everywhere --if fra1=down
   portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --policy near.yaml --manifests clusters/";
 
 const ZONE_EXAMPLES: &str = "\

@@ -9,6 +9,7 @@ use portolan_sync::controller::{
     ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller,
 };
 use portolan_zones::Zones;
+use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::interval;
@@ -101,6 +102,7 @@ impl Daemon {
                 snapshots,
                 clusters,
                 geo: None,
+                witness: witness(&controller),
                 controller: Some(writes),
                 registry,
             };
@@ -202,6 +204,14 @@ fn identity() -> anyhow::Result<String> {
 fn clusters(controller: &Controller) -> admin::ClusterStatus {
     let controller = controller.clone();
     Arc::new(move || status_of(&controller).clusters)
+}
+
+/// Who knows how old what is known is.
+fn witness(controller: &Controller) -> Witness {
+    let controller = controller.clone();
+    Witness::new(move |clusters, checks| {
+        lock(&controller).as_ref().map(|running| running.evidence(clusters, checks)).unwrap_or_default()
+    })
 }
 
 /// How to ask what is written.

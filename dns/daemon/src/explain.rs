@@ -1,4 +1,8 @@
-//! `portolan explain`, and `/explain` of the admin server: why a client gets what it gets, and what it would get if.
+//! `portolan explain`, and `/explain` of the admin server: why a client gets what it gets, and what it would get if; or who
+//! gets what, wherever clients are.
+
+mod picture;
+mod told;
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -8,25 +12,35 @@ use anyhow::{Context, anyhow, bail};
 use portolan_dns::geo::Geo;
 use portolan_sync::convert;
 use portolan_sync::kubernetes::traffic_policy::TrafficPolicySpec;
+use portolan_zones::object::UnixTime;
 use portolan_zones::places::Locate;
-use portolan_zones::policy::explain::{Explanation, Percent, Supposed};
-use portolan_zones::policy::spread::WHOLE;
-use portolan_zones::{Client, ClusterId, QName, Snapshot};
+use portolan_zones::policy::explain::{Evidence, Heard, Inquiry, Supposed, Witness};
+use portolan_zones::{Client, ClusterId, QName, Service, Snapshot};
 use serde::{Deserialize, Serialize};
 
+use self::picture::Drawn;
+use self::told::Told;
 use crate::cli::{self, Format};
 use crate::clusters;
 use crate::get::get;
 use crate::output::Outcome;
-use crate::table::Table;
+use crate::status::unix_now;
 
 /// What is to be explained, as the admin server is asked for it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     /// A service's name in one of the zones, or a name below it.
     name: String,
+    /// `A`, `AAAA` or `SRV`; empty: any.
+    #[serde(default, rename = "type")]
+    rtype: String,
     /// The client.
-    from: IpAddr,
+    #[serde(default)]
+    from: Option<IpAddr>,
+    /// All clients, in place of one.
+    #[serde(default)]
+    everywhere: bool,
     /// What is supposed: `tokyo=down` or `tokyo=5`, separated by commas.
     #[serde(default, rename = "if")]
     supposed: String,
@@ -35,144 +49,115 @@ pub(crate) struct Question {
     policy: String,
 }
 
-/// What is told: numbers for programs, sentences for people.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told {
-    service: String,
-    generation: u64,
-    asker: String,
-    policy: String,
-    answer: String,
-    stages: Vec<Stage>,
-    shares: Vec<Share>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Stage {
-    name: String,
-    lines: Vec<String>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Share {
-    tier: usize,
-    cluster: String,
-    percent: f64,
-    /// The same, as people read it.
-    share: String,
-    addresses: Vec<IpAddr>,
-    /// The first of them.
-    some: String,
+/// What explanations are built on.
+pub(crate) struct Known<'a> {
+    /// What is answered.
+    pub snapshot: &'a Snapshot,
+    /// Who knows where clients are whom the snapshot does not know.
+    pub beyond: Option<&'a dyn Locate>,
+    /// Who knows how old what is known is.
+    pub witness: &'a Witness,
+    /// When that is asked.
+    pub now: UnixTime,
 }
 
 /// Asks a running server, or explains what is in the files of the command line.
 pub(crate) fn run(asked: &cli::Explain) -> anyhow::Result<Outcome> {
     let question = Question {
         name: asked.name.to_string(),
+        rtype: asked.record_type.map(|rtype| rtype.to_string()).unwrap_or_default(),
         from: asked.from,
+        everywhere: asked.everywhere,
         supposed: asked.supposed.join(","),
         policy: asked.policy.as_deref().map(spec_of_file).transpose()?.unwrap_or_default(),
     };
     let body = match asked.source.is_given() {
-        true => {
-            let config = asked.source.load_manifests()?;
-            let (snapshot, _) = clusters::load_once(&config)?;
-            let geo = Geo::default();
-            geo.adopt(geo.prepare(&config.geo)?);
-            explain(&snapshot, &question, Some(&*geo.atlas()))?
-        }
+        true => explain_files(&asked.source, &question)?,
         false => get(&asked.admin, &path(&question))?,
     };
-    Ok(Outcome::good(match asked.format {
-        Format::Json => body,
-        Format::Human => human(&serde_json::from_str(&body).context("the answer is not ours")?)?,
+    let foreign = "the answer is not ours";
+    Ok(Outcome::good(match (asked.format, asked.everywhere) {
+        (Format::Json, _) => body,
+        (Format::Human, false) => serde_json::from_str::<Told>(&body).context(foreign)?.human()?,
+        (Format::Human, true) => serde_json::from_str::<Drawn>(&body).context(foreign)?.human()?,
     }))
 }
 
-/// The explanation as JSON; an error says what is wrong with the question.
-pub(crate) fn explain(
-    snapshot: &Snapshot,
-    question: &Question,
-    beyond: Option<&dyn Locate>,
-) -> anyhow::Result<String> {
-    let name =
-        QName::parse(&question.name).with_context(|| format!("`{}` is no domain name", question.name))?;
-    let service = snapshot
-        .service_at(&name)
-        .ok_or_else(|| anyhow!("{} is not in a zone of ours, or no service has this name", question.name))?;
-    let supposed = supposed(question)?;
-    let client = Client { address: Some(question.from), entropy: 0, beyond };
-    let explained = snapshot.explain(&service.name, &client, &supposed);
-    let told = Told::from(&explained.ok_or_else(|| anyhow!("{} is gone", service.name))?);
-    Ok(format!("{:#}\n", serde_json::to_value(told)?))
+fn explain_files(source: &cli::Source, question: &Question) -> anyhow::Result<String> {
+    let config = source.load_manifests()?;
+    let now = i64::try_from(unix_now())?;
+    let (snapshot, _) = clusters::load_once(&config)?;
+    let geo = Geo::default();
+    geo.adopt(geo.prepare(&config.geo)?);
+    let heard = move |cluster: &ClusterId| Heard {
+        cluster: cluster.clone(),
+        from: "manifests".to_owned(),
+        at: Some(now),
+        stale: false,
+    };
+    let witness = Witness::new(move |clusters, _| Evidence {
+        heard: clusters.iter().map(heard).collect(),
+        ..Evidence::default()
+    });
+    let atlas = geo.atlas();
+    explain(&Known { snapshot: &snapshot, beyond: Some(&*atlas), witness: &witness, now }, question)
 }
 
-fn supposed(question: &Question) -> anyhow::Result<Supposed> {
+/// The explanation as JSON; an error says what is wrong with the question.
+pub(crate) fn explain(known: &Known<'_>, question: &Question) -> anyhow::Result<String> {
+    let name =
+        QName::parse(&question.name).with_context(|| format!("`{}` is no domain name", question.name))?;
+    let service = known
+        .snapshot
+        .service_at(&name)
+        .ok_or_else(|| anyhow!("{} is not in a zone of ours, or no service has this name", question.name))?;
+    let supposed = supposed(question, service)?;
+    let rtype = match question.rtype.as_str() {
+        "" => None,
+        text => Some(cli::explained_type(text).map_err(|expected| anyhow!("type `{text}`: {expected}"))?),
+    };
+    let inquiry = Inquiry {
+        client: Client { address: question.from, entropy: 0, beyond: known.beyond },
+        rtype,
+        supposed: &supposed,
+        witness: Some(known.witness),
+        now: known.now,
+    };
+    let told = match (question.from, question.everywhere) {
+        (Some(_), false) => {
+            known.snapshot.explain(&name, &inquiry).map(|told| serde_json::to_value(Told::from(&told)))
+        }
+        (None, true) => {
+            known.snapshot.picture(&name, &inquiry).map(|drawn| serde_json::to_value(Drawn::from(&drawn)))
+        }
+        (None, false) => bail!("`from` is missing, a client's address; or everywhere=true for all clients"),
+        (Some(_), true) => bail!("`from` is one client, and `everywhere` all of them: leave one of them out"),
+    };
+    Ok(format!("{:#}\n", told.ok_or_else(|| anyhow!("{} is gone", service.name))??))
+}
+
+fn supposed(question: &Question, service: &Service) -> anyhow::Result<Supposed> {
     let mut supposed = Supposed::default();
     for text in question.supposed.split(',').filter(|text| !text.is_empty()) {
-        let wrong = || format!("`{text}`: expected CLUSTER=down or CLUSTER=WEIGHT");
+        let wrong =
+            || format!("`{text}`: expected CLUSTER=down, CLUSTER=drain, CLUSTER=up or CLUSTER=WEIGHT");
         let (cluster, what) = text.rsplit_once('=').with_context(wrong)?;
         let cluster = ClusterId::new(cluster).with_context(wrong)?;
-        match what {
-            "down" => drop(supposed.down.insert(cluster)),
-            weight => drop(supposed.weights.insert(cluster, weight.parse().with_context(wrong)?)),
+        match what.parse() {
+            Ok(state) => drop(supposed.states.insert(cluster, state)),
+            Err(_) => drop(supposed.weights.insert(cluster, what.parse().with_context(wrong)?)),
         }
+    }
+    let members: Vec<&ClusterId> = service.members.iter().map(|member| &member.cluster).collect();
+    if let Some(stranger) = supposed.clusters().find(|cluster| !members.contains(cluster)) {
+        let members: Vec<&str> = members.iter().map(|member| member.as_str()).collect();
+        bail!("cluster `{stranger}` is not behind {}: {} are", service.name, members.join(", "));
     }
     if !question.policy.is_empty() {
         let spec: TrafficPolicySpec = serde_json::from_str(&question.policy).context("the policy")?;
         supposed.rules = Some(Arc::new(convert::rules(&spec).context("the policy")?));
     }
     Ok(supposed)
-}
-
-impl From<&Explanation> for Told {
-    fn from(explained: &Explanation) -> Self {
-        let stage = |stage: &portolan_zones::policy::explain::Stage| Stage {
-            name: stage.name.to_owned(),
-            lines: stage.lines.clone(),
-        };
-        let share = |portion: &portolan_zones::policy::explain::Portion| Share {
-            tier: portion.tier,
-            cluster: portion.cluster.to_string(),
-            percent: f64::from(portion.part) * 100.0 / f64::from(WHOLE),
-            share: Percent(portion.part).to_string(),
-            addresses: portion.addresses.clone(),
-            some: portion.some_addresses(),
-        };
-        Self {
-            service: explained.service.to_string(),
-            generation: explained.generation,
-            asker: explained.asker(),
-            policy: explained.whose(),
-            answer: explained.answer.clone(),
-            stages: explained.stages.iter().map(stage).collect(),
-            shares: explained.portions.iter().map(share).collect(),
-        }
-    }
-}
-
-fn human(told: &Told) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    writeln!(text, "{} for {}\n", told.service, told.asker)?;
-    let mut facts = Table::new(["policy", &told.policy]);
-    facts.row(["answer".to_owned(), told.answer.clone()]);
-    for stage in &told.stages {
-        for (at, line) in stage.lines.iter().enumerate() {
-            facts.row([if at == 0 { stage.name.clone() } else { String::new() }, line.clone()]);
-        }
-    }
-    writeln!(text, "{facts}")?;
-    if told.shares.is_empty() {
-        writeln!(text, "Nobody gets anything.")?;
-        return Ok(text);
-    }
-    let mut shares = Table::new(["TIER", "CLUSTER", "SHARE", "ADDRESSES"]);
-    for share in &told.shares {
-        shares.row([share.tier.to_string(), share.cluster.clone(), share.share.clone(), share.some.clone()]);
-    }
-    write!(text, "{shares}")?;
-    Ok(text)
 }
 
 /// The `spec` of the TrafficPolicy in a file, as JSON.
@@ -187,9 +172,19 @@ fn spec_of_file(file: &std::path::Path) -> anyhow::Result<String> {
 }
 
 fn path(question: &Question) -> String {
-    let Question { name, from, supposed, policy } = question;
-    let fields = [("name", name), ("from", &from.to_string()), ("if", supposed), ("policy", policy)];
-    let pairs: Vec<String> = fields.map(|(key, value)| format!("{key}={}", escaped(value))).into();
+    let Question { name, rtype, from, everywhere, supposed, policy } = question;
+    let from = from.map(|from| from.to_string()).unwrap_or_default();
+    let everywhere = if *everywhere { "true" } else { "" };
+    let fields = [
+        ("name", name.as_str()),
+        ("type", rtype),
+        ("from", &from),
+        ("everywhere", everywhere),
+        ("if", supposed),
+        ("policy", policy),
+    ];
+    let given = fields.iter().filter(|(_, value)| !value.is_empty());
+    let pairs: Vec<String> = given.map(|(key, value)| format!("{key}={}", escaped(value))).collect();
     format!("/explain?{}", pairs.join("&"))
 }
 

@@ -50,7 +50,8 @@ fn answer(
     let transfers = Transfers::default();
     let (limiter, transfers) = (&limiter, &transfers);
     let beyond = atlas.as_locate();
-    let context = Context { settings, limiter, snapshot, transfers, beyond, now: 0, entropy: 0 };
+    let context =
+        Context { settings, limiter, snapshot, transfers, beyond, witness: None, now: 0, entropy: 0 };
     let transport = if asked.tcp { Transport::Tcp } else { Transport::Udp };
     let view = View { client: SocketAddr::new(asked.from, 53), transport };
     let mut reply = Reply::default();

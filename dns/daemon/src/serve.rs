@@ -10,6 +10,7 @@ use portolan_dns::geo::Geo;
 use portolan_dns::server::{Listeners, Server};
 use portolan_dns::settings::Settings;
 use portolan_dns::tls::Certificate;
+use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -101,7 +102,11 @@ impl Daemon {
         registry.register_collector(Box::new(geo.clone()));
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), sync_status(&clusters))));
 
-        let listeners = listeners(&config, certificate.clone(), geo.clone());
+        let witness = witness(&clusters);
+        let listeners = Listeners {
+            witness: Some(witness.clone()),
+            ..listeners(&config, certificate.clone(), geo.clone())
+        };
         let bound = Server::bind(&listeners, snapshots.clone(), settings.clone(), metrics)?;
         let admin = match config.admin {
             Some(address) => Some(sockets::bind_admin(address).await?),
@@ -116,8 +121,8 @@ impl Daemon {
         if let Some(listener) = admin {
             listening.push(Listener { transport: "admin", address: listener.local_addr()? });
             let (status, clusters) = (status.clone(), sync_status(&clusters));
-            let shown =
-                Shown { status, snapshots, clusters, geo: Some(geo.clone()), controller: None, registry };
+            let geo = Some(geo.clone());
+            let shown = Shown { status, snapshots, clusters, geo, witness, controller: None, registry };
             admin::start(listener, shown, end_admin.clone());
         }
         for Listener { transport, address } in &listening {
@@ -245,6 +250,14 @@ fn listeners(config: &Config, certificate: Option<Arc<Certificate>>, geo: Arc<Ge
 fn sync_status(clusters: &Clusters) -> admin::ClusterStatus {
     let clusters = Arc::downgrade(clusters);
     Arc::new(move || clusters.upgrade().map(|clusters| lock(&clusters).status()).unwrap_or_default())
+}
+
+/// Who knows how old what is answered is; by a weak reference, likewise.
+fn witness(clusters: &Clusters) -> Witness {
+    let running = Arc::downgrade(clusters);
+    Witness::new(move |clusters, checks| {
+        running.upgrade().map(|running| lock(&running).evidence(clusters, checks)).unwrap_or_default()
+    })
 }
 
 /// A panic elsewhere leaves the clusters as they were: each method changes them last.

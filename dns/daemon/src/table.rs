@@ -2,27 +2,29 @@
 
 use std::fmt;
 
-/// Rows of so many cells.
-pub(crate) struct Table<const COLUMNS: usize> {
-    rows: Vec<[String; COLUMNS]>,
+use portolan_zones::policy::explain::Age;
+
+/// Rows of as many cells as the heading has.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
 }
 
-impl<const COLUMNS: usize> Table<COLUMNS> {
+impl Table {
     /// Only a heading.
-    pub(crate) fn new(heading: [&str; COLUMNS]) -> Self {
-        Self { rows: vec![heading.map(str::to_owned)] }
+    pub(crate) fn new<'h>(heading: impl IntoIterator<Item = &'h str>) -> Self {
+        Self { rows: vec![heading.into_iter().map(str::to_owned).collect()] }
     }
 
     /// Adds a row.
-    pub(crate) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
     }
 }
 
 /// Each column as wide as its widest cell; the last one is not padded.
-impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
+impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths = [0; COLUMNS];
+        let mut widths = vec![0; self.rows.first().map_or(0, Vec::len)];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
@@ -30,7 +32,7 @@ impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
         }
         for row in &self.rows {
             for (at, cell) in row.iter().enumerate() {
-                match at + 1 == COLUMNS {
+                match at + 1 == row.len() {
                     true => writeln!(f, "{cell}")?,
                     false => write!(f, "{cell:<0$}", widths[at] + 3)?,
                 }
@@ -42,21 +44,7 @@ impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
 
 /// Seconds as kubectl's AGE has them: the two largest units that count.
 pub(crate) fn age(seconds: i64) -> String {
-    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
-    let mut rest = seconds.max(0);
-    let mut text = String::new();
-    for (at, (length, unit)) in units.into_iter().enumerate() {
-        let count = rest / length;
-        rest %= length;
-        if count > 0 {
-            text += &format!("{count}{unit}");
-            if let Some((next, unit)) = units.get(at + 1).filter(|(next, _)| rest / next > 0) {
-                text += &format!("{}{unit}", rest / next);
-            }
-            return text;
-        }
-    }
-    "0s".to_owned()
+    Age(seconds).to_string()
 }
 
 #[cfg(test)]

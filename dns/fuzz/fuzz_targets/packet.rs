@@ -36,6 +36,7 @@ fuzz_target!(|octets: &[u8]| {
         snapshot: &SNAPSHOT,
         transfers: &TRANSFERS,
         beyond: None,
+        witness: None,
         now: 1_700_000_000,
         entropy: u32::from(*choice),
     };

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
+use portolan_zones::policy::explain::Witness;
 use portolan_zones::{Snapshot, Zones};
 
 use crate::geo::Atlas;
@@ -46,6 +47,7 @@ pub(crate) struct Policy {
     limiter: Arc<Limiter>,
     atlas: Arc<Atlas>,
     transfers: Transfers,
+    witness: Option<Witness>,
 }
 
 impl Source {
@@ -54,6 +56,7 @@ impl Source {
         snapshots: Arc<ArcSwap<Snapshot>>,
         settings: Arc<ArcSwap<Settings>>,
         atlas: Arc<ArcSwap<Atlas>>,
+        witness: Option<Witness>,
         metrics: Arc<Metrics>,
         random: [u8; 20],
     ) -> Self {
@@ -65,6 +68,7 @@ impl Source {
             limiter,
             atlas: atlas.load_full(),
             transfers: Transfers::default(),
+            witness,
         });
         let seed = AtomicU32::new(u32::from_be_bytes([a, b, c, d]));
         Self { snapshots, settings, atlas, policy, pairing: Mutex::new(()), key, seed, metrics }
@@ -88,7 +92,8 @@ impl Source {
         } else {
             Arc::new(Limiter::new(&settings.rate_limit, self.key))
         };
-        let next = Arc::new(Policy { settings, limiter, atlas, transfers: policy.transfers.clone() });
+        let (transfers, witness) = (policy.transfers.clone(), policy.witness.clone());
+        let next = Arc::new(Policy { settings, limiter, atlas, transfers, witness });
         self.policy.store(next.clone());
         next
     }
@@ -189,6 +194,7 @@ impl Answerer {
             snapshot,
             transfers: &policy.transfers,
             beyond: policy.atlas.as_locate(),
+            witness: policy.witness.as_ref(),
             now: self.clock.read(start),
             entropy: self.next_random(),
         };
@@ -302,7 +308,7 @@ mod tests {
     fn source() -> Source {
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
-        Source::new(snapshots, settings, Arc::default(), Arc::default(), [7; 20])
+        Source::new(snapshots, settings, Arc::default(), None, Arc::default(), [7; 20])
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Server {
             snapshot: &self.snapshot,
             transfers: &self.transfers,
             beyond: None,
+            witness: None,
             now: NOW,
             entropy: self.entropy.get(),
         };
@@ -315,6 +316,7 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         source: None,
         ours: false,
         gateway: false,
+        state: None,
         region: None,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use portolan_zones::Zones;
+use portolan_zones::policy::explain::Evidence;
+use portolan_zones::policy::health::Check;
+use portolan_zones::{ClusterId, Zones};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,7 +32,7 @@ use crate::owner::{Message, Owner, OwnerStatus};
 use crate::probing::{ProbeBudget, Probing, RoundTrips};
 use crate::publish::Snapshots;
 use crate::run::StartError;
-use crate::status::Status;
+use crate::status::{Status, heard};
 use crate::{PoolConfig, vip::PoolRanges};
 
 /// Workers of the runtime, beside the table's own thread.
@@ -191,6 +193,12 @@ impl RunningController {
             failed,
             peer_problems: list.source_problems.iter().cloned().chain(named).collect(),
         }
+    }
+
+    /// How old is what is known of some clusters, and what came of some checks.
+    pub fn evidence(&self, clusters: &[ClusterId], checks: &[Check]) -> Evidence {
+        let states = self.shared.states.borrow().clone();
+        Evidence { heard: heard(clusters, &[], &states), probed: self.probing.evidence(checks) }
     }
 
     /// Follows other clusters, beside those that the own cluster's objects name.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
-use portolan_zones::object::Object;
+use portolan_zones::object::{Object, UnixTime};
 use portolan_zones::policy::{
     self as zones, AllDown, Attached, Form, Policy, PolicyName, Preference, Rules, Source, Spill, Target,
 };
@@ -62,6 +62,9 @@ struct Told {
     /// Namespace and name of the policy there.
     namespace: String,
     name: String,
+    /// When it was made, in seconds since the Unix epoch; older controllers don't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<UnixTime>,
     spec: TrafficPolicySpec,
 }
 
@@ -70,7 +73,7 @@ pub fn tell(attached: &Attached) -> Option<String> {
     let Source::Export(cluster, policy) = &attached.source else { return None };
     let (cluster, spec) = (cluster.to_string(), spec(&attached.rules));
     let (namespace, name) = (policy.namespace().to_owned(), policy.name().to_owned());
-    serde_json::to_string(&Told { cluster, namespace, name, spec }).ok()
+    serde_json::to_string(&Told { cluster, namespace, name, created: attached.created, spec }).ok()
 }
 
 /// What an import tells of its exporter's policy. Only our controller writes it: whatever else is there is none.
@@ -78,7 +81,7 @@ pub(super) fn told(text: &str) -> Option<Attached> {
     let told: Told = serde_json::from_str(text).ok()?;
     let source =
         Source::Export(ClusterId::new(&told.cluster).ok()?, PolicyName::new(&told.namespace, &told.name));
-    Some(Attached { rules: Arc::new(rules(&told.spec).ok()?), source })
+    Some(Attached { rules: Arc::new(rules(&told.spec).ok()?), source, created: told.created })
 }
 
 fn target(

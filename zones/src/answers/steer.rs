@@ -102,8 +102,7 @@ impl Compiler<'_, '_> {
 
     /// The class of clients at a place.
     fn class(&mut self, client: &At<'_>) -> u16 {
-        let candidates =
-            of_family(candidates(self.sets.service, self.sets.groups, client), self.sets.groups, self.family);
+        let candidates = candidates(self.sets.service, self.sets.groups, client, self.family);
         let spread = spread(&candidates, self.rules, client);
         let options = self.options(&spread, &candidates);
         let draw = Draw::new(&options.iter().map(|option| option.part).collect::<Vec<_>>());
@@ -167,27 +166,6 @@ impl Compiler<'_, '_> {
         let places: Vec<Place> = nodes.into_iter().filter_map(place).collect();
         places.iter().map(|place| (Key::of_node(&place.at()), self.class(&place.at()))).collect()
     }
-}
-
-/// With one family what has no address of it is not there, and of what is gone as much as of what is there.
-fn of_family<'c>(
-    mut candidates: Vec<Candidate<'c>>,
-    groups: &[Group<'_, '_>],
-    family: Option<IpFamily>,
-) -> Vec<Candidate<'c>> {
-    let Some(family) = family else { return candidates };
-    let has = |group: &Group<'_, '_>| group.targets.iter().any(|t| IpFamily::from(t.address) == family);
-    let before = candidates.iter().filter(|candidate| !candidate.gone).map(|c| u64::from(c.all)).sum::<u64>();
-    for (candidate, group) in candidates.iter_mut().zip(groups) {
-        if !has(group) {
-            (candidate.all, candidate.ready) = (0, 0);
-        }
-    }
-    let left = candidates.iter().filter(|candidate| !candidate.gone).map(|c| u64::from(c.all)).sum::<u64>();
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.gone) {
-        candidate.all = (u64::from(candidate.all) * left / before.max(1)) as u32;
-    }
-    candidates
 }
 
 /// Those of some that are not new, and how much of the part is for them alone, so that each of the new ones gets as much less

@@ -28,6 +28,8 @@ pub struct Attached {
     pub rules: Arc<Rules>,
     /// Who says so.
     pub source: Source,
+    /// When it was made, if that is known: for people.
+    pub created: Option<UnixTime>,
 }
 
 /// Where rules are from.
@@ -184,12 +186,11 @@ impl Policies {
         };
         let own = |subject, source: fn(PolicyName) -> Source| {
             let policy = self.oldest(home?, subject)?;
-            Some(Arc::new(Attached { rules: policy.rules.clone(), source: source(policy.name.clone()) }))
+            Some(policy.attached(source(policy.name.clone())))
         };
         let exported = |cluster: &ClusterId| {
             let policy = self.oldest(cluster, Subject::Export(name.clone()))?;
-            let source = Source::Export(cluster.clone(), policy.name.clone());
-            Some(Arc::new(Attached { rules: policy.rules.clone(), source }))
+            Some(policy.attached(Source::Export(cluster.clone(), policy.name.clone())))
         };
         configured(|of| matches!(of, Scope::Service(_)))
             .or_else(|| own(Subject::Import(name.clone()), Source::Import))
@@ -233,6 +234,14 @@ impl Policies {
     }
 }
 
+impl Policy {
+    fn attached(&self, source: Source) -> Arc<Attached> {
+        // What has no age is the youngest.
+        let created = Some(self.created).filter(|created| *created != UnixTime::MAX);
+        Arc::new(Attached { rules: self.rules.clone(), source, created })
+    }
+}
+
 impl Subject {
     fn touches(&self) -> Touched {
         match self {
@@ -258,7 +267,8 @@ fn subjects(policy: &Policy) -> Vec<Subject> {
 
 fn attached(policy: Option<&Configured>) -> Option<Arc<Attached>> {
     let Configured { of, rules, .. } = policy?;
-    Some(Arc::new(Attached { rules: rules.clone(), source: Source::Configuration(of.clone()) }))
+    let source = Source::Configuration(of.clone());
+    Some(Arc::new(Attached { rules: rules.clone(), source, created: None }))
 }
 
 /// The most specific first.

@@ -34,7 +34,7 @@ impl Snapshot {
         let targets: Vec<Target<'_>> = targets(service, form).collect();
         let groups =
             groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
-        let candidates = candidates(service, &groups, &place.at());
+        let candidates = candidates(service, &groups, &place.at(), None);
         let spread = spread(&candidates, &rules, &place.at());
         let mut backends = Vec::new();
         for (_, share) in spread.shares() {

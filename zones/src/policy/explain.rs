@@ -1,35 +1,49 @@
 //! Why a client gets what it gets: the engine once more, with a word on each step, and with what may be changed to see what
 //! then would be.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod evidence;
+mod picture;
+mod stages;
+mod supposed;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
 
-use super::spread::{Candidate, Spread, Tier, WHOLE, spread};
-use super::{Form, Level, Locality, Preference, Rules, Source};
+pub use evidence::{Age, Evidence, Heard, Probed, Witness};
+pub use picture::{Picture, Row};
+pub use supposed::Supposed;
+
+use super::health::Check;
+use super::spread::{Spread, Tier, WHOLE, spread};
+use super::{Attached, Form, Rules};
 use crate::answers::{Group, Target, candidates, groups, targets};
 use crate::choices::Client;
 use crate::name::{ClusterId, ServiceName};
+use crate::object::{IpFamily, UnixTime};
 use crate::places::{Authority, Place};
 use crate::question::QName;
-use crate::service::{Reach, Service};
+use crate::service::Service;
 use crate::snapshot::Snapshot;
 
 /// Addresses of a cluster that are named.
 const NAMED: usize = 4;
 
-/// What is to be taken for granted, whatever is known.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Supposed {
-    /// None of these clusters' endpoints is ready.
-    pub down: BTreeSet<ClusterId>,
-    /// Weights in place of the policy's.
-    pub weights: BTreeMap<ClusterId, u32>,
-    /// Rules in place of those that hold.
-    pub rules: Option<Arc<Rules>>,
+/// What is to be explained of a service.
+#[derive(Debug, Clone, Copy)]
+pub struct Inquiry<'a> {
+    /// Who asks.
+    pub client: Client<'a>,
+    /// For what; of A and AAAA only what has such an address counts. `None`: for anything.
+    pub rtype: Option<RecordType>,
+    /// What is taken for granted.
+    pub supposed: &'a Supposed,
+    /// Who knows how old what is known is; `None`: nobody.
+    pub witness: Option<&'a Witness>,
+    /// When that is asked.
+    pub now: UnixTime,
 }
 
 /// Why a client gets what it gets.
@@ -37,6 +51,8 @@ pub struct Supposed {
 pub struct Explanation {
     /// The service.
     pub service: ServiceName,
+    /// The type that is asked for.
+    pub rtype: Option<RecordType>,
     /// The snapshot's.
     pub generation: u64,
     /// Who asks.
@@ -47,18 +63,31 @@ pub struct Explanation {
     pub by: Option<Authority>,
     /// The prefix around the client for which all this holds.
     pub scope: u8,
-    /// Whose rules; `None`: no policy's.
-    pub source: Option<Source>,
-    /// Whether something is supposed.
-    pub supposes: bool,
+    /// Whose rules.
+    pub held: Held,
     /// The rules, with the service's own fields.
     pub rules: Rules,
     /// What the name answers.
     pub answer: String,
     /// Each step and what it did, in order.
     pub stages: Vec<Stage>,
+    /// What the steps are built on, and how old that is.
+    pub evidence: Evidence,
+    /// When it was explained.
+    pub now: UnixTime,
     /// Who gets how much, the closest first.
     pub portions: Vec<Portion>,
+}
+
+/// Whose rules hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// A policy, and where it is from; `None`: no policy.
+    pub policy: Option<std::sync::Arc<Attached>>,
+    /// Seconds since it was made, if that is known.
+    pub age: Option<i64>,
+    /// Whether something is supposed.
+    pub supposes: bool,
 }
 
 /// A step of the choice.
@@ -89,187 +118,147 @@ impl Snapshot {
         self.lookup(name, RecordType::A)?.service
     }
 
-    /// Where a client is, who says so, and the prefix around its address of which that holds.
-    fn whereabouts(&self, address: IpAddr, client: &Client<'_>) -> (Place, Option<Authority>, u8) {
-        let (known, uniform) = self.places.find(address);
-        if let Some(known) = known {
-            return (known.place.clone(), Some(known.by), uniform);
-        }
-        let (area, length) = client.beyond.map_or((None, 0), |beyond| beyond.locate(address));
-        let place = area.and_then(|area| self.places.areas().remove(&area));
-        let by = place.as_ref().map(|_| Authority::Database);
-        (place.unwrap_or_default(), by, uniform.max(length))
+    /// The same, and which of its answers the name's zone gives.
+    fn in_zone(&self, name: &QName) -> Option<(&Service, Option<u8>)> {
+        let found = self.lookup(name, RecordType::A)?;
+        Some((found.service?, self.variant(found.zone_index)))
     }
 
-    /// Explains what a client gets of a service, or would; `None`: there is no such service.
-    pub fn explain(
-        &self,
-        name: &ServiceName,
-        asker: &Client<'_>,
-        supposed: &Supposed,
-    ) -> Option<Explanation> {
-        let service = self.services.get(name.wire())?;
+    /// Where a client is, who says so, and the prefix around its address of which that holds.
+    fn whereabouts(&self, address: IpAddr, client: &Client<'_>) -> (Place, Option<Authority>, u8) {
+        let (keys, length) = self.place_of(address, client);
+        let (known, _) = self.places.find(address);
+        if let Some(known) = known.filter(|known| Some(known.keys) == keys) {
+            return (known.place.clone(), Some(known.by), length);
+        }
+        let place = keys.and_then(|keys| self.places.areas().remove(&keys.area));
+        let is_pod = self.pods.find(address).is_some();
+        let by = place.as_ref().map(|_| if is_pod { Authority::Home } else { Authority::Database });
+        (place.unwrap_or_default(), by, length)
+    }
+
+    /// Where the endpoints of a service are, put together as they are chosen.
+    fn groups<'a, 's>(&self, targets: &'a [Target<'s>]) -> Vec<Group<'a, 's>> {
+        groups(targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region))
+    }
+
+    /// Explains what a client gets of the service at a name, or would; `None`: there is no such service, or no client.
+    pub fn explain(&self, name: &QName, inquiry: &Inquiry<'_>) -> Option<Explanation> {
+        let (service, zone) = self.in_zone(name)?;
+        let Inquiry { client: asker, rtype, supposed, now, .. } = *inquiry;
         let client = asker.address?;
-        let (place, by, scope) = self.whereabouts(client, asker);
-        let (rules, source) = rules(service, supposed);
+        let (place, by, scope) = self.whereabouts(client, &asker);
+        let service = &*supposed.service(service);
+        let (rules, policy) = supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
-        let groups =
-            groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
-        let candidates: Vec<Candidate<'_>> = candidates(service, &groups, &place.at())
-            .into_iter()
-            .map(|candidate| {
-                let down = supposed.down.contains(candidate.cluster);
-                Candidate { ready: if down { 0 } else { candidate.ready }, ..candidate }
-            })
-            .collect();
+        let groups = self.groups(&targets);
+        let candidates = candidates(service, &groups, &place.at(), counted(&groups, rtype));
         let spread = spread(&candidates, &rules, &place.at());
-        let portions = portions(&spread, &groups, service);
+        let portions = portions(&spread, &groups, service, family(rtype));
+        let (checks, untold) = checks(service, &portions);
+        let clusters: Vec<ClusterId> = service.members.iter().map(|member| member.cluster.clone()).collect();
+        let evidence =
+            inquiry.witness.map(|witness| witness.evidence(&clusters, &checks)).unwrap_or_default();
         let stages = vec![
-            reachable(service),
-            ready(&candidates, supposed),
-            locality(&spread, &rules, &candidates),
-            weight(&rules, &spread),
-            subset(&rules),
+            stages::reachable(service),
+            stages::state(service, supposed),
+            stages::ready(&candidates),
+            stages::healthy(&evidence, untold),
+            stages::fresh(service, &evidence, now),
+            stages::locality(&spread, &rules, &candidates),
+            stages::latency(service, &rules, &place),
+            stages::warming(service),
+            stages::weight(&rules, &spread),
+            stages::subset(&rules),
         ];
-        let answer = answer(service, &rules);
-        let supposes = *supposed != Supposed::default();
-        let (service, generation) = (name.clone(), self.generation);
         Some(Explanation {
-            service,
-            generation,
+            service: service.name.clone(),
+            rtype,
+            generation: self.generation,
             client,
             place,
             by,
             scope,
-            source,
-            supposes,
+            held: Held::new(policy, inquiry),
+            answer: answer(service, zone, &rules, rtype, &groups),
             rules,
-            answer,
             stages,
+            evidence,
+            now,
             portions,
         })
     }
 }
 
-fn rules(service: &Service, supposed: &Supposed) -> (Rules, Option<Source>) {
-    let held = service.policy.as_ref();
-    let rules = supposed.rules.as_ref().or(held.map(|policy| &policy.rules));
-    let mut rules = rules.map(|rules| (**rules).clone()).unwrap_or_default().for_service(service);
-    if !supposed.weights.is_empty() {
-        let mut weights: BTreeMap<_, _> = rules.weights.iter().cloned().collect();
-        weights.extend(supposed.weights.clone());
-        rules.weights = weights.into_iter().collect();
-    }
-    let source = held.filter(|_| supposed.rules.is_none()).map(|policy| policy.source.clone());
-    (rules, source)
+/// The family of which an address must be to count: as answers are compiled, of the type that is asked for where there are both.
+fn counted(groups: &[Group<'_, '_>], rtype: Option<RecordType>) -> Option<IpFamily> {
+    let ready = |family| groups.iter().any(|group| group.targets[0].ready > 0 && group.has(family));
+    let both = ready(IpFamily::V4) && ready(IpFamily::V6);
+    family(rtype).filter(|family| both || !ready(*family))
 }
 
-fn answer(service: &Service, rules: &Rules) -> String {
-    let list = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    match (service.headless || rules.answer == Form::Endpoints, service.answers.absent) {
+/// The family of the addresses that a type is about.
+fn family(rtype: Option<RecordType>) -> Option<IpFamily> {
+    match rtype? {
+        RecordType::A => Some(IpFamily::V4),
+        RecordType::AAAA => Some(IpFamily::V6),
+        _ => None,
+    }
+}
+
+/// The checks that matter most to those who read: of what is shown, and of what is not healthy; and how many more there are.
+fn checks(service: &Service, portions: &[Portion]) -> (Vec<Check>, usize) {
+    let Some(checked) = &service.checked else { return (Vec::new(), 0) };
+    let mut shown: BTreeSet<IpAddr> =
+        portions.iter().flat_map(|portion| portion.addresses.iter().take(NAMED)).copied().collect();
+    for member in &service.members {
+        let own = checked.checks.iter().filter(|check| check.cluster == member.cluster);
+        let bad = own.map(|check| check.address.ip()).filter(|address| !service.is_healthy(*address));
+        shown.extend(bad.take(NAMED));
+    }
+    let (told, untold): (Vec<&Check>, Vec<&Check>) =
+        checked.checks.iter().partition(|check| shown.contains(&check.address.ip()));
+    (told.into_iter().cloned().collect(), untold.len())
+}
+
+fn answer(
+    service: &Service,
+    zone: Option<u8>,
+    rules: &Rules,
+    rtype: Option<RecordType>,
+    groups: &[Group<'_, '_>],
+) -> String {
+    let asked = rtype.map(|rtype| format!("{rtype}: ")).unwrap_or_default();
+    let family = family(rtype);
+    let is_asked = |address: IpAddr| family.is_none_or(|family| IpFamily::from(address) == family);
+    let what = match (service.headless || rules.answer != Form::Vip, service.answers_in(zone).absent) {
         (true, Some(_)) => "nothing: no endpoint is ready".to_owned(),
-        (true, None) => "endpoints, by these shares".to_owned(),
-        (false, None) => {
-            format!("virtual IP {}, whoever asks; connections by these shares", list(&service.ips))
+        (true, None) => {
+            let ready = groups.iter().flat_map(|group| group.targets).filter(|target| target.ready > 0);
+            match ready.into_iter().any(|target| is_asked(target.address)) {
+                true => "endpoints, by these shares".to_owned(),
+                false => "nothing: no endpoint that is ready has such an address".to_owned(),
+            }
         }
         (false, Some(_)) => "nothing: it has no virtual IP".to_owned(),
-    }
-}
-
-fn reachable(service: &Service) -> Stage {
-    let line = |member: &crate::service::Member| {
-        let endpoints: usize = member.slices.iter().map(|slice| slice.endpoints.len()).sum();
-        let how = match &member.reach {
-            Reach::Flat => format!("{endpoints} endpoints"),
-            Reach::Gateway(_) if service.headless => {
-                "removed: it is on another network, where headless services can't be reached".to_owned()
+        (false, None) => {
+            let ips: Vec<String> =
+                service.ips.iter().filter(|ip| is_asked(**ip)).map(ToString::to_string).collect();
+            match ips.is_empty() {
+                true => "nothing: it has no virtual IP of this family".to_owned(),
+                false => format!("virtual IP {}, whoever asks; connections by these shares", ips.join(" ")),
             }
-            Reach::Gateway(gateway) => {
-                let at: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
-                format!("{endpoints} endpoints behind its gateway {}", at.join(" "))
-            }
-            Reach::Unresolved => "removed: no address of its gateway is known".to_owned(),
-            Reach::Nowhere => "removed: it is on another network and has no gateway".to_owned(),
-        };
-        format!("{}: {how}", member.cluster)
+        }
     };
-    let mut lines: Vec<String> = service.members.iter().map(line).collect();
-    if service.stale {
-        lines.push("a cluster can't be read: its last known state counts".to_owned());
-    }
-    Stage { name: "reachable", lines }
+    format!("{asked}{what}")
 }
 
-fn ready(candidates: &[Candidate<'_>], supposed: &Supposed) -> Stage {
-    let mut clusters: BTreeMap<&ClusterId, (u32, u32)> = BTreeMap::new();
-    for candidate in candidates {
-        let (ready, all) = clusters.entry(candidate.cluster).or_default();
-        *ready += candidate.ready;
-        *all += candidate.all;
-    }
-    let line = |(cluster, (ready, all)): (&ClusterId, (u32, u32))| {
-        let why = if supposed.down.contains(cluster) { ", supposed to be down" } else { "" };
-        format!("{cluster}: {ready} of {all} ready{why}")
-    };
-    Stage { name: "ready", lines: clusters.into_iter().map(line).collect() }
-}
-
-fn locality(spread: &Spread, rules: &Rules, candidates: &[Candidate<'_>]) -> Stage {
-    let all = Locality::default();
-    let locality = rules.locality.as_ref().unwrap_or(&all);
-    let line = |(at, tier): (usize, &Tier)| {
-        let close = locality.order.get(tier.of.closeness).map(|level| match level {
-            Level::Node => "on the client's node",
-            Level::Zone => "in the client's zone",
-            Level::Region => "in the client's region",
-            Level::Cluster => "in the client's cluster",
-        });
-        let elsewhere = if locality.order.is_empty() { "anywhere" } else { "elsewhere" };
-        let turn = rules.failover.get(tier.of.turn).map(|cluster| format!(", {cluster}'s turn"));
-        let last = if tier.of.last_resort { ", the last resort" } else { "" };
-        let panics = if tier.panics { ", too few: health is ignored" } else { "" };
-        format!(
-            "tier {}, {}{}{last}: {} of {} healthy, bears {}{panics}",
-            at + 1,
-            close.unwrap_or(elsewhere),
-            turn.unwrap_or_default(),
-            tier.healthy,
-            tier.all,
-            Percent(tier.load),
-        )
-    };
-    let mut lines: Vec<String> = spread.tiers.iter().enumerate().map(line).collect();
-    if !spread.pinned_out.is_empty() {
-        let of = |at: &u32| candidates.get(*at as usize).map(|candidate| candidate.cluster.as_str());
-        let clusters: BTreeSet<&str> = spread.pinned_out.iter().filter_map(of).collect();
-        let (count, clusters) = (spread.pinned_out.len(), Vec::from_iter(clusters).join(", "));
-        lines.push(format!("removed {count} endpoints of {clusters}: too far away, and pinned"));
-    }
-    if locality.reach == Preference::Pin && spread.tiers.is_empty() {
-        lines.push("nothing is close, and clients are pinned to what is".to_owned());
-    }
-    if spread.blind && !spread.tiers.is_empty() {
-        lines.push("nothing is healthy: health is ignored".to_owned());
-    }
-    Stage { name: "locality", lines }
-}
-
-fn weight(rules: &Rules, spread: &Spread) -> Stage {
-    let clusters: BTreeSet<&ClusterId> = spread.shares().map(|(_, share)| &share.cluster).collect();
-    let lines = match rules.weights.is_empty() {
-        true => vec!["none: clusters share by their endpoints".to_owned()],
-        false => clusters.iter().map(|cluster| format!("{cluster}: {}", rules.weight(cluster))).collect(),
-    };
-    Stage { name: "weight", lines }
-}
-
-fn subset(rules: &Rules) -> Stage {
-    let most = rules.max_records.map(|most| format!("at most {most} records in an answer"));
-    let sticky = rules.sticky.then(|| "a client keeps its answer".to_owned());
-    Stage { name: "subset", lines: most.into_iter().chain(sticky).collect() }
-}
-
-fn portions(spread: &Spread, groups: &[Group<'_, '_>], service: &Service) -> Vec<Portion> {
+fn portions(
+    spread: &Spread,
+    groups: &[Group<'_, '_>],
+    service: &Service,
+    family: Option<IpFamily>,
+) -> Vec<Portion> {
     let of_tier = |(at, tier): (usize, &Tier)| -> Vec<Portion> {
         let portion = |share: &super::spread::Share| Portion {
             tier: at + 1,
@@ -280,6 +269,7 @@ fn portions(spread: &Spread, groups: &[Group<'_, '_>], service: &Service) -> Vec
                 .iter()
                 .flat_map(|chosen| groups[*chosen as usize].answered(service))
                 .map(|target| target.address)
+                .filter(|address| family.is_none_or(|family| IpFamily::from(*address) == family))
                 .collect(),
         };
         tier.shares.iter().map(portion).collect()
@@ -298,6 +288,29 @@ impl fmt::Display for Percent {
     }
 }
 
+impl Held {
+    fn new(policy: Option<std::sync::Arc<Attached>>, inquiry: &Inquiry<'_>) -> Self {
+        let created = policy.as_ref().and_then(|policy| policy.created);
+        let age = created.map(|created| inquiry.now.saturating_sub(created).max(0));
+        Self { policy, age, supposes: *inquiry.supposed != Supposed::default() }
+    }
+}
+
+/// For people: the policy, where it is from, and how old it is.
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.policy, self.supposes) {
+            (None, true) => return f.write_str("as is supposed"),
+            (None, false) => return f.write_str("no TrafficPolicy"),
+            (Some(policy), _) => write!(f, "{}", policy.source)?,
+        }
+        if let Some(age) = self.age {
+            write!(f, ", made {} ago", Age(age))?;
+        }
+        f.write_str(if self.supposes { ", and what is supposed" } else { "" })
+    }
+}
+
 impl Explanation {
     /// Who asks, and where that is.
     pub fn asker(&self) -> String {
@@ -310,22 +323,11 @@ impl Explanation {
         format!("{} ({}{by}; the same for all of its /{})", self.client, self.place, self.scope)
     }
 
-    /// Whose rules hold.
-    pub fn whose(&self) -> String {
-        let held = self.source.as_ref().map(ToString::to_string);
-        match (held, self.supposes) {
-            (Some(held), false) => held,
-            (Some(held), true) => format!("{held}, and what is supposed"),
-            (None, true) => "as is supposed".to_owned(),
-            (None, false) => "no TrafficPolicy".to_owned(),
-        }
-    }
-
     /// A line for each fact, short enough for a TXT record.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!("from: {}", self.asker()),
-            format!("policy: {}", self.whose()),
+            format!("policy: {}", self.held),
             format!("answer: {}", self.answer),
         ];
         for stage in &self.stages {

@@ -193,7 +193,7 @@ pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
     let rules = Rules { locality: None, ..rules.clone() };
     let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
     let groups = groups(&targets, |_| Place::default());
-    let spread = spread(&candidates(service, &groups, &At::default()), &rules, &At::default());
+    let spread = spread(&candidates(service, &groups, &At::default(), None), &rules, &At::default());
     let chosen: HashSet<u32> = spread.shares().flat_map(|(_, share)| &share.chosen).copied().collect();
     let is_out = |target: &&Target<'_>| !service.is_healthy(target.address) || target.is_down();
     let lost = (0..).zip(&groups).filter(|(at, _)| !chosen.contains(at));

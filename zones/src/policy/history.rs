@@ -12,6 +12,7 @@ use super::{Latency, Rules, Spill};
 use crate::name::ClusterId;
 use crate::object::UnixTime;
 use crate::places::Place;
+use crate::policy::spread::At;
 
 /// In so many seconds half of what is gone is forgotten.
 const HALF_LIFE: f64 = 300.0;
@@ -75,6 +76,12 @@ impl Remembered {
     pub fn warmth(&self, address: IpAddr) -> u8 {
         let at = self.warming.binary_search_by_key(&address, |(address, _)| *address);
         at.map_or(100, |at| self.warming[at].1)
+    }
+
+    /// Whether how close clusters are counts for clients at a place: how far it is from home says nothing of how far it is from
+    /// anywhere else.
+    pub(crate) fn is_for(&self, client: &At<'_>) -> bool {
+        client.cluster.is_none() || client.cluster == self.home.as_ref()
     }
 
     /// How close a cluster is.

@@ -105,7 +105,7 @@ impl Table {
         let groups = groups(&targets, place);
         let mut usable = BTreeSet::new();
         let mut there: BTreeMap<Spot, u32> = BTreeMap::new();
-        for (group, candidate) in groups.iter().zip(candidates(service, &groups, &At::default())) {
+        for (group, candidate) in groups.iter().zip(candidates(service, &groups, &At::default(), None)) {
             if candidate.ready > 0 && candidate.healthy {
                 usable.extend(group.targets.iter().map(|target| target.address));
             }

@@ -175,7 +175,7 @@ fn a_policy_that_turns_to_another_service() {
 fn imported(clusters: &[&str], policy: Option<Rules>) -> Object {
     let Object::Import(import) = import("n", "s", 1, &["10.9.9.9"]) else { unreachable!() };
     let source = Source::Export(cluster("b"), PolicyName::new("n", "told"));
-    let policy = policy.map(|rules| Arc::new(Attached { rules: rules.into(), source }));
+    let policy = policy.map(|rules| Arc::new(Attached { rules: rules.into(), source, created: None }));
     let clusters = clusters.iter().map(|id| cluster(id)).collect();
     Object::Import(Import { clusters, spec: http().into(), policy, ..import })
 }

@@ -117,7 +117,7 @@ fn a_node_that_moves_takes_its_endpoints_along() {
 fn nodes_may_come_last() {
     let mut world = World::new(&["clusterset.local"], &["a"]);
     let source = Source::Export(cluster("b"), PolicyName::new("n", "p"));
-    let attached = Attached { rules: by(&[Zone], Pin).into(), source };
+    let attached = Attached { rules: by(&[Zone], Pin).into(), source, created: None };
     let Object::Import(import) = import("n", "s", 1, &["10.9.9.9"]) else { unreachable!() };
     let clusters = ["a", "b"].map(cluster).into();
     let import = Import { clusters, spec: http().into(), policy: Some(attached.into()), ..import };

@@ -180,7 +180,7 @@ impl<'a> Section<'a> {
         let node = self.find(key)?;
         let read = objects::read(node);
         read.map_err(|wrong| {
-            self.findings.add(wrong.line, &within(&self.field(key), &wrong.field), wrong.message)
+            self.findings.add(wrong.line, &within(&self.field(key), &wrong.field), wrong.message);
         })
         .ok()
     }

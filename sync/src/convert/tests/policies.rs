@@ -143,7 +143,7 @@ fn what_is_told_on_an_import_is_what_was_said() {
     ] {
         let policy = policy_of(spec.clone()).unwrap();
         let source = Source::Export(ClusterId::new("lima").unwrap(), policy.name.clone());
-        let attached = Attached { rules: policy.rules.clone(), source };
+        let attached = Attached { rules: policy.rules.clone(), source, created: None };
         let text = tell_policy(&attached).unwrap();
         let told = told(&text).unwrap_or_else(|| panic!("{text}"));
         assert_eq!(told.rules, policy.rules, "{text}");

@@ -142,7 +142,8 @@ fn clusters_have_the_labels_of_their_configuration() {
         path: world.path(name),
         labels: tier.iter().map(|tier| ("tier".into(), (*tier).into())).collect(),
     };
-    let told: [(&[(&str, Option<&str>)], &[&str]); 5] = [
+    type Labelled = &'static [(&'static str, Option<&'static str>)];
+    let told: [(Labelled, &[&str]); 5] = [
         (&[("c1", Some("gold"))], &["c1: reset to 1", "c1: labels tier=gold", "expect {\"c1\"}"]),
         (
             &[("c1", Some("tin")), ("c2", None)],

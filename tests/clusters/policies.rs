@@ -1,13 +1,16 @@
 //! TrafficPolicies in clusters: they travel with exports, the asking cluster's own go before them, and each says in its
 //! status whether it holds.
 
+use std::net::TcpListener;
+
 use portolan_tests::harness::kubernetes::{
     Cluster, Clusterset, Plan, condition, export, introduce, object, with,
 };
-use portolan_tests::harness::{becomes, eventually};
+use portolan_tests::harness::{Server, becomes, eventually};
 use serde_json::{Value, json};
 
-use crate::peers::{answer_becomes, export_db, home, kubeconfig_of};
+use crate::network;
+use crate::peers::{answer_becomes, export_db, home, kubeconfig_of, state};
 use crate::steps::{fqdn, imported, set_with};
 
 fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
@@ -184,4 +187,58 @@ fn nodes_tell_where_clients_are() {
     becomes("a Pod of this region", &both, || shares("10.88.0.7"));
     assert_eq!(shares("192.0.2.200"), [""; 0]);
     assert_eq!(set[0].dig(&format!("{} A", fqdn(ns, "db"))).data(), [""; 0], "who asks here is nowhere");
+}
+
+/// What people say of another cluster, by labels and the annotation `portolan.dev/state` of its ClusterPeer, is heard by
+/// servers and by the controller; how far away it is, by the checks that a policy asks for, is written there for all of them.
+#[test]
+fn peers_are_as_people_and_probes_say() {
+    const ADDRESS: &str = "10.98.2.1";
+    if !network::in_one_with("policies::peers_are_as_people_and_probes_say", &[ADDRESS]) {
+        return;
+    }
+    let _listener = TcpListener::bind((ADDRESS, 8080)).unwrap();
+    let (ns, set) = ("policies-peers", Clusterset::start(&Plan::new(2)));
+    let (paris, tokyo) = (&set[0], &set[1]);
+    set.namespace(ns);
+    export_db(tokyo, ns, ADDRESS);
+    answer_becomes(paris, &format!("{} A", fqdn(ns, "db")), &[ADDRESS]);
+    let peer = || paris.get("ClusterPeer", "", "tokyo").unwrap();
+    assert_eq!(peer()["status"]["roundTripTime"], Value::Null, "nobody has asked");
+
+    let checked = json!({ "healthCheck": { "type": "TCP", "interval": "1s", "timeout": "1s" } });
+    paris.put(&policy(ns, "checked", &about("ServiceImport", "db", checked)));
+    eventually("its ClusterPeer tells how far away it is", || {
+        let told = peer()["status"]["roundTripTime"].as_str().map(str::to_owned);
+        told.is_some_and(|told| {
+            told.strip_suffix("ms").is_some_and(|time| time.parse::<f64>().unwrap() > 0.0)
+        })
+    });
+    assert!(state(paris, "tokyo")["roundTripTime"].as_f64().unwrap() > 0.0);
+    assert!(
+        paris.controller.status()["clusters"].to_string().contains("\"roundTripTime\":null"),
+        "of itself"
+    );
+
+    let own = |server: &Server| server.status()["clusters"][0].clone();
+    for server in [&paris.server, &paris.controller] {
+        assert_eq!(own(server)["objects"]["ClusterPeer"], 1, "{}", own(server));
+    }
+    let say = |state: Value| {
+        let metadata =
+            json!({ "annotations": { "portolan.dev/state": state }, "labels": { "tier": "gold" } });
+        paris.patch("ClusterPeer", "", "tokyo", json!({ "metadata": metadata }));
+    };
+    say(json!("drained"));
+    for server in [&paris.server, &paris.controller] {
+        eventually("what is no state is said", || {
+            own(server)["problems"]
+                .to_string()
+                .contains("ClusterPeer tokyo: metadata.annotations[portolan.dev/state]: `drained`")
+        });
+    }
+    say(json!("drain"));
+    for server in [&paris.server, &paris.controller] {
+        becomes("nothing is wrong", &json!([]), || own(server)["problems"].clone());
+    }
 }

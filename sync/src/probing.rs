@@ -250,7 +250,7 @@ impl<T: Fn(Vec<Event>) -> bool + Send + Sync + 'static> Follower<T> {
 
     /// How far away clusters are, if that is news.
     fn look(&mut self) -> Option<Event> {
-        let now = round_trips::medians(&self.checks, &self.times);
+        let now = round_trips::medians(&self.checks, &self.times, &self.told_times.borrow());
         if !round_trips::are_news(&self.told_times.borrow(), &now) {
             return None;
         }

@@ -11,8 +11,13 @@ use crate::probes::{Target, differ};
 /// By cluster. Who was not measured is not there.
 pub(crate) type RoundTrips = BTreeMap<ClusterId, Duration>;
 
-/// The median of each cluster's targets, each of which counts once; of two in the middle the lower one.
-pub(super) fn medians(checks: &HashMap<Target, Vec<Check>>, times: &HashMap<Target, Duration>) -> RoundTrips {
+/// The median of each cluster's targets, each of which counts once; of two in the middle the lower one. Where all targets
+/// are new and none was measured yet, what was found before holds.
+pub(super) fn medians(
+    checks: &HashMap<Target, Vec<Check>>,
+    times: &HashMap<Target, Duration>,
+    before: &RoundTrips,
+) -> RoundTrips {
     let mut by_cluster: BTreeMap<&ClusterId, Vec<Duration>> = BTreeMap::new();
     for (target, time) in times {
         let checks = checks.get(target).map(Vec::as_slice).unwrap_or_default();
@@ -26,7 +31,14 @@ pub(super) fn medians(checks: &HashMap<Target, Vec<Check>>, times: &HashMap<Targ
         let middle = times.len().checked_sub(1)? / 2;
         Some((cluster.clone(), *times.select_nth_unstable(middle).1))
     };
-    by_cluster.into_iter().filter_map(median).collect()
+    let mut now: RoundTrips = by_cluster.into_iter().filter_map(median).collect();
+    for (cluster, time) in before {
+        let is_asked = || checks.values().flatten().any(|check| check.cluster == *cluster);
+        if !now.contains_key(cluster) && is_asked() {
+            now.insert(cluster.clone(), *time);
+        }
+    }
+    now
 }
 
 /// Whether somebody who was told these would choose otherwise by those.

@@ -59,8 +59,13 @@ fn a_cluster_is_as_far_as_half_of_what_is_there() {
         checks.entry(target(&check)).or_default().push(check);
     }
     times.insert(target(&check("gone", at(9))), Duration::from_millis(1));
-    assert_eq!(medians(&checks, &times), milliseconds(&[("lima", 12), ("oslo", 7)]));
-    assert_eq!(medians(&checks, &HashMap::new()), RoundTrips::new());
+    let none = RoundTrips::new();
+    assert_eq!(medians(&checks, &times, &none), milliseconds(&[("lima", 12), ("oslo", 7)]));
+    assert_eq!(medians(&checks, &HashMap::new(), &none), none);
+    // What is asked in another way from now on is where it was.
+    let before = milliseconds(&[("gone", 1), ("oslo", 30), ("tokyo", 20)]);
+    assert_eq!(medians(&checks, &times, &before), milliseconds(&[("lima", 12), ("oslo", 7), ("tokyo", 20)]));
+    assert_eq!(medians(&HashMap::new(), &times, &before), none);
 }
 
 #[test]

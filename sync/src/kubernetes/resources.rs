@@ -40,7 +40,9 @@ const WITHDRAW_LATER: &str =
     category = "portolan",
     status = "ClusterPeerStatus",
     derive = "PartialEq",
-    doc = "Another cluster of the clusterset, and how to reach it. The list of them is the map of the clusterset.",
+    doc = "Another cluster of the clusterset, and how to reach it. The list of them is the map of the clusterset. TrafficPolicies \
+        give weights by its labels; its annotation `portolan.dev/state` decides of the cluster's endpoints, whatever health checks \
+        find: `up`, `drain` (they get clients only when no others are left) or `down`.",
     validation = Rule::new("self.metadata.name.size() <= 63")
         .message("a ClusterPeer's name has 63 characters at most: it becomes a label of its Lease"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".status.clusterId",

@@ -142,22 +142,15 @@ fn clusters_have_the_labels_of_their_configuration() {
         path: world.path(name),
         labels: tier.iter().map(|tier| ("tier".into(), (*tier).into())).collect(),
     };
-    type Labelled = &'static [(&'static str, Option<&'static str>)];
-    let told: [(Labelled, &[&str]); 5] = [
-        (&[("c1", Some("gold"))], &["c1: reset to 1", "c1: labels tier=gold", "expect {\"c1\"}"]),
-        (
-            &[("c1", Some("tin")), ("c2", None)],
-            &["c1: labels tier=tin", "c2: reset to 1", "expect {\"c1\", \"c2\"}"],
-        ),
-        (&[("c1", None), ("c2", None)], &["c1: labels "]),
-        (&[("c1", Some("gold"))], &["c1: labels tier=gold", "forget c2", "expect {\"c1\"}"]),
-        (&[], &["forget c1", "expect {}"]),
-    ];
-    let steps: Vec<(Vec<ClusterSource>, &[&str])> = told
-        .into_iter()
-        .map(|(sources, told)| (sources.iter().map(|(name, tier)| source(name, *tier)).collect(), told))
-        .collect();
-    for (sources, told) in steps {
+    let (gold, tin, bare) = (source("c1", Some("gold")), source("c1", Some("tin")), source("c1", None));
+    let other = source("c2", None);
+    for (sources, told) in [
+        (vec![gold.clone()], &["c1: reset to 1", "c1: labels tier=gold", "expect {\"c1\"}"][..]),
+        (vec![tin, other.clone()], &["c1: labels tier=tin", "c2: reset to 1", "expect {\"c1\", \"c2\"}"]),
+        (vec![bare, other], &["c1: labels "]),
+        (vec![gold], &["c1: labels tier=gold", "forget c2", "expect {\"c1\"}"]),
+        (vec![], &["forget c1", "expect {}"]),
+    ] {
         world.clusters.reconfigure(sources);
         assert_eq!(world.refresh(), told);
     }

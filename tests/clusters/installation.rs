@@ -37,7 +37,7 @@ fn manifests_are_applied_in_order() {
     cluster.put(&cluster_peer("west", &json!({ "network": "n1" })));
     let (_, table) = kubectl(&cluster, "get cpeer");
     let columns: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(columns, ["NAME", "CLUSTER", "NETWORK", "REACHABLE", "FRESH", "EXPORTS", "AGE"]);
+    assert_eq!(columns, ["NAME", "CLUSTER", "NETWORK", "REACHABLE", "FRESH", "RTT", "EXPORTS", "AGE"]);
 }
 
 /// The Pods are what the namespace's `restricted` level lets in (Pod Security Standards), and refer to what is there.

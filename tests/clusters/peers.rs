@@ -125,7 +125,7 @@ fn columns(oslo: &Cluster) {
         assert!(good, "{text}");
         text.lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    // NAME CLUSTER (NETWORK: none) REGION REACHABLE FRESH EXPORTS REFUSED VERSION AGE
+    // NAME CLUSTER (NETWORK: none) REGION REACHABLE FRESH (RTT: none) EXPORTS REFUSED VERSION AGE
     let (line, _) = until("there are exports", || Some(line()).filter(|line| line[5] != "0"));
     assert_eq!(line[..4], ["east", "tokyo", "asia", "True"], "{line:?}");
     assert!(line[4].ends_with('s'), "{line:?}");

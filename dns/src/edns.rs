@@ -1,6 +1,9 @@
 //! EDNS(0): the OPT record of a query and of a reply (RFC 6891).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::settings::Settings;
 use crate::view::Transport;
@@ -137,9 +140,13 @@ impl<'q> Edns<'q> {
     /// The client that the asker asks for, if it is one that may say so, and says anything. Call only when
     /// [`Edns::is_sound`].
     pub(crate) fn subnet(&self, settings: &Settings, asker: IpAddr) -> Option<Subnet> {
-        let option = self.client_subnet.filter(|_| settings.edns.client_subnet)?;
-        let is_trusted = settings.edns.trusted_forwarders.iter().any(|network| network.contains(&asker));
-        if is_trusted { Subnet::read(option) } else { None }
+        let option = self.client_subnet?;
+        if settings.edns.trusts(asker) { Subnet::read(option) } else { None }
+    }
+
+    /// Whether anything is said of a client, if only that nothing is to be known of it.
+    pub(crate) fn has_subnet(&self) -> bool {
+        self.client_subnet.is_some()
     }
 }
 
@@ -160,6 +167,14 @@ impl Subnet {
         address.get_mut(..octets.len())?.copy_from_slice(octets);
         let [a, b, c, d, ..] = address;
         Some(Self { address: if *family == 1 { [a, b, c, d].into() } else { address.into() } })
+    }
+
+    /// The same for all clients in the network around this one that has so many bits.
+    pub(crate) fn hash(self, bits: u8) -> u16 {
+        let network = IpNet::new(self.address, bits).map_or(self.address, |network| network.network());
+        let mut hasher = DefaultHasher::new();
+        network.hash(&mut hasher);
+        hasher.finish() as u16
     }
 }
 

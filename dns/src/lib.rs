@@ -26,6 +26,7 @@
 mod admit;
 pub mod cookie;
 mod edns;
+mod forwarders;
 pub mod geo;
 pub mod limiter;
 pub mod metrics;

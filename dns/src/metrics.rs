@@ -16,6 +16,7 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 use portolan_zones::Zones;
 
+use crate::forwarders::Forwarders;
 use crate::limiter::Limited;
 use crate::respond::Facts;
 use crate::view::Transport;
@@ -103,6 +104,8 @@ pub struct Metrics {
     /// Origins by slot, the first one at slot 1. A zone that comes back finds its old slot: counters never go back.
     origins: Mutex<Vec<String>>,
     panics: AtomicU64,
+    /// What caches in front make of answers.
+    pub(crate) forwarders: Forwarders,
 }
 
 /// How many threads count into a shard.

@@ -1,10 +1,12 @@
 //! The one function behind all transports: the octets of a query and who asks, to the octets of the reply.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
+use portolan_zones::lookup::Records;
 use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::{Inquiry, Supposed, Witness};
 use portolan_zones::service::Absence;
@@ -12,7 +14,7 @@ use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cookie::Cookie;
-use crate::edns::{ExtendedError, MIN_PAYLOAD, Opt};
+use crate::edns::{Edns, ExtendedError, MIN_PAYLOAD, Opt};
 use crate::limiter::{Class, Limited, Limiter};
 use crate::settings::Settings;
 use crate::transfer::{Transfer, Transfers};
@@ -95,6 +97,19 @@ pub struct Facts {
     pub truncated: bool,
     /// Whether the rate limit was exceeded.
     pub limited: Option<Limited>,
+    /// What a forwarder was told that may say where clients are, if that matters.
+    pub placed: Option<Placed>,
+}
+
+/// An answer that depends on where a forwarder's client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// What caches keep answers by: a hash of name, type, DO and CD.
+    pub question: u64,
+    /// A hash of the clients' network that the answer is meant for; `None`: no client was told of.
+    pub subnet: Option<u16>,
+    /// TTL of the answer in seconds.
+    pub ttl: u32,
 }
 
 /// Answers `query` into `reply`. Total: any octets have a verdict. Allocates nothing once `reply` has grown.
@@ -404,7 +419,34 @@ impl<'a, C: Clock> Exchange<'a, C> {
             dnssec_ok: self.query.edns.is_some_and(|edns| edns.dnssec_ok),
             truncated,
             limited,
+            placed: self.placed(answer),
         }
+    }
+
+    /// What is seen of a forwarder that may say where its clients are.
+    fn placed(&self, answer: &Answer<'_>) -> Option<Placed> {
+        let settings = self.context.settings;
+        let Answer::Found(Lookup { found: Found::Records(records), chosen: Some(chosen), zone, .. }) = answer
+        else {
+            return None;
+        };
+        if chosen.scope == 0 || !settings.edns.trusts(self.client) {
+            return None;
+        }
+        let subnet = match self.query.edns.filter(Edns::has_subnet) {
+            // RFC 7871 §7.1.2: of clients who don't want to be told of nothing can be seen.
+            Some(edns) => Some(edns.subnet(settings, self.client)?.hash(chosen.scope)),
+            None => None,
+        };
+        let zone_ttl = match records {
+            Records::Srv { .. } => zone.config.srv_ttl.min(zone.config.ttl),
+            _ => zone.config.ttl,
+        };
+        let mut hasher = DefaultHasher::new();
+        let dnssec =
+            (self.query.edns.is_some_and(|edns| edns.dnssec_ok), self.query.flags & flag::CHECKING_DISABLED);
+        (self.qname.wire(), u16::from(self.query.rtype), dnssec).hash(&mut hasher);
+        Some(Placed { question: hasher.finish(), subnet, ttl: chosen.ttl.unwrap_or(zone_ttl) })
     }
 }
 

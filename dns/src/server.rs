@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::forwarders;
 use crate::geo::Geo;
 use crate::metrics::{Metrics, Writers};
 use crate::settings::Settings;
@@ -29,6 +30,9 @@ use crate::transport::tcp::{Acceptor, Connections};
 use crate::transport::udp::{self, Datagrams};
 use crate::transport::{Answerer, Encrypted, Follower, Source, serve_encrypted};
 use crate::view::Transport;
+
+/// What is found of forwarders is told this soon.
+const FORWARDER_CHECK: Duration = Duration::from_secs(2);
 
 /// Where to listen. Port 0 takes any free port.
 #[derive(Debug, Clone)]
@@ -201,6 +205,7 @@ impl Server {
         if let Some(certificate) = certificate {
             running.tasks.spawn(watch(certificate, self.certificate_check, running.stop.clone()));
         }
+        running.tasks.spawn(forwarders::watch(metrics.clone(), FORWARDER_CHECK, running.stop.clone()));
         running.tasks.spawn(self.geo.watch(self.geo_check, running.stop.clone()));
         for (address, sockets) in udp {
             for socket in sockets {

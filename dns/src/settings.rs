@@ -1,6 +1,6 @@
 //! What an operator chose. Immutable while it is used; a reload swaps it whole.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -44,6 +44,13 @@ pub struct Edns {
     /// Forwarders that are believed what they say of their clients by Client Subnet. Everybody else's is echoed, and means
     /// nothing: whoever could claim to be elsewhere would choose the answer.
     pub trusted_forwarders: Vec<IpNet>,
+}
+
+impl Edns {
+    /// Whether somebody is believed where clients are.
+    pub(crate) fn trusts(&self, asker: IpAddr) -> bool {
+        self.client_subnet && self.trusted_forwarders.iter().any(|network| network.contains(&asker))
+    }
 }
 
 impl Default for Edns {

@@ -108,6 +108,25 @@ fn answers_allocate_nothing() {
     assert!(ALLOCATIONS.get() > before, "the counter counts");
 }
 
+/// Nor does what is seen of forwarders that say where clients are.
+#[test]
+fn answers_by_place_allocate_nothing() {
+    let trusting = |settings: &mut portolan_dns::settings::Settings| {
+        settings.edns.trusted_forwarders = vec!["203.0.113.0/24".parse().unwrap()];
+    };
+    let server = Server::of(placed()).set(trusting);
+    let query = ask("near.shop.svc.clusterset.local A").option(8, &[0, 1, 24, 0, 10, 64, 1]).octets();
+    let mut reply = Reply::default();
+    let mut facts = || match server.verdict(&query, &mut reply) {
+        Verdict::Send(facts) => facts,
+        Verdict::Drop(_) | Verdict::Transfer(..) => panic!("no answer"),
+    };
+    assert!(facts().placed.is_some());
+    let before = ALLOCATIONS.get();
+    (0..500).for_each(|_| assert!(facts().placed.is_some()));
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
 /// Where a client is is looked up in what was made of databases before.
 #[test]
 fn places_of_the_world_allocate_nothing() {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use super::{
     DURATION_BOUNDS, FIRST_DURATION, LIMITED, Metrics, RCODES, SIZE_BOUNDS, SLOTS, Shard, TYPES, cell,
 };
+use crate::forwarders::{Fault, Forwarders};
 use crate::view::Transport;
 
 impl Collector for Metrics {
@@ -30,6 +31,7 @@ impl Collector for Metrics {
         scrape.sizes("request", cell::REQUEST_SIZE, &by_proto)?;
         scrape.sizes("response", cell::RESPONSE_SIZE, &by_proto)?;
         scrape.own(&shards)?;
+        scrape.forwarders(&self.forwarders)?;
         scrape.server(self.panics.load(Ordering::Relaxed))
     }
 }
@@ -173,6 +175,25 @@ impl Scrape<'_, '_> {
         for (at, action) in LIMITED.iter().enumerate() {
             let n = shards.iter().map(|shard| shard.limited[at].load(Ordering::Relaxed)).sum();
             add(&mut metric, &[("action", *action)], n)?;
+        }
+        Ok(())
+    }
+
+    fn forwarders(&mut self, forwarders: &Forwarders) -> fmt::Result {
+        for (name, help, fault) in [
+            (
+                "portolan_dns_ecs_ignored_forwarders",
+                "Trusted forwarders whose cache ignores where clients are",
+                Fault::Ignores,
+            ),
+            (
+                "portolan_dns_ecs_missing_forwarders",
+                "Trusted forwarders that never say where clients are",
+                Fault::Silent,
+            ),
+        ] {
+            let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode_gauge(&forwarders.count(fault))?;
         }
         Ok(())
     }

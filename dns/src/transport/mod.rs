@@ -38,6 +38,8 @@ pub(crate) struct Source {
     key: [u8; 16],
     /// Seeds of random numbers, each used once.
     seed: AtomicU32,
+    /// What forwarders' queries are timed from.
+    began: Instant,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -71,7 +73,17 @@ impl Source {
             witness,
         });
         let seed = AtomicU32::new(u32::from_be_bytes([a, b, c, d]));
-        Self { snapshots, settings, atlas, policy, pairing: Mutex::new(()), key, seed, metrics }
+        Self {
+            snapshots,
+            settings,
+            atlas,
+            policy,
+            pairing: Mutex::new(()),
+            key,
+            seed,
+            began: Instant::now(),
+            metrics,
+        }
     }
 
     /// The settings as they are now. A reload keeps the limiter's counts unless its settings change.
@@ -149,6 +161,7 @@ pub(crate) struct Answerer {
     shard: Arc<Shard>,
     slots: Slots,
     clock: UnixClock,
+    began: Instant,
     random: u32,
 }
 
@@ -174,6 +187,7 @@ impl Answerer {
             shard,
             slots: Slots::default(),
             clock: UnixClock::new(),
+            began: source.began,
             random,
         }
     }
@@ -207,6 +221,10 @@ impl Answerer {
         };
         match verdict {
             Some(Verdict::Send(facts)) => {
+                if let Some(placed) = &facts.placed {
+                    let tenths = start.saturating_duration_since(self.began).as_millis() / 100;
+                    self.metrics.forwarders.see(tenths as u32, client.ip(), placed);
+                }
                 record(&facts, Some(self.reply.octets().len()));
                 Outcome::Reply
             }

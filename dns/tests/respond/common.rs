@@ -14,6 +14,7 @@ use portolan_dns::settings::{RateLimit, Settings};
 use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::object::*;
+use portolan_zones::policy::{Form, Level, Locality, Policy, PolicyName, Preference, Rules, Target};
 use portolan_zones::{
     Change, ClusterEvent, ClusterId, Event, Name, ServiceName, Snapshot, Table, ZoneConfig, Zones, compile,
 };
@@ -383,6 +384,44 @@ pub fn shop() -> Snapshot {
     let address = |i: u32| std::net::Ipv4Addr::from(0x0a02_0000 + i).to_string();
     let many = (0..600).map(|i| endpoint(&address(i), None, i)).collect();
     objects.push(slice("big", "big-1", &[("http", 80)], many));
+    compiled(objects, true, 42)
+}
+
+/// Nodes in two zones, and services of which clients get what is in their zone (`near`) and always the same (`stays`).
+pub fn placed() -> Snapshot {
+    let mut objects = Vec::new();
+    for (at, az) in ["z0", "z1"].into_iter().enumerate() {
+        objects.push(Object::Node(Node {
+            name: format!("n{at}").into(),
+            az: Some(az.into()),
+            region: None,
+            pod_cidrs: [(IpAddr::from([10, 64, at as u8, 0]), 24)].into(),
+            addresses: Box::default(),
+            ready: true,
+            entrances: Box::default(),
+        }));
+    }
+    let near = Locality { order: [Level::Zone].as_slice().into(), reach: Preference::Prefer };
+    let rules = Rules { answer: Form::Endpoints, ..Rules::default() };
+    for (service, rules) in [
+        ("near", Rules { locality: Some(near), ttl: Some(30), ..rules.clone() }),
+        ("stays", Rules { sticky: true, ..rules }),
+    ] {
+        objects.extend(exported(service, ServiceKind::Headless, &[("http", 80)]));
+        let in_zone = |at: u32| {
+            let place = Some(Place { node: None, az: Some(format!("z{}", at % 2).into()) }.into());
+            Endpoint { place, ..endpoint(&format!("10.1.0.{at}"), None, at) }
+        };
+        objects.push(slice(service, &format!("{service}-1"), &[("http", 80)], (1..5).map(in_zone).collect()));
+        objects.push(Object::Policy(Policy {
+            name: PolicyName::new("shop", service),
+            created: 1,
+            target: Target::Services { exports: Box::default(), imports: [service.into()].into() },
+            rules: rules.into(),
+        }));
+    }
+    objects.extend(exported("same", ServiceKind::Headless, &[("http", 80)]));
+    objects.push(slice("same", "same-1", &[("http", 80)], vec![endpoint("10.1.0.9", None, 9)]));
     compiled(objects, true, 42)
 }
 

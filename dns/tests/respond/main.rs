@@ -8,5 +8,6 @@ mod edns;
 mod header;
 mod limits;
 mod octets;
+mod placed;
 mod sizes;
 mod transfers;

@@ -1,9 +1,13 @@
 //! How long the real binary takes to serve a large clusterset from manifests, and how much memory it keeps:
 //! 100,000 services with 1,000,000 endpoints, 90 % ClusterSetIP and 10 % headless, in 30 availability zones and 3
-//! clusters. `cargo bench -p portolan-tests --bench load [-- SERVICES] [only=Json]`
+//! clusters. And what it costs the server that answers depend on who asks.
+//! `cargo bench -p portolan-tests --bench load [-- SERVICES] [only=Json | only=Steered]`
 //!
 //! The manifests are written to a temporary folder first; reading them back is from the page cache.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a bench is no library")]
+
+#[path = "load/steered.rs"]
+mod steered;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,9 +26,13 @@ const BYTES_LIMIT: f64 = 300.0;
 fn main() {
     let services = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(100_000);
     let binary = build();
-    let only = std::env::args().skip(1).find(|arg| arg.starts_with("only="));
+    let only = std::env::args().skip(1).find_map(|arg| arg.strip_prefix("only=").map(str::to_owned));
+    let left_out = |what: &str| only.as_ref().is_some_and(|only| only != what);
+    if !left_out("Steered") {
+        steered::run();
+    }
     for format in [Format::Json, Format::IndentedJson, Format::Yaml] {
-        if only.as_ref().is_some_and(|only| *only != format!("only={format:?}")) {
+        if left_out(&format!("{format:?}")) {
             continue;
         }
         let folder = tempfile::tempdir().unwrap();

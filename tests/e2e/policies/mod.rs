@@ -1,6 +1,7 @@
 //! Traffic policies, from a manifest to what clients get and where they connect.
 
 mod configured;
+mod forwarders;
 mod health;
 mod network;
 mod readme;

@@ -178,11 +178,12 @@ impl<'a> Section<'a> {
     /// What is written at `key` as a type of Kubernetes' API.
     pub(super) fn object<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
         let node = self.find(key)?;
-        let read = objects::read(node);
-        read.map_err(|wrong| {
-            self.findings.add(wrong.line, &within(&self.field(key), &wrong.field), wrong.message);
-        })
-        .ok()
+        let wrong = match objects::read(node) {
+            Ok(object) => return Some(object),
+            Err(wrong) => wrong,
+        };
+        self.findings.add(wrong.line, &within(&self.field(key), &wrong.field), wrong.message);
+        None
     }
 
     /// Whether something is written at `name` in the section at `key`.

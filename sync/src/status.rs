@@ -86,3 +86,50 @@ fn server(state: &ClusterState) -> String {
         Some(Origin::Kubeconfig) => format!("kubeconfig {}", state.name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// KEP-1645, "Endpoint TTL": of clusters that are not followed the own one's copies tell, and its Leases whether they are old.
+    #[test]
+    fn each_cluster_is_heard_from_somebody() {
+        let id = |text: &str| ClusterId::new(text).unwrap();
+        let source = SourceStatus {
+            cluster: Some(id("files")),
+            path: "clusters/files".into(),
+            synced: true,
+            objects: BTreeMap::new(),
+            stale: true,
+            changed_at: Some(1),
+            checked_at: Some(5),
+            problems: Vec::new(),
+        };
+        let leases = [(id("far"), true), (id("near"), false)].into();
+        let own = ClusterState {
+            id: Some(id("own")),
+            contact_at: Some(9),
+            leases,
+            ..ClusterState::unknown("own", None)
+        };
+        let peer = ClusterState::unknown("west", Some(Origin::ClusterPeer));
+        let peer = ClusterState { id: Some(id("peer")), contact_at: Some(7), ..peer };
+        let named = ["files", "own", "peer", "far", "near"].map(id);
+        let told = |kubernetes: &[ClusterState]| -> Vec<_> {
+            let heard = heard(&named, std::slice::from_ref(&source), kubernetes).into_iter();
+            heard.map(|heard| (heard.from, heard.at, heard.stale)).collect()
+        };
+        let copies = "its copies in the own cluster".to_owned();
+        assert_eq!(
+            told(&[own, peer]),
+            [
+                ("clusters/files".to_owned(), Some(5), true),
+                ("the own API server".to_owned(), Some(9), false),
+                ("ClusterPeer west".to_owned(), Some(7), false),
+                (copies.clone(), Some(9), true),
+                (copies, Some(9), false),
+            ]
+        );
+        assert_eq!(told(&[])[3], (String::new(), None, false), "nobody tells");
+    }
+}

@@ -5,7 +5,7 @@
 //! All of it becomes one sorted list of ranges when it changes; a lookup is a binary search. Whom none of them knows somebody
 //! else may: [`Locate`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -249,11 +249,13 @@ impl Places {
         }
     }
 
-    /// Whether all that is known of clients in a cluster is what its own Nodes say, and it is not home.
-    pub(crate) fn is_a_peers(&self, cluster: &ClusterId) -> bool {
-        let mut own =
-            self.known.iter().filter(|known| known.place.cluster.as_ref() == Some(cluster)).peekable();
-        own.peek().is_some() && own.all(|known| known.by == Authority::Peer)
+    /// Clusters of whose clients only their own Nodes tell, and that are not home.
+    pub(crate) fn foreign(&self) -> BTreeSet<&ClusterId> {
+        let of = |is_peers: bool| {
+            let known = self.known.iter().filter(move |known| (known.by == Authority::Peer) == is_peers);
+            known.filter_map(|known| known.place.cluster.as_ref()).collect::<BTreeSet<_>>()
+        };
+        &of(true) - &of(false)
     }
 
     /// All areas: places without their nodes, each once.

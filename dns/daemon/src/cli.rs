@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use hickory_proto::rr::{Name, RecordType};
 use portolan_zones::name::check_label;
 
@@ -278,6 +278,7 @@ pub(crate) struct Lookup {
 
 /// `portolan explain`
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("clients").required(true).args(["from", "everywhere"])))]
 pub(crate) struct Explain {
     /// A service's domain name
     pub name: Name,
@@ -285,10 +286,10 @@ pub(crate) struct Explain {
     #[arg(value_name = "TYPE", value_parser = explained_type)]
     pub record_type: Option<RecordType>,
     /// Address of the client that asks
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "everywhere", value_parser = client)]
+    #[arg(long, value_name = "ADDRESS", value_parser = client)]
     pub from: Option<IpAddr>,
     /// Show the shares of all clients: a row for each place, a column for each cluster
-    #[arg(long, conflicts_with = "from")]
+    #[arg(long)]
     pub everywhere: bool,
     /// Suppose that a cluster is down, drained or up, or has another weight; may be repeated
     #[arg(long = "if", value_name = "CLUSTER=down|drain|up|WEIGHT")]
@@ -501,6 +502,10 @@ mod tests {
             "portolan lookup a..b",
             "portolan lookup a SVR",
             "portolan lookup a --from x",
+            "portolan explain a",
+            "portolan explain a MX --from 10.0.0.1",
+            "portolan explain a --from here",
+            "portolan explain a --from 10.0.0.1 --everywhere",
             "portolan completions cmd.exe",
         ] {
             let error = parse(line).expect_err(line);

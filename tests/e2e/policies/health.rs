@@ -105,6 +105,16 @@ fn what_is_not_healthy_is_not_answered() {
     assert_eq!(server.metric("portolan_probe_unhealthy_targets", &[]), Some(1.0));
     let (_, why) = server.get("/explain?name=web.shop.svc.clusterset.local&from=192.0.2.1");
     assert!(why.contains("2 of 3 healthy"), "{why}");
+    let told: serde_json::Value = serde_json::from_str(&why).unwrap();
+    let checks = told["evidence"]["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), 3, "{why}");
+    for check in checks {
+        let is_bad = check["address"].as_str().unwrap().starts_with(addresses[1]);
+        assert_eq!(check["healthy"], !is_bad, "{why}");
+        assert!(!is_bad || check["lastError"].as_str().unwrap().contains("503"), "{why}");
+        assert!(check["askedSecondsAgo"].as_f64().unwrap() < 60.0, "{why}");
+    }
+    assert!(why.contains("b 10.98.2.1:80: not healthy for "), "{why}");
     c.is(Mood::Frozen);
     answered(&server, &[addresses[0]]);
     b.is(Mood::Well);

@@ -2,6 +2,7 @@
 
 mod configured;
 mod forwarders;
+mod explain;
 mod health;
 mod network;
 mod readme;

@@ -28,7 +28,7 @@ use crate::question::QName;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 
-/// Addresses of a cluster that are named.
+/// Addresses, or clusters, that are named one by one.
 const NAMED: usize = 4;
 
 /// What is to be explained of a service.

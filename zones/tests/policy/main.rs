@@ -7,6 +7,7 @@ mod common;
 
 mod attach;
 mod backends;
+mod explain;
 mod families;
 mod gateways;
 mod health;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::NAMED;
 use crate::name::ClusterId;
 use crate::object::UnixTime;
 use crate::policy::health::Check;
@@ -85,7 +86,11 @@ impl Evidence {
                 None => lines.push((said, vec![heard.cluster.as_str()])),
             }
         }
-        lines.into_iter().map(|(line, clusters)| format!("{}: {line}", clusters.join(", "))).collect()
+        let line = |(line, clusters): (String, Vec<&str>)| match clusters.len().saturating_sub(NAMED) {
+            0 => format!("{}: {line}", clusters.join(", ")),
+            more => format!("{} and {more} more: {line}", clusters[..NAMED].join(", ")),
+        };
+        lines.into_iter().map(line).collect()
     }
 
     /// A line for each check.

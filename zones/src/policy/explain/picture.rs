@@ -16,6 +16,8 @@ use crate::snapshot::Snapshot;
 
 /// With more places than this, those whose clients get the same have one row together.
 const FEW: usize = 20;
+/// Places that are looked at: answers are compiled for no more.
+const MOST_AREAS: usize = 1000;
 /// Rows of a picture.
 const MOST_ROWS: usize = 50;
 /// Signs of a bar: each stands for a tenth of the clients.
@@ -69,13 +71,15 @@ impl Snapshot {
             let spread = spread(&candidates(service, &groups, &place.at(), family), &rules, &place.at());
             Row { parts: parts(&spread, &clusters), places: vec![place] }
         };
-        let mut rows: Vec<Row> = self.areas_of(service).into_iter().map(row).collect();
+        let areas = self.areas_of(service);
+        let unseen = areas.len().saturating_sub(MOST_AREAS);
+        let mut rows: Vec<Row> = areas.into_iter().take(MOST_AREAS).map(row).collect();
         rows.push(row(Place::default()));
         if rows.len() > FEW {
             rows = together(rows);
         }
-        let more = rows.len().saturating_sub(MOST_ROWS);
-        rows.drain(rows.len() - 1 - more..rows.len() - 1);
+        let hidden = rows.len().saturating_sub(MOST_ROWS);
+        rows.drain(rows.len() - 1 - hidden..rows.len() - 1);
         let order = rules.locality.as_ref().map(|locality| &locality.order);
         Some(Picture {
             service: service.name.clone(),
@@ -85,7 +89,7 @@ impl Snapshot {
             answer: answer(service, zone, &rules, inquiry.rtype, &groups),
             clusters,
             rows,
-            more,
+            more: hidden + unseen,
             by_node: order.is_some_and(|order| order.contains(&Level::Node)),
         })
     }
@@ -93,13 +97,13 @@ impl Snapshot {
     /// The areas that clients of a service may be in, in order. Those of clusters that are neither home nor behind it ask
     /// their own servers.
     fn areas_of(&self, service: &Service) -> Vec<Place> {
+        let foreign = self.places.foreign();
+        let is_member = |id: &ClusterId| service.members.iter().any(|member| member.cluster == *id);
         let comes = |place: &Place| {
-            let Some(cluster) = &place.cluster else { return true };
-            service.members.iter().any(|member| member.cluster == *cluster)
-                || !self.places.is_a_peers(cluster)
+            place.cluster.as_ref().is_none_or(|cluster| !foreign.contains(cluster) || is_member(cluster))
         };
-        let mut areas: Vec<Place> = self.places.areas().into_values().filter(comes).collect();
-        areas.retain(|area| *area != Place::default());
+        let areas = self.places.areas().into_values();
+        let mut areas: Vec<Place> = areas.filter(|area| *area != Place::default() && comes(area)).collect();
         areas.sort_by(|a, b| a.at().cmp(&b.at()));
         areas
     }

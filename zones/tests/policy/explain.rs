@@ -1,0 +1,426 @@
+//! Explanations: that they tell what clients get, what would be if, and how old it is what they are built on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use portolan_zones::object::*;
+use portolan_zones::peers::State;
+use portolan_zones::policy::explain::*;
+use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
+use portolan_zones::policy::{Level, Preference, Rules};
+use portolan_zones::{Client, Event};
+
+use crate::common::*;
+use crate::site::*;
+
+const CLIENT: &str = "10.1.1.200";
+
+fn inquiry<'a>(client: &str, rtype: &str, supposed: &'a Supposed) -> Inquiry<'a> {
+    Inquiry {
+        client: Client { address: Some(client.parse().unwrap()), ..Client::default() },
+        rtype: rtype.parse().ok(),
+        supposed,
+        witness: None,
+        now: NOW,
+    }
+}
+
+fn explained(world: &World, inquiry: &Inquiry<'_>) -> Explanation {
+    world.snapshot.explain(&service_name("s"), inquiry).unwrap()
+}
+
+fn drawn(world: &World, supposed: &Supposed) -> Picture {
+    world.snapshot.picture(&service_name("s"), &inquiry(CLIENT, "", supposed)).unwrap()
+}
+
+/// Cluster and per cent, over all tiers.
+fn shares(explained: &Explanation) -> BTreeMap<String, u32> {
+    let mut shares = BTreeMap::new();
+    for portion in &explained.portions {
+        *shares.entry(portion.cluster.to_string()).or_insert(0) += portion.part;
+    }
+    shares.into_iter().map(|(cluster, part)| (cluster, (part + 5000) / 10_000)).collect()
+}
+
+fn as_text(shares: &BTreeMap<String, u32>) -> String {
+    shares.iter().map(|(cluster, percent)| format!("{cluster} {percent}")).collect::<Vec<_>>().join(", ")
+}
+
+fn stage<'e>(explained: &'e Explanation, name: &str) -> &'e [String] {
+    &explained.stages.iter().find(|stage| stage.name == name).unwrap().lines
+}
+
+/// `a=down b=drain c=up d=3`.
+fn suppose(text: &str) -> Supposed {
+    let mut supposed = Supposed::default();
+    for (id, what) in text.split_whitespace().map(|word| word.split_once('=').unwrap()) {
+        match what.parse() {
+            Ok(state) => drop(supposed.states.insert(cluster(id), state)),
+            Err(_) => drop(supposed.weights.insert(cluster(id), what.parse().unwrap())),
+        }
+    }
+    supposed
+}
+
+fn three() -> [Site; 3] {
+    [site("a").node("n1", "z1", 2, 2), site("b").node("n1", "z2", 2, 2), site("c").node("n1", "z3", 4, 4)]
+}
+
+/// Where there are both families each is spread over what has it: what is explained is what is drawn.
+#[test]
+fn shares_are_those_of_the_type() {
+    let mut world = world(&three(), weighted(&[("a", 1), ("b", 2), ("c", 1)]));
+    let v6 = ["fd00:2::1", "fd00:2::2"].map(|address| endpoint(address, None, true));
+    world.apply("b", slice("n", "s", "s6-b", &[("http", 8080)], v6.into()));
+    world.apply("c", slice("n", "s", "s6-c", &[("http", 8080)], vec![endpoint("fd00:3::1", None, true)]));
+    world.apply("b", slice("n", "s", "s-b", &[("http", 8080)], Vec::new()));
+    world.compile();
+    for (rtype, expected) in
+        [("A", "a 50, c 50"), ("AAAA", "b 67, c 33"), ("SRV", "a 25, b 50, c 25"), ("", "a 25, b 50, c 25")]
+    {
+        let supposed = Supposed::default();
+        let told = explained(&world, &inquiry(CLIENT, rtype, &supposed));
+        assert_eq!(as_text(&shares(&told)), expected, "{rtype}");
+        let foreign = told
+            .portions
+            .iter()
+            .flat_map(|portion| &portion.addresses)
+            .filter(|address| rtype == "A" && address.is_ipv6() || rtype == "AAAA" && address.is_ipv4());
+        assert_eq!(foreign.count(), 0, "{rtype}");
+        assert!(told.answer.starts_with(rtype), "{}", told.answer);
+    }
+    let counts = counts(&world, CLIENT, 10_000, cluster_of);
+    assert_shares(&counts, &[("a", 0.5), ("c", 0.5)], "as explained for A");
+}
+
+/// A family that nothing has is answered by nothing, and that is said.
+#[test]
+fn a_type_that_nothing_has_gets_nothing() {
+    let world = world(&three(), rules());
+    let supposed = Supposed::default();
+    let told = explained(&world, &inquiry(CLIENT, "AAAA", &supposed));
+    assert_eq!((told.portions.len(), told.answer.contains("nothing")), (0, true), "{}", told.answer);
+    assert_eq!(as_text(&shares(&explained(&world, &inquiry(CLIENT, "A", &supposed)))), "a 25, b 25, c 50");
+}
+
+/// What people would say of clusters: down is nobody's, drain the last resort, up heeds no probe; weights are as in a policy.
+#[test]
+fn what_would_be_if() {
+    let how = HealthCheck {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    };
+    let rules = Rules { health_check: Some(how.into()), ..by(&[Level::Zone], Preference::Prefer) };
+    let mut world = world(&three(), rules);
+    let healthy = world.snapshot.clone();
+    let checks = world.table.take_checks().unwrap();
+    let of_a = checks.iter().filter(|check| check.cluster == cluster("a"));
+    world.table.apply(Event::Checked(of_a.map(|check| (check.clone(), false)).collect()));
+    world.compile();
+    for (well, supposed, expected) in [
+        (true, "", "a 100"),
+        (true, "a=down", "b 33, c 67"),
+        (true, "a=drain", "b 33, c 67"),
+        (true, "a=drain b=down", "c 100"),
+        (true, "a=drain b=down c=down", "a 100"),
+        (true, "a=down b=drain c=drain", "b 33, c 67"),
+        (true, "a=down b=down c=down", ""),
+        (true, "a=0", "b 50, c 50"),
+        (true, "a=down b=3", "b 75, c 25"),
+        (false, "", "b 33, c 67"),
+        (false, "a=up", "a 100"),
+        (false, "a=up c=down", "a 100"),
+        (false, "b=drain c=drain", "b 33, c 67"),
+    ] {
+        let snapshot = if well { &healthy } else { &world.snapshot };
+        let suppositions = suppose(supposed);
+        let told = snapshot.explain(&service_name("s"), &inquiry(CLIENT, "", &suppositions)).unwrap();
+        assert_eq!(as_text(&shares(&told)), expected, "well: {well}, {supposed}");
+        assert_eq!(told.held.supposes, !supposed.is_empty());
+        for (id, state) in &suppositions.states {
+            let said = stage(&told, "state")
+                .iter()
+                .any(|line| line.starts_with(&format!("{id}: {}", state.as_str())));
+            assert!(said, "{supposed}: {:?}", told.stages);
+        }
+    }
+}
+
+/// Drained clusters do not make weights of what has none: the others share by their endpoints.
+#[test]
+fn draining_changes_nothing_among_the_others() {
+    let world = world(&three(), rules());
+    let with = |text: &str| as_text(&shares(&explained(&world, &inquiry(CLIENT, "", &suppose(text)))));
+    assert_eq!((with(""), with("a=drain")), ("a 25, b 25, c 50".into(), "b 33, c 67".into()));
+}
+
+/// A witness that knows these, and remembers what it was asked.
+fn witness(evidence: Evidence) -> (Witness, Arc<Mutex<Vec<Check>>>) {
+    let asked = Arc::<Mutex<Vec<Check>>>::default();
+    let remembered = asked.clone();
+    let witness = Witness::new(move |clusters, checks| {
+        remembered.lock().unwrap().extend(checks.iter().cloned());
+        let heard = evidence.heard.iter().filter(|heard| clusters.contains(&heard.cluster)).cloned();
+        Evidence { heard: heard.collect(), probed: evidence.probed.clone() }
+    });
+    (witness, asked)
+}
+
+fn heard(id: &str, from: &str, ago: Option<i64>, stale: bool) -> Heard {
+    Heard { cluster: cluster(id), from: from.to_owned(), at: ago.map(|ago| NOW - ago), stale }
+}
+
+fn probed(id: &str, address: &str, healthy: bool, asked: Option<u64>) -> Probed {
+    Probed {
+        cluster: cluster(id),
+        address: address.parse().unwrap(),
+        healthy,
+        lasts: Duration::from_secs(125),
+        asked: asked.map(Duration::from_secs),
+        rtt: Some(Duration::from_micros(1250)),
+        error: Some("connection refused".to_owned()),
+    }
+}
+
+/// issue 4: every stage says how old its evidence is. Ages are by the clock that is given.
+#[test]
+fn what_is_known_has_an_age() {
+    let world = world(&three(), rules());
+    let (witness, _) = witness(Evidence {
+        heard: vec![
+            heard("a", "clusters/a", Some(3), false),
+            heard("b", "ClusterPeer b", Some(7300), true),
+            heard("c", "", None, false),
+            heard("d", "of another service", Some(1), false),
+        ],
+        probed: vec![
+            probed("a", "10.1.1.1:8080", true, Some(4)),
+            probed("b", "10.2.1.1:8080", false, Some(12)),
+            probed("c", "[fd00::1]:8080", true, None),
+        ],
+    });
+    let supposed = Supposed::default();
+    let inquiry = Inquiry { witness: Some(&witness), ..inquiry(CLIENT, "", &supposed) };
+    let told = explained(&world, &inquiry);
+    assert_eq!(
+        stage(&told, "fresh"),
+        [
+            "a: heard 3s ago, from clusters/a",
+            "b: heard 2h1m ago, from ClusterPeer b: stale, its last known state counts",
+            "c: not heard yet",
+        ]
+    );
+    assert_eq!(
+        stage(&told, "healthy"),
+        [
+            "a 10.1.1.1:8080: healthy for 2m5s, asked 4s ago, connects in 1.2 ms",
+            "b 10.2.1.1:8080: not healthy for 2m5s, asked 12s ago, connects in 1.2 ms: connection refused",
+            "c [fd00::1]:8080: not asked yet, counts as healthy",
+        ]
+    );
+    // Made at 1, as the clock has it at 1,000,000.
+    assert_eq!(told.held.age, Some(NOW - 1));
+    assert_eq!(told.held.to_string(), "TrafficPolicy n/p, about the import, made 11d13h ago");
+    let later = explained(&world, &Inquiry { now: NOW + 60, ..inquiry });
+    assert_eq!(stage(&later, "fresh")[0], "a: heard 1m3s ago, from clusters/a");
+    // A clock that went back makes nothing younger than now.
+    let before = explained(&world, &Inquiry { now: 0, ..inquiry });
+    assert_eq!(stage(&before, "fresh")[0], "a: heard 0s ago, from clusters/a");
+    for line in told.lines() {
+        assert!(line.len() <= 255, "no character-string of TXT: {line}");
+    }
+    assert!(told.lines().contains(&"fresh: c: not heard yet".to_owned()), "{:?}", told.lines());
+}
+
+/// A policy without an age is not told to be old.
+#[test]
+fn no_age_is_no_age() {
+    let mut world = world(&three(), rules());
+    world.apply("a", policy("p", UnixTime::MAX, imports(&["s"]), rules()));
+    world.compile();
+    let supposed = Supposed::default();
+    let told = explained(&world, &inquiry(CLIENT, "", &supposed));
+    assert_eq!((told.held.age, told.held.to_string().contains("ago")), (None, false));
+}
+
+/// The evidence of what is shown and of what is not healthy is asked for, and not of thousands.
+#[test]
+fn few_checks_are_looked_up() {
+    let how = HealthCheck {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    };
+    let sites = [site("a").node("n1", "z1", 200, 200), site("b").node("n1", "z2", 50, 50)];
+    let mut world = world(&sites, Rules { health_check: Some(how.into()), ..rules() });
+    let checks = world.table.take_checks().unwrap();
+    let sick = |check: &&Check| ["10.1.1.77:8080", "10.1.1.78:8080"].contains(&&*check.address.to_string());
+    world.table.apply(Event::Checked(checks.iter().filter(sick).map(|c| (c.clone(), false)).collect()));
+    world.compile();
+    let (witness, asked) = witness(Evidence::default());
+    let supposed = Supposed::default();
+    let told = explained(&world, &Inquiry { witness: Some(&witness), ..inquiry(CLIENT, "", &supposed) });
+    let mut asked: Vec<String> =
+        asked.lock().unwrap().iter().map(|check| check.address.to_string()).collect();
+    asked.sort();
+    let expected = [
+        "10.1.1.1:8080",
+        "10.1.1.2:8080",
+        "10.1.1.3:8080",
+        "10.1.1.4:8080",
+        "10.1.1.77:8080",
+        "10.1.1.78:8080",
+        "10.2.1.1:8080",
+        "10.2.1.2:8080",
+        "10.2.1.3:8080",
+        "10.2.1.4:8080",
+    ];
+    assert_eq!(asked, expected);
+    assert_eq!(stage(&told, "healthy"), ["and 240 more are asked"]);
+}
+
+fn table(picture: &Picture) -> Vec<String> {
+    picture.rows.iter().map(|row| format!("{} {}", row.bar(), row.place())).collect()
+}
+
+/// A row is what a client there is explained to get, and the last one what all others do.
+#[test]
+fn everywhere_is_every_place() {
+    let sites = [
+        site("a").region("eu").node("n1", "z1", 2, 2).node("n2", "z2", 2, 2),
+        site("b").region("eu").node("n1", "z2", 2, 2),
+        site("c").region("us").node("n1", "z3", 4, 4),
+    ];
+    let world = world(&sites, by(&[Level::Zone, Level::Region], Preference::Prefer));
+    let picture = drawn(&world, &Supposed::default());
+    assert_eq!(picture.clusters, ["a", "b", "c"].map(cluster));
+    assert_eq!(
+        table(&picture),
+        [
+            "AAAAAAAAAA cluster a, region eu, zone z1",
+            "AAAAABBBBB cluster a, region eu, zone z2",
+            "AAAAABBBBB cluster b, region eu, zone z2",
+            "CCCCCCCCCC cluster c, region us, zone z3",
+            "AAAABBCCCC anywhere else",
+        ]
+    );
+    let clients = ["10.1.1.9", "10.1.2.9", "10.2.1.9", "10.3.1.9", "192.0.2.1"];
+    for supposed in ["", "c=down", "a=drain", "b=5"].map(suppose) {
+        let picture = drawn(&world, &supposed);
+        for (client, row) in clients.into_iter().zip(&picture.rows) {
+            let told = explained(&world, &inquiry(client, "", &supposed));
+            let part = |id: &portolan_zones::ClusterId| {
+                told.portions.iter().filter(|portion| portion.cluster == *id).map(|p| p.part).sum::<u32>()
+            };
+            let parts: Vec<u32> = picture.clusters.iter().map(part).collect();
+            assert_eq!(row.parts, parts, "{client} {supposed:?}");
+        }
+    }
+}
+
+/// Clients of clusters that are neither home nor behind a service don't come here.
+#[test]
+fn other_clusters_clients_are_left_out() {
+    let mut world = world(&three()[..2], by(&[Level::Zone], Preference::Prefer));
+    world.reset("x", site("x").node("n1", "z1", 0, 0).node_objects().collect());
+    world.compile();
+    let rows = table(&drawn(&world, &Supposed::default()));
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    assert!(!rows.iter().any(|row| row.contains("cluster x")), "{rows:?}");
+}
+
+/// So many clusters, each with a zone and an endpoint of its own.
+fn many(count: u8) -> World {
+    let ids: Vec<String> = (0..count).map(|at| format!("c{at:02}")).collect();
+    let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut world = World::new(&["clusterset.local"], &names);
+    world.home(names[0]);
+    for (at, id) in (0..).zip(&names) {
+        let az: Arc<str> = format!("z{at:02}").into();
+        let place = Place { node: Some("n".into()), az: Some(az.clone()) };
+        let node = Node {
+            name: "n".into(),
+            az: Some(az),
+            region: None,
+            pod_cidrs: [([10, at, 0, 0].into(), 24)].into(),
+            addresses: Box::default(),
+            ready: true,
+            entrances: Box::default(),
+        };
+        let one = Endpoint { place: Some(place.into()), ..endpoint(&format!("10.{at}.0.1"), None, true) };
+        world.reset(
+            id,
+            vec![
+                export("n", "s", at.into()),
+                service("n", "s", ServiceKind::ClusterIp, http()),
+                Object::Node(node),
+                slice("n", "s", &format!("s-{id}"), &[("http", 8080)], vec![one]),
+            ],
+        );
+    }
+    world.apply(names[0], policy("p", 1, imports(&["s"]), by(&[Level::Zone], Preference::Prefer)));
+    world.compile();
+    world
+}
+
+/// Nobody reads more than fifty rows: how many are left out is told, and anywhere else is always there.
+#[test]
+fn pictures_are_bounded() {
+    let picture = drawn(&many(60), &Supposed::default());
+    assert_eq!((picture.rows.len(), picture.more, picture.clusters.len()), (50, 11, 60));
+    assert_eq!(picture.rows[49].place(), "anywhere else");
+    assert_eq!(picture.rows[0].bar(), "AAAAAAAAAA");
+    let few = drawn(&many(10), &Supposed::default());
+    assert_eq!((few.rows.len(), few.more), (11, 0));
+}
+
+/// Where there are many places those that get the same are one row.
+#[test]
+fn equal_rows_are_one_where_there_are_many() {
+    // Half of the clusters are down: the clients of their zones get what is left, as those do who are nowhere.
+    let down = (15..30).map(|at| (cluster(&format!("c{at}")), State::Down)).collect();
+    let picture = drawn(&many(30), &Supposed { states: down, ..Supposed::default() });
+    let rows = table(&picture);
+    assert_eq!((rows.len(), picture.more), (17, 0), "{rows:#?}");
+    assert!(rows[15].ends_with("cluster c15, zone z15, and 14 more"), "{rows:#?}");
+    assert!(rows[16].ends_with("anywhere else"), "{rows:#?}");
+}
+
+/// Ten signs, to the tenth that is closest.
+#[test]
+fn bars_are_rounded() {
+    for (parts, expected) in [
+        (&[1_000_000][..], "AAAAAAAAAA"),
+        (&[600_000, 300_000, 100_000], "AAAAAABBBC"),
+        (&[990_000, 10_000], "AAAAAAAAAA"),
+        (&[940_000, 60_000], "AAAAAAAAAB"),
+        (&[0, 0], ".........."),
+        (&[], ".........."),
+    ] {
+        assert_eq!(Row { places: Vec::new(), parts: parts.into() }.bar(), expected, "{parts:?}");
+    }
+}
+
+#[test]
+fn ages_have_two_units_at_most() {
+    for (seconds, expected) in [
+        (-3, "0s"),
+        (0, "0s"),
+        (59, "59s"),
+        (61, "1m1s"),
+        (3600, "1h"),
+        (7300, "2h1m"),
+        (90_061, "1d1h"),
+        (86_460, "1d"),
+    ] {
+        assert_eq!(Age(seconds).to_string(), expected);
+    }
+}

@@ -249,13 +249,17 @@ impl Places {
         }
     }
 
-    /// Clusters of whose clients only their own Nodes tell, and that are not home.
+    /// Clusters that are not home, as far as Nodes tell which one is.
     pub(crate) fn foreign(&self) -> BTreeSet<&ClusterId> {
-        let of = |is_peers: bool| {
-            let known = self.known.iter().filter(move |known| (known.by == Authority::Peer) == is_peers);
+        let of = |by: Authority| {
+            let known = self.known.iter().filter(move |known| known.by == by);
             known.filter_map(|known| known.place.cluster.as_ref()).collect::<BTreeSet<_>>()
         };
-        &of(true) - &of(false)
+        let (home, mut others) = (of(Authority::Home), of(Authority::Peer));
+        if !home.is_empty() {
+            others.extend(of(Authority::Operator));
+        }
+        &others - &home
     }
 
     /// All areas: places without their nodes, each once.

@@ -1,8 +1,8 @@
 //! Traffic policies, from a manifest to what clients get and where they connect.
 
 mod configured;
-mod forwarders;
 mod explain;
+mod forwarders;
 mod health;
 mod network;
 mod readme;

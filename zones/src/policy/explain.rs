@@ -17,7 +17,7 @@ pub use picture::{Picture, Row};
 pub use supposed::Supposed;
 
 use super::health::Check;
-use super::spread::{Spread, Tier, WHOLE, spread};
+use super::spread::{At, Spread, Tier, WHOLE, spread};
 use super::{Attached, Form, Rules};
 use crate::answers::{Group, Target, candidates, groups, targets};
 use crate::choices::Client;
@@ -142,6 +142,15 @@ impl Snapshot {
         groups(targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region))
     }
 
+    /// Clusters that are neither home nor behind a service: no answers are compiled for their clients, who ask their own servers.
+    fn strangers(&self, service: &Service) -> BTreeSet<&ClusterId> {
+        let mut foreign = self.places.foreign();
+        for member in &service.members {
+            foreign.remove(&member.cluster);
+        }
+        foreign
+    }
+
     /// Explains what a client gets of the service at a name, or would; `None`: there is no such service, or no client.
     pub fn explain(&self, name: &QName, inquiry: &Inquiry<'_>) -> Option<Explanation> {
         let (service, zone) = self.in_zone(name)?;
@@ -152,8 +161,10 @@ impl Snapshot {
         let (rules, policy) = supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
         let groups = self.groups(&targets);
-        let candidates = candidates(service, &groups, &place.at(), counted(&groups, rtype));
-        let spread = spread(&candidates, &rules, &place.at());
+        let stranger = place.cluster.as_ref().filter(|cluster| self.strangers(service).contains(cluster));
+        let at = if stranger.is_some() { At::default() } else { place.at() };
+        let candidates = candidates(service, &groups, &at, counted(&groups, rtype));
+        let spread = spread(&candidates, &rules, &at);
         let portions = portions(&spread, &groups, service, family(rtype));
         let (checks, untold) = checks(service, &portions);
         let clusters: Vec<ClusterId> = service.members.iter().map(|member| member.cluster.clone()).collect();
@@ -165,8 +176,8 @@ impl Snapshot {
             stages::ready(&candidates),
             stages::healthy(&evidence, untold),
             stages::fresh(service, &evidence, now),
-            stages::locality(&spread, &rules, &candidates),
-            stages::latency(service, &rules, &place),
+            stages::locality(&spread, &rules, &candidates, stranger),
+            stages::latency(service, &rules, &at),
             stages::warming(service),
             stages::weight(&rules, &spread),
             stages::subset(&rules),

@@ -337,6 +337,24 @@ fn other_clusters_clients_are_left_out() {
     assert!(!rows.iter().any(|row| row.contains("cluster x")), "{rows:?}");
 }
 
+/// Should one ask here all the same, what is explained is what it gets: no answers are compiled for where it is.
+#[test]
+fn strangers_are_answered_as_anywhere_else() {
+    let mut world = world(&three()[..2], by(&[Level::Zone], Preference::Prefer));
+    world.reset("x", site("x").node("n1", "z1", 0, 0).node_objects().collect());
+    world.compile();
+    let supposed = Supposed::default();
+    for (client, expected, is_stranger) in [(CLIENT, "a 100", false), ("10.24.1.9", "a 50, b 50", true)] {
+        let told = explained(&world, &inquiry(client, "", &supposed));
+        assert_eq!(as_text(&shares(&told)), expected, "{client}");
+        let said = stage(&told, "locality").iter().any(|line| line.contains("x is neither home"));
+        assert_eq!(said, is_stranger, "{:?}", told.stages);
+        let expected: Vec<(&str, f64)> =
+            if is_stranger { vec![("a", 0.5), ("b", 0.5)] } else { vec![("a", 1.0)] };
+        assert_shares(&counts(&world, client, 10_000, cluster_of), &expected, client);
+    }
+}
+
 /// So many clusters, each with a zone and an endpoint of its own.
 fn many(count: u8) -> World {
     let ids: Vec<String> = (0..count).map(|at| format!("c{at:02}")).collect();

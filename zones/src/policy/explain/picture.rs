@@ -94,14 +94,11 @@ impl Snapshot {
         })
     }
 
-    /// The areas that clients of a service may be in, in order. Those of clusters that are neither home nor behind it ask
-    /// their own servers.
+    /// The areas that clients of a service may be in, in order.
     fn areas_of(&self, service: &Service) -> Vec<Place> {
-        let foreign = self.places.foreign();
-        let is_member = |id: &ClusterId| service.members.iter().any(|member| member.cluster == *id);
-        let comes = |place: &Place| {
-            place.cluster.as_ref().is_none_or(|cluster| !foreign.contains(cluster) || is_member(cluster))
-        };
+        let strangers = self.strangers(service);
+        let comes =
+            |place: &Place| !place.cluster.as_ref().is_some_and(|cluster| strangers.contains(cluster));
         let areas = self.places.areas().into_values();
         let mut areas: Vec<Place> = areas.filter(|area| *area != Place::default() && comes(area)).collect();
         areas.sort_by(|a, b| a.at().cmp(&b.at()));

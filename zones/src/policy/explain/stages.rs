@@ -8,8 +8,7 @@ use super::{NAMED, Percent, Stage, Supposed};
 use crate::name::ClusterId;
 use crate::object::{Slice, UnixTime};
 use crate::peers::{Decider, State};
-use crate::places::Place;
-use crate::policy::spread::{Candidate, Spread, Tier};
+use crate::policy::spread::{At, Candidate, Spread, Tier};
 use crate::policy::{Level, Locality, Preference, Rules};
 use crate::service::{Member, Reach, Service};
 
@@ -82,10 +81,10 @@ pub(super) fn ready(candidates: &[Candidate<'_>]) -> Stage {
 }
 
 /// How far away clusters are from home, where that counts.
-pub(super) fn latency(service: &Service, rules: &Rules, client: &Place) -> Stage {
+pub(super) fn latency(service: &Service, rules: &Rules, client: &At<'_>) -> Stage {
     let remembered = service.remembered.as_deref().filter(|remembered| !remembered.bands.is_empty());
     let lines = match (rules.latency, remembered) {
-        (Some(_), Some(remembered)) if !remembered.is_for(&client.at()) => {
+        (Some(_), Some(remembered)) if !remembered.is_for(client) => {
             vec!["measured from home, where this client is not: it does not count".to_owned()]
         }
         (Some(latency), Some(remembered)) => {
@@ -135,11 +134,18 @@ pub(super) fn fresh(service: &Service, evidence: &Evidence, now: UnixTime) -> St
 }
 
 /// Who is close, and how much of that is left.
-pub(super) fn locality(spread: &Spread, rules: &Rules, candidates: &[Candidate<'_>]) -> Stage {
+pub(super) fn locality(
+    spread: &Spread,
+    rules: &Rules,
+    candidates: &[Candidate<'_>],
+    stranger: Option<&ClusterId>,
+) -> Stage {
     let all = Locality::default();
     let locality = rules.locality.as_ref().unwrap_or(&all);
+    let foreign = stranger.filter(|_| rules.locality.is_some());
     let there = spread.tiers.iter().enumerate().filter(|(_, tier)| tier.all > 0);
-    let mut lines: Vec<String> = there.map(|(at, of)| tier(at + 1, of, rules, locality)).collect();
+    let mut lines: Vec<String> = foreign.map(strange).into_iter().collect();
+    lines.extend(there.map(|(at, of)| tier(at + 1, of, rules, locality)));
     if !spread.pinned_out.is_empty() {
         let of = |at: &u32| candidates.get(*at as usize).map(|candidate| candidate.cluster.as_str());
         let clusters: BTreeSet<&str> = spread.pinned_out.iter().filter_map(of).collect();
@@ -153,6 +159,11 @@ pub(super) fn locality(spread: &Spread, rules: &Rules, candidates: &[Candidate<'
         lines.push("nothing is healthy: health is ignored".to_owned());
     }
     Stage { name: "locality", lines }
+}
+
+/// Why it does not matter where a client is.
+fn strange(cluster: &ClusterId) -> String {
+    format!("{cluster} is neither home nor behind the service: its clients are answered as anywhere else")
 }
 
 /// What the endpoints of a tier have in common, and what it bears.

@@ -5,6 +5,7 @@
 use portolan_zones::object::{
     Conditions, IpFamily, Object, Protocol, Service, ServiceKind, SessionAffinity, Slice, UnixTime,
 };
+use portolan_zones::policy::{Attached, PolicyName, Source};
 use serde_json::{Value, json};
 
 use super::*;
@@ -409,4 +410,16 @@ fn kinds_are_told_by_group_and_version() {
     }
     let error = Kind::of("discovery.k8s.io/v1beta1", "EndpointSlice").unwrap_err().to_string();
     assert_eq!(error, "apiVersion: `discovery.k8s.io/v1beta1` is not one of v1");
+}
+
+/// What an import tells of its exporter's policy is how old it is, too; older controllers tell no age.
+#[test]
+fn a_policy_that_travels_keeps_its_age() {
+    let source = Source::Export(ClusterId::new("paris").unwrap(), PolicyName::new("shop", "near"));
+    for created in [Some(5), None] {
+        let attached = Attached { rules: Arc::default(), source: source.clone(), created };
+        let text = policy::tell(&attached).unwrap();
+        assert_eq!(text.contains("created"), created.is_some(), "{text}");
+        assert_eq!(policy::told(&text), Some(attached), "{text}");
+    }
 }

@@ -1,15 +1,16 @@
 //! Explanations: that they tell what clients get, what would be if, and how old it is what they are built on.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portolan_zones::object::*;
-use portolan_zones::peers::State;
+use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::policy::explain::*;
 use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
-use portolan_zones::policy::{Level, Preference, Rules};
-use portolan_zones::{Client, Event};
+use portolan_zones::policy::{Configured, Form, Latency, Level, Preference, Rules};
+use portolan_zones::{Client, Event, Name, QName};
 
 use crate::common::*;
 use crate::site::*;
@@ -27,11 +28,11 @@ fn inquiry<'a>(client: &str, rtype: &str, supposed: &'a Supposed) -> Inquiry<'a>
 }
 
 fn explained(world: &World, inquiry: &Inquiry<'_>) -> Explanation {
-    world.snapshot.explain(&service_name("s"), inquiry).unwrap()
+    world.snapshot.explain(&QName::parse(NAME).unwrap(), inquiry).unwrap()
 }
 
 fn drawn(world: &World, supposed: &Supposed) -> Picture {
-    world.snapshot.picture(&service_name("s"), &inquiry(CLIENT, "", supposed)).unwrap()
+    world.snapshot.picture(&QName::parse(NAME).unwrap(), &inquiry(CLIENT, "", supposed)).unwrap()
 }
 
 /// Cluster and per cent, over all tiers.
@@ -94,6 +95,93 @@ fn shares_are_those_of_the_type() {
     assert_shares(&counts, &[("a", 0.5), ("c", 0.5)], "as explained for A");
 }
 
+/// What was is told as well as what is: what vanished, what is new, what is far away, and for whom that counts.
+#[test]
+fn what_was_is_told() {
+    let latency = Latency { margin: Duration::from_millis(10), hold_down: 60 };
+    let rules = Rules { latency: Some(latency), slow_start: NonZeroU16::new(100), ..rules() };
+    let mut world = world(&three(), rules);
+    let trips = [("b", 40), ("c", 12)].map(|(id, ms)| (cluster(id), Duration::from_millis(ms)));
+    world.table.apply(Event::RoundTrips(trips.into()));
+    world.apply("a", site("a").node("n1", "z1", 1, 1).slice("s"));
+    world.apply("b", site("b").node("n1", "z2", 3, 3).slice("s"));
+    world.compile_at(NOW + 1);
+    let supposed = Supposed::default();
+    let told = explained(&world, &inquiry(CLIENT, "", &supposed));
+    assert_eq!(stage(&told, "ready")[0], "a: 1 of 1 ready, 1 more were there lately and are gone");
+    assert_eq!(
+        stage(&told, "latency"),
+        [
+            "a: 0.0 ms away, band 1",
+            "b: 40.0 ms away, band 3",
+            "c: 12.0 ms away, band 2",
+            "10 ms more make another band, once that lasted for 60 s",
+        ]
+    );
+    assert_eq!(stage(&told, "slow start"), ["10.2.1.3 is new: 10 % of its share"]);
+    assert_eq!(
+        stage(&told, "locality")[0],
+        "tier 1, anywhere, band 1: 1 of 2 healthy (1 of them gone), bears 70.0 %"
+    );
+    assert_eq!(as_text(&shares(&told)), "a 70, c 30", "c is closer than b");
+    let far = explained(&world, &inquiry("10.2.1.200", "", &supposed));
+    assert_eq!(stage(&far, "latency"), ["measured from home, where this client is not: it does not count"]);
+}
+
+/// Who decided what is decided.
+#[test]
+fn who_decides_is_told() {
+    let mut world = world(&three(), rules());
+    let forced = Forced { cluster: cluster("a"), of: Scope::All, state: State::Down };
+    world.table.apply(Event::Force([forced].into()));
+    let Object::Export(export) = export("n", "s", 2) else { unreachable!() };
+    world.apply("b", Object::Export(Export { state: Some(State::Drain), ..export }));
+    world.compile();
+    let told = explained(&world, &inquiry(CLIENT, "", &suppose("c=up")));
+    assert_eq!(
+        stage(&told, "state"),
+        [
+            "a: down: it gets nobody, by the configuration",
+            "b: drain: it gets clients only when no others are left, by its ServiceExport",
+            "c: up: whatever probes say, it is healthy, as is supposed",
+        ]
+    );
+    assert_eq!(as_text(&shares(&told)), "c 100");
+    let back = explained(&world, &inquiry(CLIENT, "", &suppose("a=up b=up c=down")));
+    assert_eq!(as_text(&shares(&back)), "a 50, b 50", "what is supposed goes before what is decided");
+}
+
+/// A name is explained by the policy of its zone.
+#[test]
+fn zones_are_explained_apart() {
+    let mut world = World::new(&["clusterset.local", "global.example.com"], &["a", "b", "c"]);
+    world.home("a");
+    for site in three() {
+        world.reset(site.id, site.objects("s", ServiceKind::ClusterIp, http()));
+    }
+    world.vip("n", "s", &["10.96.0.1"]);
+    let rules = Rules { answer: Form::Endpoints, failover: [cluster("c")].into(), ..Rules::default() };
+    let zone = Some(Name::parse("global.example.com").unwrap());
+    world.table.apply(Event::Configure([Configured { zone, of: Scope::All, rules: rules.into() }].into()));
+    world.compile();
+    let supposed = Supposed::default();
+    let told = |name: &str| {
+        let name = QName::parse(name).unwrap();
+        let told = world.snapshot.explain(&name, &inquiry(CLIENT, "", &supposed)).unwrap();
+        (told.held.to_string(), told.answer.clone(), as_text(&shares(&told)))
+    };
+    assert_eq!(
+        told("s.n.svc.global.example.com"),
+        (
+            "the configuration's policy about all services".into(),
+            "endpoints, by these shares".into(),
+            "c 100".into()
+        )
+    );
+    let (held, answer, _) = told(NAME);
+    assert_eq!((&*held, answer.starts_with("virtual IP 10.96.0.1")), ("no TrafficPolicy", true));
+}
+
 /// A family that nothing has is answered by nothing, and that is said.
 #[test]
 fn a_type_that_nothing_has_gets_nothing() {
@@ -139,7 +227,8 @@ fn what_would_be_if() {
     ] {
         let snapshot = if well { &healthy } else { &world.snapshot };
         let suppositions = suppose(supposed);
-        let told = snapshot.explain(&service_name("s"), &inquiry(CLIENT, "", &suppositions)).unwrap();
+        let told =
+            snapshot.explain(&QName::parse(NAME).unwrap(), &inquiry(CLIENT, "", &suppositions)).unwrap();
         assert_eq!(as_text(&shares(&told)), expected, "well: {well}, {supposed}");
         assert_eq!(told.held.supposes, !supposed.is_empty());
         for (id, state) in &suppositions.states {

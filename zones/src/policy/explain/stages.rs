@@ -185,7 +185,7 @@ fn tier(number: usize, tier: &Tier, rules: &Rules, locality: &Locality) -> Strin
     let gone = if tier.gone > 0 { format!(" ({} of them gone)", tier.gone) } else { String::new() };
     let panics = if tier.panics { ", too few: health is ignored" } else { "" };
     format!(
-        "tier {number}, {}{}{band}{last}: {} of {}{gone} healthy, bears {}{panics}",
+        "tier {number}, {}{}{band}{last}: {} of {} healthy{gone}, bears {}{panics}",
         close.unwrap_or(elsewhere),
         turn.unwrap_or_default(),
         tier.healthy,

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use portolan_sync::vip::PoolRanges;
 use portolan_sync::{ClusterSource, Config, KubernetesConfig, PoolConfig, Severity, load_once};
+use portolan_zones::peers::{Forced, Scope, State};
+use portolan_zones::policy::{Configured, Rules};
 use portolan_zones::{ClusterId, Name, Snapshot, ZoneConfig, Zones, zonefile};
 use serde::Deserialize;
 
@@ -111,9 +113,9 @@ fn exports_that_do_not_count_are_warnings() {
     );
 }
 
-/// A misspelled home would turn all imports' addresses off without a word.
+/// A misspelled home would turn all imports' addresses off without a word, and a misspelled state would change nothing.
 #[test]
-fn a_home_that_no_cluster_is_is_warned_of() {
+fn clusters_that_no_source_is_are_warned_of() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../zones/samples/imports-differ"));
     let mut config = config(folder);
     let warnings = |config: &Config| -> Vec<String> {
@@ -128,4 +130,20 @@ fn a_home_that_no_cluster_is_is_warned_of() {
         told[0].starts_with("home is `nowhere`, and no cluster has this id: the clusters are "),
         "{told:?}"
     );
+    let state = |id| Forced { cluster: ClusterId::new(id).unwrap(), of: Scope::All, state: State::Up };
+    config.forced = [state("lima"), state("nowhere")].into();
+    let weights = ["nowhere", "elsewhere"].map(|id| (ClusterId::new(id).unwrap(), 1)).into();
+    let rules = Rules { weights, ..Rules::default() }.into();
+    config.policies = [Configured { zone: None, of: Scope::All, rules }].into();
+    let told = warnings(&config);
+    let expected = [
+        "policy of the configuration names `elsewhere`",
+        "names `nowhere`",
+        "home is `nowhere`",
+        "states names `nowhere`",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.contains(expected), "{told}");
+    }
 }

@@ -241,4 +241,26 @@ fn peers_are_as_people_and_probes_say() {
     for server in [&paris.server, &paris.controller] {
         becomes("nothing is wrong", &json!([]), || own(server)["problems"].clone());
     }
+    let db = format!("{} A", fqdn(ns, "db"));
+    // Nobody else is left: the last resort. Whoever is down gets nobody, until that is taken back.
+    answer_becomes(paris, &db, &[ADDRESS]);
+    say(json!("down"));
+    answer_becomes(paris, &db, &[]);
+    say(Value::Null);
+    answer_becomes(paris, &db, &[ADDRESS]);
+    // The export's author is heard in the other cluster, and by servers that hear their own cluster alone.
+    let export = |state: Value| {
+        let annotations = json!({ "metadata": { "annotations": { "portolan.dev/state": state } } });
+        tokyo.patch("ServiceExport", ns, "db", annotations);
+    };
+    export(json!("drain"));
+    let labelled = || {
+        let slices = paris.list("EndpointSlice", ns, "portolan.dev/state=drain");
+        !slices.is_empty()
+    };
+    eventually("the copies say so", labelled);
+    export(json!("down"));
+    answer_becomes(paris, &db, &[]);
+    export(Value::Null);
+    answer_becomes(paris, &db, &[ADDRESS]);
 }

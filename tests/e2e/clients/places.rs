@@ -218,3 +218,62 @@ fn lookup_answers_as_the_server_does() {
         assert!(!other.iter().any(|address| text.contains(address)), "{from}: {text}");
     }
 }
+
+/// A service of a cluster with a gateway for those outside, and an endpoint that nobody outside gets to.
+fn behind_gateway(gateway: &str, pod: &str) -> String {
+    let metadata = |more: &str| {
+        format!(
+            r#"{{"namespace": "shop", "name": "web", "creationTimestamp": "2026-10-01T08:00:00Z"{more}}}"#
+        )
+    };
+    let annotation = format!(r#", "annotations": {{"portolan.dev/gateway": "{gateway}"}}"#);
+    let label = r#", "labels": {"kubernetes.io/service-name": "web"}"#;
+    let ports = r#"[{"name": "http", "port": 80, "protocol": "TCP"}]"#;
+    format!(
+        r#"{{"apiVersion": "v1", "kind": "List", "items": [
+            {{"apiVersion": "v1", "kind": "Service", "metadata": {service},
+              "spec": {{"type": "ClusterIP", "clusterIP": "10.96.7.7", "ports": {ports}}}}},
+            {{"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport", "metadata": {export}}},
+            {{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {slice},
+              "addressType": "IPv4", "ports": {ports}, "endpoints": [{{"addresses": ["{pod}"]}}]}}
+        ]}}"#,
+        service = metadata(""),
+        export = metadata(&annotation),
+        slice = metadata(label),
+    )
+}
+
+/// One process answers pods a virtual IP in clusterset.local, and clients on the internet the gateway that is closest by their
+/// resolver's EDNS Client Subnet in a zone of its own. Where nothing is near, or a gateway's cluster has nothing that is ready,
+/// others stand in.
+#[test]
+fn the_internet_is_sent_to_the_nearest_gateway() {
+    const WEB: &str = "web.shop.svc.global.example.com";
+    let policy = "policies:\n- zone: global.example.com\n  spec: {answer: Gateways, locality: {order: [Region]}, ttlSeconds: 30}\n";
+    let server = setup("client-subnet: {trusted-forwarders: [127.0.0.0/8]}")
+        .file("clusters/paris/web.json", behind_gateway("198.18.1.1", "10.1.0.90"))
+        .file("clusters/tokyo/web.json", behind_gateway("198.18.2.1", "10.2.0.90"))
+        .file("clusters/virginia/web.json", behind_gateway("198.18.3.1", "10.3.0.90"))
+        .with(policy)
+        .replace("zones:", "zones:\n- {origin: global.example.com}")
+        .start();
+    let ask = |question: &str| server.dig(question);
+    let near = |subnet: &str| ask(&format!("+subnet={subnet} {WEB} A"));
+    let nearest =
+        [("192.0.2.0/24", "198.18.1.1"), ("203.0.113.0/26", "198.18.3.1"), ("203.0.113.64/26", "198.18.2.1")];
+    for (subnet, gateway) in nearest {
+        let reply = near(subnet);
+        assert_eq!((reply.data(), reply.ttl()), (vec![gateway.to_owned()], 30), "{subnet}: {}", reply.text);
+    }
+    assert_eq!(near("100.64.0.0/10").data().len(), 3, "nobody knows where");
+    let srv = ask(&format!("+subnet=192.0.2.0/24 _http._tcp.{WEB} SRV")).data();
+    assert_eq!(srv, [format!("0 100 80 198-18-1-1.paris.{WEB}.")]);
+    let inside = ask("+subnet=192.0.2.0/24 web.shop.svc.clusterset.local A").data();
+    assert!(inside.len() == 1 && inside[0].starts_with("241."), "{inside:?}");
+
+    let empty = behind_gateway("198.18.1.1", "10.1.0.90").replace(r#"[{"addresses": ["10.1.0.90"]}]"#, "[]");
+    server.write("clusters/paris/web.json", empty);
+    eventually("the others stand in", || {
+        near("192.0.2.0/24").data() == ["198.18.2.1", "198.18.3.1"].map(str::to_owned)
+    });
+}

@@ -56,6 +56,12 @@ fn policy(section: &mut Section<'_>, is_zone: impl Fn(&Name) -> bool) -> Option<
     if !section.has("spec") {
         section.problem("spec", "`spec` is missing: it says what the policy is");
     }
+    for key in ["healthCheck", "latency", "slowStart"] {
+        if zone.is_some() && section.has_below("spec", key) {
+            let message = "endpoints are judged alike in all zones: say it in a policy without `zone`";
+            section.problem_below("spec", key, message);
+        }
+    }
     let spec = section.object::<TrafficPolicySpec>("spec")?;
     let rules = rules(section, &spec)?;
     Some(Configured { zone, of, rules: Arc::new(rules) })

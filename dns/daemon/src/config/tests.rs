@@ -507,6 +507,10 @@ fn wrong_values_are_named_with_line_and_field() {
              neither for all",
         ),
         (
+            "zones: [{origin: a.example}]\npolicies: [{zone: a.example, spec: {slowStart: 9s}}, {spec: {slowStart: 9s}}]",
+            "3: policies[0].spec.slowStart: endpoints are judged alike in all zones: say it in a policy without `zone`",
+        ),
+        (
             "policies: [{spec: {targetRefs: [{kind: ServiceExport, name: a}]}}]",
             "2: policies[0].spec.targetRefs: is for TrafficPolicy objects: say `service` or `namespace` beside `spec`, \
              or neither for all",

@@ -12,9 +12,11 @@ mod steered;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use portolan_tests::harness::portolan;
 
 const CLUSTERS: usize = 3;
 const AZS: usize = 30;
@@ -25,7 +27,7 @@ const BYTES_LIMIT: f64 = 300.0;
 
 fn main() {
     let services = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(100_000);
-    let binary = build();
+    let binary = portolan();
     let only = std::env::args().skip(1).find_map(|arg| arg.strip_prefix("only=").map(str::to_owned));
     let left_out = |what: &str| only.as_ref().is_some_and(|only| only != what);
     if !left_out("Steered") {
@@ -37,7 +39,7 @@ fn main() {
         }
         let folder = tempfile::tempdir().unwrap();
         let octets = write_manifests(folder.path(), services, format);
-        measure(&binary, folder.path(), services, format, octets);
+        measure(binary, folder.path(), services, format, octets);
     }
 }
 
@@ -49,13 +51,6 @@ enum Format {
     IndentedJson,
     /// As `kubectl get -o yaml` prints it.
     Yaml,
-}
-
-fn build() -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--release", "-p", "portolan"]).status().unwrap();
-    assert!(built.success());
-    // target/release/deps/load-… → target/release/portolan
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("portolan")
 }
 
 fn measure(binary: &Path, folder: &Path, services: usize, format: Format, octets: u64) {

@@ -19,6 +19,8 @@
 //!   keepalive and limits by client. HTTPS and QUIC are carried by hickory-server; `transport::hickory` says what it can't do.
 //! - Rate limits live in a fixed table of governor's cells, found by a keyed hash of client network and response class:
 //!   nothing grows with the number of clients, and nobody can choose whom to share a cell with.
+//! - Caches in front that ignore Client Subnet are told by how they ask (`forwarders`): a table of fixed size, without locks, of
+//!   which a task tells in the log.
 //! - Counters are plain cells of fixed dimensions, summed when they are scraped.
 //!
 //! Read RFC 1035, 2308, 6891, 7766, 7871, 7873, 8482, 8914, 9018, 9210.

@@ -160,6 +160,7 @@ impl Daemon {
         self.level.set(&config.log)?;
         if let Some(running) = &mut *lock(&self.controller) {
             running.set_peers(config.peers.clone());
+            running.set_decisions(&config.policies, &config.states);
         }
         Ok(self.started_with.controller_needs_restart(config))
     }
@@ -187,6 +188,8 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         cluster_profiles: config.controller.cluster_profiles.clone(),
         lease: config.controller.lease,
         probes: config.probes,
+        policies: config.policies.clone().into(),
+        forced: config.states.clone().into(),
         zones: zones.context("these zones can't be served")?,
     })
 }

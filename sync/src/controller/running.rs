@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use portolan_zones::peers::Forced;
+use portolan_zones::policy::Configured;
 use portolan_zones::policy::explain::Evidence;
 use portolan_zones::policy::health::Check;
-use portolan_zones::{ClusterId, Zones};
+use portolan_zones::{ClusterId, Event, Zones};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -59,6 +61,10 @@ pub struct ControllerConfig {
     pub lease: LeaseTimes,
     /// What health checks may cost.
     pub probes: ProbeBudget,
+    /// The operator's own policies; of two about the same the first one holds. Copies tell what came of their health checks.
+    pub policies: Box<[Configured]>,
+    /// What the operator decides of endpoints; of two about the same the later one holds.
+    pub forced: Box<[Forced]>,
     /// What decides how long names may be.
     pub zones: Arc<Zones>,
 }
@@ -128,6 +134,9 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         .enable_all()
         .build()?;
     let owner = Owner::start(config.zones.clone(), pool)?;
+    let decided = decided(&config.policies, &config.forced);
+    // An owner that just began hears this.
+    let _ = owner.sender().send(Message::Events(decided));
     let shared = Shared {
         configured: watch::Sender::new(config.peers.clone()),
         states: watch::Sender::new(Arc::from([])),
@@ -210,6 +219,12 @@ impl RunningController {
         });
     }
 
+    /// Takes other words of the operator over.
+    pub fn set_decisions(&mut self, policies: &[Configured], forced: &[Forced]) {
+        // Equal ones are no news to the table; an owner that is gone needs none.
+        let _ = self.owner.sender().send(Message::Events(decided(policies, forced)));
+    }
+
     /// Finishes what is under way, and gives the Lease back. Not in an async context.
     pub fn stop(mut self) {
         self.halt();
@@ -227,6 +242,10 @@ impl RunningController {
         self.probing.stop();
         self.owner.stop();
     }
+}
+
+fn decided(policies: &[Configured], forced: &[Forced]) -> Vec<Event> {
+    vec![Event::Configure(policies.into()), Event::Force(forced.into())]
 }
 
 impl Drop for RunningController {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portolan_zones::object::{Change, ClusterEvent, Object, ObjectKey, UnixTime};
 use portolan_zones::policy::health::Check;
-use portolan_zones::{Event, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
+use portolan_zones::{Event, Now, Service, ServiceName, Snapshot, Table, VipDemand, Zones, compile};
 
 use tokio::sync::watch;
 
@@ -149,7 +149,7 @@ pub(crate) fn compile_once(
     state.restore(now);
     events.into_iter().for_each(|event| state.table.apply(event));
     let first = Snapshot::unsynced(zones);
-    let snapshot = state.advance(&first, now).unwrap_or(first);
+    let snapshot = state.advance(&first, now.into()).unwrap_or(first);
     let status = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
     (snapshot, status)
 }
@@ -202,8 +202,8 @@ impl State {
     }
 
     fn run(&mut self, receiver: &Receiver<Message>, mut publisher: Publisher) {
-        let clock = Clock::start();
-        self.restore(clock.now());
+        let began = Instant::now();
+        self.restore(unix_now());
         let mut saved = Instant::now();
         loop {
             let message = receiver.recv_timeout(SAVE_EVERY);
@@ -214,7 +214,9 @@ impl State {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            if let Some(next) = self.advance(&publisher.current(), clock.now()) {
+            if let Some(next) =
+                self.advance(&publisher.current(), Now { wall: unix_now(), steady: seconds(began.elapsed()) })
+            {
                 tracing::debug!(generation = next.generation, serial = next.serial, "published");
                 publisher.publish(next);
             }
@@ -260,8 +262,8 @@ impl State {
     }
 
     /// Gives addresses to who needs them, then compiles.
-    fn advance(&mut self, previous: &Snapshot, now: UnixTime) -> Option<Snapshot> {
-        self.pool.end_quarantines(now);
+    fn advance(&mut self, previous: &Snapshot, now: Now) -> Option<Snapshot> {
+        self.pool.end_quarantines(now.wall);
         let again = self.ask_again();
         for _ in 0..ROUNDS {
             let demands = self.table.settle();
@@ -272,14 +274,14 @@ impl State {
             }
             let mut given = false;
             for demand in demands {
-                given |= self.meet(demand, now);
+                given |= self.meet(demand, now.wall);
             }
             if !given {
                 break;
             }
         }
         if self.table.is_complete() {
-            self.pool.free_unclaimed(now);
+            self.pool.free_unclaimed(now.wall);
         }
         let next = compile(&mut self.table, &self.zones, previous, now);
         if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY)
@@ -442,22 +444,6 @@ fn lacks_addresses(service: &Service) -> bool {
 
 fn seconds(duration: Duration) -> UnixTime {
     duration.as_secs().try_into().unwrap_or(UnixTime::MAX / 2)
-}
-
-/// The time as it was at first and goes on steadily: what counts seconds must not see a clock that is set.
-struct Clock {
-    began: UnixTime,
-    since: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { began: unix_now(), since: Instant::now() }
-    }
-
-    fn now(&self) -> UnixTime {
-        self.began.saturating_add(seconds(self.since.elapsed()))
-    }
 }
 
 fn unix_now() -> UnixTime {

@@ -37,7 +37,7 @@ fn main() {
     ];
     if let Ok(case) = std::env::var("CASE") {
         let (what, rules) = cases.into_iter().find(|(what, _)| *what == case).unwrap();
-        return measure(what, rules);
+        return measure(what, rules.as_ref());
     }
     for (what, _) in cases {
         let status = Command::new(std::env::current_exe().unwrap()).env("CASE", what).status().unwrap();
@@ -45,7 +45,7 @@ fn main() {
     }
 }
 
-fn measure(what: &str, rules: Option<Rules>) {
+fn measure(what: &str, rules: Option<&Rules>) {
     let before = resident();
     let start = Instant::now();
     let mut world = clusterset(rules);
@@ -72,7 +72,7 @@ fn everything() -> Rules {
 }
 
 /// Each service has two endpoints in each of two zones of each cluster.
-fn clusterset(rules: Option<Rules>) -> World {
+fn clusterset(rules: Option<&Rules>) -> World {
     let mut world = World::new(&["clusterset.local"], &CLUSTERS);
     world.home("a");
     for (number, id) in (0..).zip(CLUSTERS) {
@@ -99,7 +99,7 @@ fn clusterset(rules: Option<Rules>) -> World {
             ));
             objects.push(endpoints(number, i, true));
         }
-        if let Some(rules) = rules.as_ref().filter(|_| number == 0) {
+        if let Some(rules) = rules.filter(|_| number == 0) {
             let (name, target) = (PolicyName::new("portolan-system", "all"), Target::ClusterSet);
             objects.push(Object::Policy(Policy { name, created: 1, target, rules: rules.clone().into() }));
         }

@@ -112,7 +112,7 @@ pub(crate) struct Target<'s> {
     pub(crate) region: Option<&'s Arc<str>>,
     pub(crate) ports: Arc<[SlicePort]>,
     /// Whether it is one of a gateway's addresses: all of them together stand for the endpoints behind it.
-    gateway: bool,
+    pub(crate) gateway: bool,
     /// How many endpoints it stands for, how many of these are ready, and how many of these seem healthy from here.
     pub(crate) all: u32,
     pub(crate) ready: u32,
@@ -165,9 +165,9 @@ fn endpoints(
 }
 
 impl Target<'_> {
-    /// Whether people decided that it gets nobody.
-    pub(crate) fn is_down(&self) -> bool {
-        self.state == Some(State::Down)
+    /// Whether people decided that it gets nobody, or nobody else's clients.
+    pub(crate) fn is_taken_out(&self) -> bool {
+        matches!(self.state, Some(State::Down | State::Drain))
     }
 }
 
@@ -235,7 +235,9 @@ fn gateways_of<'s>(
     let ports: Arc<[SlicePort]> = ports.collect();
     let behind = || member.slices.iter().flat_map(|slice| &slice.endpoints).filter(lasting);
     let ready = || behind().filter(|endpoint| endpoint.conditions.ready);
-    let well = ready().filter(|endpoint| service.is_healthy(endpoint.address)).count();
+    // Of another network's endpoints nobody here knows anything, whoever has the same addresses here.
+    let is_flat = member.reach == Reach::Flat;
+    let well = ready().filter(|endpoint| !is_flat || service.is_healthy(endpoint.address)).count();
     let (all, ready) = (behind().count(), ready().count());
     let target = |address: &IpAddr| Target {
         address: *address,

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::name::{ClusterId, ServiceName};
+use crate::name::ClusterId;
 use crate::object::{Gateway, GatewayAt, Node, Place as Spot};
-use crate::peers::{Decider, Forced, Labels, Peer, State};
 use crate::places::Place;
 use crate::service::Reach;
+use crate::standing::Standings;
 
 /// Node ports are reached at so many addresses at most: enough to survive nodes, few enough for every client to know.
 const MAX_ENTRANCES: usize = 8;
@@ -56,14 +55,7 @@ pub(crate) struct Clusters {
     moved: BTreeSet<ClusterId>,
     /// The region of each cluster whose Nodes are all in one.
     regions: BTreeMap<ClusterId, Arc<str>>,
-    /// As its own configuration has them.
-    labels: BTreeMap<ClusterId, Labels>,
-    /// By who says so, and its name there.
-    pub(crate) peers: BTreeMap<(ClusterId, Arc<str>), Peer>,
-    /// From here, as measured by ourselves.
-    pub(crate) round_trips: BTreeMap<ClusterId, Duration>,
-    /// As the operator says; the last that fits holds.
-    pub(crate) forced: Box<[Forced]>,
+    pub(crate) standings: Standings,
     /// Nodes that are elsewhere than before, or have other networks.
     relocated: BTreeSet<(ClusterId, Arc<str>)>,
 }
@@ -114,7 +106,7 @@ impl Clusters {
     /// A cluster left.
     pub(crate) fn forget(&mut self, cluster: &ClusterId) {
         self.networks.remove(cluster);
-        self.labels.remove(cluster);
+        self.standings.forget(cluster);
         self.entrances.remove(cluster);
         self.moved.remove(cluster);
     }
@@ -129,48 +121,6 @@ impl Clusters {
         let before = self.network(Some(&cluster)) != &*network;
         self.networks.insert(cluster, network);
         before
-    }
-
-    /// Gives a cluster labels; whether it had others.
-    pub(crate) fn set_labels(&mut self, cluster: ClusterId, labels: Labels) -> bool {
-        if self.labels.get(&cluster).map_or(&[][..], |before| before) == &*labels {
-            return false;
-        }
-        self.labels.insert(cluster, labels);
-        true
-    }
-
-    /// What the home cluster says of another one.
-    fn peer(&self, cluster: &ClusterId) -> Option<&Peer> {
-        let home = self.home.as_ref()?;
-        self.peers.iter().find(|((by, _), peer)| by == home && peer.cluster == *cluster).map(|(_, peer)| peer)
-    }
-
-    /// A cluster's labels, by all who say some; where they differ the cluster's own configuration goes first.
-    pub(crate) fn labels(&self, cluster: &ClusterId) -> Labels {
-        let told = self.peer(cluster).map(|peer| &*peer.labels);
-        let own = self.labels.get(cluster).map(|labels| &**labels);
-        let all: BTreeMap<_, _> = told.into_iter().chain(own).flatten().cloned().collect();
-        all.into_iter().collect()
-    }
-
-    /// How long it takes to get to a cluster.
-    pub(crate) fn round_trip(&self, cluster: &ClusterId) -> Option<Duration> {
-        self.round_trips.get(cluster).copied().or_else(|| self.peer(cluster)?.rtt)
-    }
-
-    /// What people decide of a cluster's endpoints, and who does: the operator goes before the cluster's peers, and these
-    /// before the export's author.
-    pub(crate) fn state(
-        &self,
-        cluster: &ClusterId,
-        service: &ServiceName,
-        exported: Option<State>,
-    ) -> Option<(State, Decider)> {
-        let fits = |forced: &&Forced| forced.cluster == *cluster && forced.of.holds(service);
-        let operator = self.forced.iter().rfind(fits).map(|forced| (forced.state, Decider::Operator));
-        let peer = || self.peer(cluster).and_then(|peer| Some((peer.state?, Decider::Peer)));
-        operator.or_else(peer).or_else(|| exported.map(|state| (state, Decider::Export)))
     }
 
     /// The region that a cluster is in, if all its Nodes are in one.

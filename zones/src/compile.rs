@@ -16,29 +16,49 @@ use crate::snapshot::Snapshot;
 use crate::table::Table;
 use crate::zone::Zones;
 
+/// When it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Seconds since the Unix epoch, as the machine's clock has them.
+    pub wall: UnixTime,
+    /// Seconds since any time, by a clock that nobody sets.
+    pub steady: UnixTime,
+}
+
+impl From<UnixTime> for Now {
+    /// Of a clock that is both.
+    fn from(now: UnixTime) -> Self {
+        Self { wall: now, steady: now }
+    }
+}
+
 /// Derives the snapshot that follows `previous`; `None` when nothing changed.
 ///
-/// `now` is seconds since the Unix epoch: the serial follows the clock where it can, so that it goes on
-/// after a restart.
+/// The serial follows the clock where it can, so that it goes on after a restart.
 pub fn compile(
     table: &mut Table,
     zones: &Arc<Zones>,
     previous: &Snapshot,
-    now: UnixTime,
+    now: impl Into<Now>,
 ) -> Option<Snapshot> {
+    let Now { wall, steady } = now.into();
     let rebuild = previous.generation == 0 || previous.zones != *zones;
     if rebuild {
         table.touch_all();
         table.begin_checks();
     }
-    table.touch_due(now);
+    table.touch_due(steady);
     table.settle();
     let mut next = if rebuild { fresh(table, zones) } else { previous.clone() };
-    let (mut answers_changed, mut places_changed) = (rebuild, false);
+    let (mut answers_changed, mut shown_changed) = (rebuild, false);
     if !Arc::ptr_eq(&next.places, table.places()) {
         next.places = table.places().clone();
-        places_changed = true;
+        shown_changed = true;
         answers_changed |= next.counts.steered > 0;
+    }
+    if !Arc::ptr_eq(&next.standings, table.standings()) {
+        next.standings = table.standings().clone();
+        shown_changed = true;
     }
     let variants = table.variants(zones);
     if next.variants != variants {
@@ -55,10 +75,10 @@ pub fn compile(
         }
         answers_changed = true;
     }
-    let mut changed = answers_changed || places_changed;
+    let mut changed = answers_changed || shown_changed;
     let mut replaced = Vec::new();
     for (name, merged) in table.take_pending() {
-        let service = merged.map(|merged| assemble(table, zones, &name, merged, now));
+        let service = merged.map(|merged| assemble(table, zones, &name, merged, steady));
         if service.is_none() {
             table.forget_history(&name);
         }
@@ -71,14 +91,14 @@ pub fn compile(
             replaced.push([before, after]);
         }
     }
-    table.follow_pods(&mut next, &replaced);
-    table.end_remembering();
+    changed |= table.follow_pods(&mut next, &replaced);
+    table.end_remembering(steady);
     next.complete = table.is_complete();
     if !changed && next.complete == previous.complete {
         return None;
     }
     next.generation = previous.generation + 1;
-    next.serial = if answers_changed { next_serial(previous.serial, now) } else { previous.serial };
+    next.serial = if answers_changed { next_serial(previous.serial, wall) } else { previous.serial };
     Some(next)
 }
 
@@ -106,11 +126,11 @@ fn assemble(table: &mut Table, zones: &Zones, name: &ServiceName, merged: Merged
         policy: merged.policy,
         ..Service::named(name.clone())
     };
-    service.checked = table.checked(&service);
     let rules = service.rules(service.policy.as_ref().map(|policy| &*policy.rules));
-    let by_zone = zone_policies(table, &service);
-    let zone_rules = by_zone.iter().flatten().map(|(_, rules)| rules);
-    let needs = rules.iter().chain(zone_rules).map(Needs::of).fold(Needs::default(), Needs::or);
+    let by_zone = zone_policies(&service, merged.by_zone);
+    let all_rules = || rules.iter().chain(by_zone.iter().flatten().map(|(_, rules)| rules));
+    service.checked = table.checked(&service, &all_rules().map(|rules| rules.answer).collect());
+    let needs = all_rules().map(Needs::of).fold(Needs::default(), Needs::or);
     let base = rules.clone().unwrap_or_default();
     service.remembered = table.remember(&service, &base, needs, now);
     service.out = health::out(&service, rules.as_ref());
@@ -132,19 +152,27 @@ fn assemble(table: &mut Table, zones: &Zones, name: &ServiceName, merged: Merged
 }
 
 /// What zones say of a service by policies of their own. How its endpoints are judged is the same in all zones.
-fn zone_policies(table: &Table, service: &Service) -> Vec<Option<(Arc<Attached>, Rules)>> {
+fn zone_policies(
+    service: &Service,
+    policies: Vec<Option<Arc<Attached>>>,
+) -> Vec<Option<(Arc<Attached>, Rules)>> {
     let base = service.policy.as_ref().map(|policy| &*policy.rules);
-    let rules = |policy: Arc<Attached>| {
-        let judged = Rules {
-            latency: base.and_then(|base| base.latency),
-            slow_start: base.and_then(|base| base.slow_start),
-            health_check: base.and_then(|base| base.health_check.clone()),
-            ..(*policy.rules).clone()
-        };
-        let rules = service.rules(Some(&judged))?;
-        Some((Arc::new(Attached { rules: Arc::new(judged), ..(*policy).clone() }), rules))
+    let judges = |base: &&Rules| {
+        (base.latency.is_some(), base.slow_start.is_some(), base.health_check.is_some())
+            != (false, false, false)
     };
-    table.attached_in_zones(&service.name).into_iter().map(|policy| policy.and_then(rules)).collect()
+    let base = base.filter(judges);
+    let rules = |policy: Arc<Attached>| {
+        let policy = match base {
+            None => policy,
+            Some(base) => {
+                Arc::new(Attached { rules: Arc::new(policy.rules.judging_as(base)), ..(*policy).clone() })
+            }
+        };
+        let rules = service.rules(Some(&policy.rules))?;
+        Some((policy, rules))
+    };
+    policies.into_iter().map(|policy| policy.and_then(rules)).collect()
 }
 
 /// Clusters whose endpoints no client of the home cluster gets to. Behind a gateway endpoints have no names of their own.

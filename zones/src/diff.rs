@@ -1,12 +1,15 @@
 //! The difference between two snapshots, for whoever follows them: the log, the eBPF maps, people.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::name::ServiceName;
+use crate::name::{ClusterId, ServiceName};
 use crate::places::Places;
+use crate::pods::Pods;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
+use crate::standing::Standing;
 use crate::zone::Zones;
 
 /// What leads from one snapshot to another.
@@ -17,6 +20,9 @@ pub struct Diff {
     /// Whole: a persistent map is shared, not copied.
     namespaces: imbl::HashMap<Arc<str>, u32>,
     places: Arc<Places>,
+    variants: Box<[Option<u8>]>,
+    pods: Pods,
+    standings: Arc<BTreeMap<ClusterId, Standing>>,
     zones: Arc<Zones>,
     generation: u64,
     serial: u32,
@@ -54,6 +60,9 @@ impl Snapshot {
             services,
             namespaces: self.namespaces.clone(),
             places: self.places.clone(),
+            variants: self.variants.clone(),
+            pods: self.pods.clone(),
+            standings: self.standings.clone(),
             zones: self.zones.clone(),
             generation,
             serial,
@@ -72,6 +81,8 @@ impl Snapshot {
         }
         next.namespaces = diff.namespaces.clone();
         next.places = diff.places.clone();
+        (next.variants, next.pods) = (diff.variants.clone(), diff.pods.clone());
+        next.standings = diff.standings.clone();
         Self { generation: diff.generation, serial: diff.serial, complete: diff.complete, ..next }
     }
 

@@ -60,13 +60,14 @@ pub mod reverse;
 pub mod service;
 mod slices;
 pub mod snapshot;
+pub mod standing;
 pub mod table;
 pub mod zone;
 pub mod zonefile;
 
 pub use choices::Client;
 pub use clusters::Hearing;
-pub use compile::compile;
+pub use compile::{Now, compile};
 pub use diff::Diff;
 pub use lookup::{Found, Lookup, Records};
 pub use merge::InvalidExport;

@@ -10,7 +10,7 @@ use crate::clusters::{Clusters, Hearing};
 use crate::conflicts::conflicts;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
-use crate::policy::{Attached, Policies, Source};
+use crate::policy::{Attached, Form, Policies, Rules, Source};
 use crate::ports;
 use crate::service::{Conflict, Member, Reach};
 
@@ -55,6 +55,8 @@ pub(crate) struct Merged {
     pub(crate) members: Box<[Member]>,
     pub(crate) conflicts: Box<[Conflict]>,
     pub(crate) policy: Option<Arc<Attached>>,
+    /// What the zones that have policies of their own say, in their order.
+    pub(crate) by_zone: Vec<Option<Arc<Attached>>>,
 }
 
 /// A valid export with its Service.
@@ -160,15 +162,6 @@ pub(crate) fn merge(
         member.health_check = policies.health_check_of(&member.cluster, name);
     }
     members.extend(unheard);
-    for member in &mut members {
-        let voice = voices.iter().find(|voice| *voice.cluster == member.cluster);
-        let copied = || member.slices.iter().find_map(|slice| slice.state);
-        let exported = voice.and_then(|voice| voice.export.state).or_else(copied);
-        member.state = clusters.state(&member.cluster, name, exported);
-        if policies.give_weight_by_label() {
-            member.labels = clusters.labels(&member.cluster);
-        }
-    }
     let exporters = voices.iter().map(|voice| voice.cluster);
     // Only of an exporter who can't be asked itself; the import's writer knew which export is the oldest.
     let is_told = |policy: &&Arc<Attached>| match &policy.source {
@@ -177,6 +170,22 @@ pub(crate) fn merge(
     };
     let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref()).filter(is_told);
     let policy = policies.holds(name, clusters.home.as_ref(), exporters, told);
+    let by_zone = policies.hold_in_zones(name);
+    let any =
+        |such: fn(&Rules) -> bool| policy.iter().chain(by_zone.iter().flatten()).any(|p| such(&p.rules));
+    let (by_label, outside) = (any(|r| !r.label_weights.is_empty()), any(|r| r.answer == Form::Gateways));
+    for member in &mut members {
+        let voice = voices.iter().find(|voice| *voice.cluster == member.cluster);
+        let copied = || member.slices.iter().find_map(|slice| slice.state);
+        member.exported_state = voice.and_then(|voice| voice.export.state).or_else(copied);
+        member.state = clusters.standings.state(&member.cluster, name, member.exported_state);
+        if let Some(standing) = clusters.standings.of(&member.cluster).filter(|_| by_label) {
+            member.labels = standing.labels.clone();
+        }
+        if !outside {
+            member.gateway = None;
+        }
+    }
     members.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Some(Merged {
         headless,
@@ -187,6 +196,7 @@ pub(crate) fn merge(
         held,
         awaited,
         policy,
+        by_zone,
     })
 }
 

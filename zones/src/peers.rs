@@ -48,13 +48,11 @@ impl State {
 impl std::str::FromStr for State {
     type Err = UnknownState;
 
+    /// Blanks around it and capitals are no reason to send clients where nobody wants them.
     fn from_str(text: &str) -> Result<Self, UnknownState> {
-        match text {
-            "up" => Ok(Self::Up),
-            "drain" => Ok(Self::Drain),
-            "down" => Ok(Self::Down),
-            _ => Err(UnknownState(text.into())),
-        }
+        let states = [Self::Up, Self::Drain, Self::Down];
+        let named = states.into_iter().find(|state| text.trim().eq_ignore_ascii_case(state.as_str()));
+        named.ok_or_else(|| UnknownState(text.into()))
     }
 }
 

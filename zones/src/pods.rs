@@ -8,18 +8,19 @@ use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
 
 use crate::clusters::Clusters;
+use crate::object::Place as Spot;
 use crate::places::{Key, Keys, is_private};
 use crate::service::Service;
 
 /// See the module.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Pods {
     by_address: GenericHashMap<IpAddr, Pod, RandomState, DefaultSharedPtr>,
-    /// How many have addresses that others than clusters' pods may have, too.
-    public: usize,
+    /// How many of IPv4 and of IPv6 have addresses that others than clusters' pods may have, too.
+    public: [usize; 2],
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Pod {
     keys: Keys,
     /// In how many slices.
@@ -38,7 +39,7 @@ impl Pods {
     pub(crate) fn add(&mut self, service: &Service, clusters: &Clusters) {
         for (address, keys) in pods(service, clusters) {
             let fresh = !self.by_address.contains_key(&address);
-            self.public += usize::from(fresh && !is_private(address));
+            self.public[family(address)] += usize::from(fresh && !is_private(address));
             let pod = self.by_address.entry(address).or_insert(Pod { keys, times: 0 });
             *pod = Pod { keys, times: pod.times + 1 };
         }
@@ -51,7 +52,7 @@ impl Pods {
             pod.times -= 1;
             if pod.times == 0 {
                 self.by_address.remove(&address);
-                self.public -= usize::from(!is_private(address));
+                self.public[family(address)] -= usize::from(!is_private(address));
             }
         }
     }
@@ -66,7 +67,7 @@ impl Pods {
 
     /// Whether there may be one among an address' neighbours.
     pub(crate) fn are_near(&self, address: IpAddr) -> bool {
-        !self.by_address.is_empty() && (self.public > 0 || is_private(address))
+        !self.by_address.is_empty() && (self.public[family(address)] > 0 || is_private(address))
     }
 }
 
@@ -75,10 +76,16 @@ fn pods<'s>(service: &'s Service, clusters: &'s Clusters) -> impl Iterator<Item 
     own.flat_map(move |member| {
         let pods = member.slices.iter().flat_map(|slice| &slice.endpoints);
         pods.filter_map(move |endpoint| {
-            let place = clusters.place(&member.cluster, endpoint.place.as_deref(), member.region.as_ref());
-            let known = place.region.is_some() || place.az.is_some() || place.node.is_some();
+            // Clients are where their Node is, whatever a slice says of the endpoints there.
+            let node = endpoint.place.as_ref()?.node.clone()?;
+            let spot = Spot { node: Some(node), az: None };
+            let place = clusters.place(&member.cluster, Some(&spot), member.region.as_ref());
             let node = Key::of_node(&place.at());
-            known.then(|| (endpoint.address, Keys { area: place.key(), node }))
+            Some((endpoint.address, Keys { area: place.key(), node }))
         })
     })
+}
+
+fn family(address: IpAddr) -> usize {
+    usize::from(address.is_ipv6())
 }

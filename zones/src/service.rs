@@ -146,11 +146,14 @@ pub struct Member {
     pub region: Option<Arc<str>>,
     /// How its own policy about its export has its endpoints asked whether they are well.
     pub health_check: Option<Arc<HealthCheck>>,
-    /// The gateway to it, for clients of other networks, whether those of the home cluster need it or not.
+    /// The gateway to it for clients of other networks, whether those of the home cluster need it or not, where a policy of the
+    /// service answers that.
     pub gateway: Option<Arc<Gateway>>,
     /// What people decide of its endpoints, and who did.
     pub state: Option<(State, Decider)>,
-    /// Its labels, where some policy gives weights by labels.
+    /// What the author of its export decided.
+    pub exported_state: Option<State>,
+    /// Its labels, where the service's policies give weights by labels.
     pub labels: Labels,
 }
 
@@ -171,6 +174,7 @@ impl Member {
             health_check: None,
             gateway: None,
             state: None,
+            exported_state: None,
             labels: Box::default(),
         }
     }

@@ -1,15 +1,17 @@
 //! A snapshot: everything that is answered, at one instant. Immutable, shared by all threads, cheap to derive the next one from.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::index::Index;
-use crate::name::ServiceName;
+use crate::name::{ClusterId, ServiceName};
 use crate::places::Places;
 use crate::pods::Pods;
 use crate::service::{Absence, Answers, Service};
+use crate::standing::Standing;
 use crate::zone::Zones;
 
 /// One consistent state of the clusterset.
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub services: Index,
     /// Where clients are.
     pub places: Arc<Places>,
+    /// How clusters stand, for people.
+    pub(crate) standings: Arc<BTreeMap<ClusterId, Standing>>,
     /// Where pods are whose Nodes don't say that.
     pub(crate) pods: Pods,
     /// Which of [`Service::by_zone`] each zone answers, by the zones' positions; `None`: what is answered anywhere else.
@@ -90,16 +94,13 @@ impl Snapshot {
             (true, false) => self.release_namespace(name.namespace()),
             _ => {}
         }
-        let absent = Answers { absent: Some(Absence::NoVip), ..Answers::default() };
-        let old = before.as_ref().map_or((&absent, &[][..]), |service| (&service.answers, &service.by_zone));
-        let new = after.map_or((&absent, &[][..]), |service| (&service.answers, &service.by_zone));
-        if old == new {
-            return false;
+        let (before, after) = (before.as_deref(), after.map(|service| &**service));
+        let (same, ips) = (says_the_same(before, after), before.map(|s| &s.ips) == after.map(|s| &s.ips));
+        // The names of addresses follow from these, too, whatever a policy answers.
+        if self.zones.reverse() && !(same && ips) {
+            self.update_reverse(name, before, after);
         }
-        if self.zones.reverse() {
-            self.update_reverse(name, before.as_deref(), after.map(|service| &**service));
-        }
-        true
+        !same
     }
 
     /// Which of a service's answers the zone at a position gives.
@@ -139,6 +140,18 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// Whether two states of a service are answered alike in all zones.
+fn says_the_same(before: Option<&Service>, after: Option<&Service>) -> bool {
+    let absent = Answers { absent: Some(Absence::NoVip), ..Answers::default() };
+    let own = before.iter().chain(&after).map(|service| service.by_zone.len()).max().unwrap_or(0);
+    let mut zones =
+        std::iter::once(None).chain((0..own).filter_map(|zone| u8::try_from(zone).ok()).map(Some));
+    zones.all(|zone| {
+        let before = before.map_or(&absent, |service| service.answers_in(zone));
+        before == after.map_or(&absent, |service| service.answers_in(zone))
+    })
 }
 
 /// The addresses that a service gives names to, with the labels above the service's name.

@@ -174,6 +174,7 @@ impl Table {
             Event::Home(home) => {
                 if self.clusters.home != home {
                     self.clusters.home = home;
+                    self.clusters.standings.move_home();
                     self.whereabouts.forget();
                     self.touch_all();
                 }
@@ -204,20 +205,14 @@ impl Table {
             }
             Event::Map(mappings) => self.whereabouts.map(mappings),
             Event::Labels { cluster, labels } => {
-                if self.clusters.set_labels(cluster, labels) {
-                    self.touch_all();
-                }
+                self.clusters.standings.set_labels(cluster, labels);
             }
             Event::RoundTrips(measured) => {
-                if self.clusters.round_trips != measured {
-                    self.clusters.round_trips = measured;
-                    self.touch_timed();
-                }
+                self.clusters.standings.measure(measured);
             }
             Event::Force(forced) => {
-                if self.clusters.forced != forced {
-                    self.clusters.forced = forced;
-                    self.touch_all();
+                for cluster in self.clusters.standings.force(forced) {
+                    self.touch_cluster(&cluster);
                 }
             }
             Event::Configure(policies) => {
@@ -232,6 +227,7 @@ impl Table {
     /// Merges what was touched; returns the services whose wish for pool addresses is not met.
     pub fn settle(&mut self) -> Vec<VipDemand> {
         self.settle_places();
+        self.settle_standings();
         for cluster in self.clusters.settle_entrances() {
             self.touch_words(|word| word.cluster == cluster && word.is_behind_nodes());
         }
@@ -346,10 +342,7 @@ impl Table {
                 let touched = self.policies.apply(cluster, policy);
                 self.touch_subjects(touched);
             }
-            Object::Peer(peer) => {
-                let key = (cluster.clone(), peer.name.clone());
-                self.change_peers(|peers| peers.insert(key, peer));
-            }
+            Object::Peer(peer) => self.clusters.standings.apply_peer(cluster.clone(), peer),
         }
     }
 
@@ -393,8 +386,7 @@ impl Table {
                 self.touch_subjects(touched);
             }
             ObjectKey::Peer(name) => {
-                let key = (cluster.clone(), name.clone());
-                self.change_peers(|peers| peers.remove(&key));
+                self.clusters.standings.delete_peer(cluster, name);
             }
             ObjectKey::Slice(slice) => {
                 if let Some(filed) = self.slices.remove(cluster, slice) {
@@ -432,8 +424,7 @@ impl Table {
         let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
         keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
         keys.extend(self.policies.names(cluster).cloned().map(ObjectKey::Policy));
-        let peers = self.clusters.peers.keys().filter(|(by, _)| by == cluster);
-        keys.extend(peers.map(|(_, name)| ObjectKey::Peer(name.clone())));
+        keys.extend(self.clusters.standings.names(cluster).cloned().map(ObjectKey::Peer));
         keys
     }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portolan_zones::object::{Conditions, Endpoint, Gateway, IpFamily, Slice};
-use portolan_zones::peers::Decider;
 use portolan_zones::ports::Exposed;
 use portolan_zones::service::{Member, Reach};
 use portolan_zones::{ClusterId, Service};
@@ -129,8 +128,7 @@ impl<'a> Writer<'a, '_> {
         ]);
         let region = member.region.as_deref().filter(|region| words::is_label(words::REGION, region));
         labels.extend(region.map(|region| (words::REGION, region.into())));
-        let exported = member.state.filter(|(_, by)| *by == Decider::Export);
-        labels.extend(exported.map(|(state, _)| (words::STATE, state.as_str().into())));
+        labels.extend(member.exported_state.map(|state| (words::STATE, state.as_str().into())));
         labels.extend(self.derived.map(|name| (words::SERVICE, name.to_owned().into())));
         let address_type = family(of).into();
         SliceBody { labels, identities: None, owner: self.owner.into(), address_type, ports, endpoints }

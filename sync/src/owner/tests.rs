@@ -39,7 +39,7 @@ impl World {
 
     /// Lets the owner work at this time; returns every service with its addresses, and the problems.
     fn at(&mut self, now: UnixTime) -> (Vec<String>, Vec<String>) {
-        if let Some(next) = self.state.advance(&self.snapshot, START + now) {
+        if let Some(next) = self.state.advance(&self.snapshot, (START + now).into()) {
             self.snapshot = next;
         }
         let told = |service: &Arc<Service>| {

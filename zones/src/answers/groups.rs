@@ -34,7 +34,7 @@ impl<'a, 's> Group<'a, 's> {
         Candidate {
             ready: match state {
                 Some(State::Down) => 0,
-                _ if well > 0 => well,
+                None | Some(State::Drain) if well > 0 => well,
                 _ => ready,
             },
             healthy: seems || state == Some(State::Up),
@@ -68,7 +68,12 @@ pub(crate) fn candidates<'g>(
     let remembered = service.remembered.as_deref();
     let gone = remembered.into_iter().flat_map(|remembered| &remembered.gone).filter_map(|(place, count)| {
         let at = place.at();
-        Some(Candidate { gone: true, ..Candidate::new(at.cluster?, at, *count, 0) })
+        let member = service.members.iter().find(|member| Some(&member.cluster) == at.cluster)?;
+        let drained = match member.state() {
+            Some(State::Down) => return None,
+            state => state == Some(State::Drain),
+        };
+        Some(Candidate { gone: true, drained, ..Candidate::new(&member.cluster, at, *count, 0) })
     });
     let mut candidates: Vec<_> = groups.iter().map(|group| group.candidate(service)).chain(gone).collect();
     if let Some(remembered) = remembered.filter(|remembered| remembered.is_for(client)) {

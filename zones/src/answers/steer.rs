@@ -133,7 +133,10 @@ impl Compiler<'_, '_> {
                 let cluster = by_cluster.then(|| shares[0].cluster.as_str());
                 let of = FixedState::default().hash_one((cluster, tier.of));
                 let part = shares.iter().map(|share| share.part).sum();
-                let (warm, those) = without_new(&chosen, part, candidates);
+                let (warm, those) = match spread.heeds_health(tier) {
+                    true => without_new(&chosen, part, candidates),
+                    false => (Vec::new(), 0),
+                };
                 options.extend(self.sets.set(chosen).map(|set| Choice { set, part: part - those, of }));
                 if those > 0 {
                     let of = FixedState::default().hash_one((of, "warm"));

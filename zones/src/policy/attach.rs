@@ -97,14 +97,16 @@ pub(crate) struct Policies {
     by_subject: HashMap<(ClusterId, Subject), BTreeSet<(UnixTime, PolicyName)>, RandomState>,
     /// The operator's own.
     configured: Box<[Configured]>,
-    /// How many of all but these give weights by labels.
-    by_label: usize,
+    /// The zones that have policies of their own, in order.
+    zones: Box<[Name]>,
 }
 
 impl Policies {
     /// The operator says these from now on; whether others than before.
     pub(crate) fn configure(&mut self, policies: Box<[Configured]>) -> bool {
         let news = self.configured != policies;
+        let zones: BTreeSet<&Name> = policies.iter().filter_map(|policy| policy.zone.as_ref()).collect();
+        self.zones = zones.into_iter().cloned().collect();
         self.configured = policies;
         news
     }
@@ -117,7 +119,6 @@ impl Policies {
             let held = self.by_subject.entry((cluster.clone(), subject)).or_default();
             held.insert((policy.created, policy.name.clone()));
         }
-        self.by_label += usize::from(!policy.rules.label_weights.is_empty());
         self.by_name.insert((cluster.clone(), policy.name.clone()), policy);
         touched
     }
@@ -125,7 +126,6 @@ impl Policies {
     /// A policy is gone; what that touches.
     pub(crate) fn delete(&mut self, cluster: &ClusterId, name: &PolicyName) -> Vec<Touched> {
         let Some(policy) = self.by_name.remove(&(cluster.clone(), name.clone())) else { return Vec::new() };
-        self.by_label -= usize::from(!policy.rules.label_weights.is_empty());
         let mut touched = Vec::new();
         for subject in subjects(&policy) {
             touched.push(subject.touches());
@@ -150,19 +150,17 @@ impl Policies {
         self.by_name.is_empty() && self.configured.is_empty()
     }
 
-    /// Whether any gives weights by labels of clusters.
-    pub(crate) fn give_weight_by_label(&self) -> bool {
-        let by_label = |rules: &Rules| !rules.label_weights.is_empty();
-        self.by_label > 0 || self.configured.iter().any(|policy| by_label(&policy.rules))
-    }
-
     /// The zones that have policies of their own, in order.
-    pub(crate) fn zones(&self) -> BTreeSet<&Name> {
-        self.configured.iter().filter_map(|policy| policy.zone.as_ref()).collect()
+    pub(crate) fn zones(&self) -> &[Name] {
+        &self.zones
     }
 
-    /// The policy that a zone of its own has for a service.
-    pub(crate) fn holds_in(&self, zone: &Name, name: &ServiceName) -> Option<Arc<Attached>> {
+    /// The policies that these zones have for a service, in their order.
+    pub(crate) fn hold_in_zones(&self, name: &ServiceName) -> Vec<Option<Arc<Attached>>> {
+        self.zones.iter().map(|zone| self.holds_in(zone, name)).collect()
+    }
+
+    fn holds_in(&self, zone: &Name, name: &ServiceName) -> Option<Arc<Attached>> {
         let about = |policy: &&Configured| policy.zone.as_ref() == Some(zone) && policy.of.holds(name);
         // Of equals `min_by_key` takes the first.
         attached(self.configured.iter().filter(about).min_by_key(|policy| rank(&policy.of)))

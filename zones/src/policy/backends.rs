@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Form;
 use super::spread::{apportion, spread};
+use super::{Form, Rules};
 use crate::answers::{Target, candidates, groups, targets};
 use crate::name::ClusterId;
 use crate::object::SlicePort;
@@ -29,7 +29,8 @@ impl Snapshot {
     /// Where connections go that clients at a place make to a service, in the zone at this position: the shares sum to
     /// [`WHOLE`](super::spread::WHOLE), or there are none. Rules that answer a virtual IP choose among what is behind it.
     pub fn backends(&self, service: &Service, place: &Place, zone: usize) -> Vec<Backend> {
-        let rules = service.rules_in(self.variant(zone)).unwrap_or_default();
+        let kubernetes_own = || Rules::default().for_service(service);
+        let rules = service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own);
         let form = if rules.answer == Form::Gateways { Form::Gateways } else { Form::Endpoints };
         let targets: Vec<Target<'_>> = targets(service, form).collect();
         let groups =
@@ -37,9 +38,10 @@ impl Snapshot {
         let candidates = candidates(service, &groups, &place.at(), None);
         let spread = spread(&candidates, &rules, &place.at());
         let mut backends = Vec::new();
-        for (_, share) in spread.shares() {
+        for (tier, share) in spread.shares() {
+            let heeds_health = spread.heeds_health(tier);
             let chosen: Vec<usize> = share.chosen.iter().map(|at| *at as usize).collect();
-            let bears: Vec<u64> = chosen.iter().map(|at| candidates[*at].bears()).collect();
+            let bears: Vec<u64> = chosen.iter().map(|at| candidates[*at].bears(heeds_health)).collect();
             for (at, part) in chosen.iter().zip(apportion(&bears, share.part)) {
                 let answered: Vec<&Target<'_>> = groups[*at].answered(service).collect();
                 let parts = apportion(&vec![1; answered.len()], part);

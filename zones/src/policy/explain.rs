@@ -157,7 +157,7 @@ impl Snapshot {
         let Inquiry { client: asker, rtype, supposed, now, .. } = *inquiry;
         let client = asker.address?;
         let (place, by, scope) = self.whereabouts(client, &asker);
-        let service = &*supposed.service(service);
+        let service = &*supposed.service(service, &self.standings);
         let (rules, policy) = supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
         let groups = self.groups(&targets);
@@ -177,7 +177,7 @@ impl Snapshot {
             stages::healthy(&evidence, untold),
             stages::fresh(service, &evidence, now),
             stages::locality(&spread, &rules, &candidates, stranger),
-            stages::latency(service, &rules, &at),
+            stages::latency(service, &rules, &at, &self.standings),
             stages::warming(service),
             stages::weight(&rules, &spread),
             stages::subset(&rules),

@@ -2,7 +2,7 @@
 //!
 //! Only what clusters themselves say is asked about: copies of slices are their controller's to judge, which has asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::spread::{At, spread};
-use super::{Rules, Source};
+use super::{Form, Rules, Source};
 use crate::answers::{Target, candidates, groups, targets};
 use crate::name::{ClusterId, ServiceName};
 use crate::object::Protocol;
@@ -83,7 +83,12 @@ pub struct Checked {
 }
 
 impl HealthCheck {
-    /// Asks nothing but how long it takes to get there.
+    /// Whether it is about nothing but how long it takes to get there.
+    fn only_measures(&self) -> bool {
+        self.fall == u32::MAX
+    }
+
+    /// A connection every ten seconds, whatever comes of it.
     fn measure() -> Self {
         Self {
             kind: CheckKind::Tcp,
@@ -95,6 +100,9 @@ impl HealthCheck {
         }
     }
 }
+
+/// So many of a cluster's endpoints tell how far away it is.
+const MEASURED: usize = 8;
 
 /// All checks of all services, and what is known.
 #[derive(Default)]
@@ -112,7 +120,19 @@ impl Checks {
             return None;
         }
         self.unhealthy.retain(|check| self.users.contains_key(check));
-        Some(self.users.keys().cloned().collect())
+        let (measuring, asked): (Vec<&Check>, Vec<&Check>) =
+            self.users.keys().partition(|check| check.how.only_measures());
+        // How far away a cluster is a few tell as well as all.
+        let mut few: BTreeMap<&ClusterId, BTreeMap<SocketAddr, &Check>> = BTreeMap::new();
+        for check in measuring {
+            let own = few.entry(&check.cluster).or_default();
+            own.insert(check.address, check);
+            if own.len() > MEASURED {
+                own.pop_last();
+            }
+        }
+        let few = few.values().flat_map(BTreeMap::values).copied();
+        Some(asked.into_iter().chain(few).cloned().collect())
     }
 
     /// All services are about to be filed again.
@@ -149,8 +169,14 @@ impl Checks {
         }
     }
 
-    /// What a service's check is about, and what is known of that; `None`: it has none.
-    pub(crate) fn of(&self, service: &Service) -> Option<Box<Checked>> {
+    /// What a service's check is about, and what is known of that; `None`: it has none. `forms`: what its name answers, in one zone
+    /// or another.
+    pub(crate) fn of(
+        &self,
+        service: &Service,
+        home: Option<&ClusterId>,
+        forms: &BTreeSet<Form>,
+    ) -> Option<Box<Checked>> {
         let policy = service.policy.as_ref()?;
         let measure = || policy.rules.latency.map(|_| Arc::new(HealthCheck::measure()));
         let how = &policy.rules.health_check.clone().or_else(measure)?;
@@ -167,9 +193,11 @@ impl Checks {
             let address = SocketAddr::new(target.address, target.port(how.port.as_deref())?);
             Some(Check { cluster: target.cluster.clone(), address, how: how.clone() })
         };
-        let targets = targets(service, policy.rules.answer);
-        let asked = targets.filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
+        let asked = forms.iter().flat_map(|form| targets(service, *form));
+        let asked = asked.filter(|t| t.ready > 0 && is_asked(service, t) && is_askable(t.address));
         let mut checks: Vec<Check> = asked.filter_map(check).collect();
+        // Home is here.
+        checks.retain(|check| !check.how.only_measures() || Some(&check.cluster) != home);
         checks.sort_by_key(|check| check.address);
         checks.dedup();
         let bad = checks.iter().filter(|check| self.unhealthy.contains(check));
@@ -187,7 +215,7 @@ fn checks(service: Option<&Service>) -> HashSet<Check> {
 /// What of a service is left out wherever clients are: what people decided to leave out, and what is not healthy, but where the
 /// engine ignores that.
 pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
-    let decides = service.members.iter().any(|member| member.state() == Some(State::Down));
+    let decides = service.members.iter().any(|m| matches!(m.state(), Some(State::Down | State::Drain)));
     let fails = service.checked.as_ref().is_some_and(|checked| !checked.unhealthy.is_empty());
     let Some(rules) = rules.filter(|_| decides || fails) else { return Box::default() };
     let rules = Rules { locality: None, ..rules.clone() };
@@ -195,7 +223,7 @@ pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
     let groups = groups(&targets, |_| Place::default());
     let spread = spread(&candidates(service, &groups, &At::default(), None), &rules, &At::default());
     let chosen: HashSet<u32> = spread.shares().flat_map(|(_, share)| &share.chosen).copied().collect();
-    let is_out = |target: &&Target<'_>| !service.is_healthy(target.address) || target.is_down();
+    let is_out = |target: &&Target<'_>| !service.is_healthy(target.address) || target.is_taken_out();
     let lost = (0..).zip(&groups).filter(|(at, _)| !chosen.contains(at));
     let mut out: Vec<IpAddr> =
         lost.flat_map(|(_, group)| group.targets).filter(is_out).map(|target| target.address).collect();
@@ -219,9 +247,11 @@ fn is_askable(address: IpAddr) -> bool {
 /// Whether its cluster speaks for itself.
 fn is_asked(service: &Service, target: &Target<'_>) -> bool {
     let member = service.members.iter().find(|member| member.cluster == *target.cluster);
-    member.is_some_and(|member| {
-        matches!(member.reach, Reach::Gateway(_)) || member.slices.iter().all(|slice| slice.source.is_none())
-    })
+    target.gateway
+        || member.is_some_and(|member| {
+            matches!(member.reach, Reach::Gateway(_))
+                || member.slices.iter().all(|slice| slice.source.is_none())
+        })
 }
 
 impl Target<'_> {

@@ -26,10 +26,11 @@ const STEP: u8 = 10;
 /// What is remembered of a service.
 #[derive(Default)]
 pub(crate) struct History {
-    /// Addresses that may be used, and since when; 0: always.
-    usable: BTreeMap<IpAddr, UnixTime>,
+    /// Addresses that may be used, and since when; 0: always. `None`: it did not matter yet.
+    usable: Option<BTreeMap<IpAddr, UnixTime>>,
     marks: BTreeMap<Spot, Mark>,
-    bands: Option<Bands>,
+    /// How far away clusters are, as far as that counts.
+    trips: BTreeMap<ClusterId, Trip>,
     /// When it is to be looked at again.
     pub(crate) wake: Option<UnixTime>,
 }
@@ -37,14 +38,13 @@ pub(crate) struct History {
 /// Where endpoints are counted: cluster, region and availability zone.
 pub(crate) type Spot = (ClusterId, Option<Arc<str>>, Option<Arc<str>>);
 
-/// Clusters by how close they are.
+/// How far away a cluster is.
 #[derive(Default)]
-struct Bands {
-    hold: BTreeMap<ClusterId, u8>,
-    /// Those of which it is known, or was, how far away they are.
-    known: BTreeSet<ClusterId>,
-    /// What holds soon, if it lasts; and since when.
-    next: Option<(BTreeMap<ClusterId, u8>, UnixTime)>,
+struct Trip {
+    /// As it counts; `None`: not known yet.
+    counts: Option<Duration>,
+    /// Since when what is measured would put it into another band.
+    since: Option<UnixTime>,
 }
 
 /// What there is of a service, for its history.
@@ -65,8 +65,8 @@ pub struct Remembered {
     pub warming: Box<[(IpAddr, u8)]>,
     /// Where endpoints are gone, and how many.
     pub gone: Box<[(Place, u32)]>,
-    /// Clusters by how close they are, and how long it takes to get there, where that matters.
-    pub bands: Box<[(ClusterId, u8, Option<Duration>)]>,
+    /// Clusters by how close they are, where that matters; 0 is the closest.
+    pub bands: Box<[(ClusterId, u8)]>,
     /// For whose clients that is so.
     pub home: Option<ClusterId>,
 }
@@ -86,7 +86,7 @@ impl Remembered {
 
     /// How close a cluster is.
     pub fn band(&self, cluster: &ClusterId) -> u8 {
-        self.bands.iter().find(|(id, ..)| id == cluster).map_or(0, |(_, band, _)| *band)
+        self.bands.iter().find(|(id, _)| id == cluster).map_or(0, |(_, band)| *band)
     }
 }
 
@@ -137,7 +137,7 @@ impl History {
         let mut remembered = Remembered::default();
         match rules.slow_start {
             Some(window) => remembered.warming = self.warming(now, window.get().into(), unsettled),
-            None => self.usable.clear(),
+            None => self.usable = None,
         }
         match needs.gone {
             true => remembered.gone = self.gone(now, unsettled),
@@ -145,17 +145,18 @@ impl History {
         }
         match rules.latency {
             Some(latency) => remembered.bands = self.bands(now, latency, unsettled),
-            None => self.bands = None,
+            None => self.trips.clear(),
         }
         remembered
     }
 
     fn warming(&mut self, now: &Now<'_>, window: UnixTime, first: bool) -> Box<[(IpAddr, u8)]> {
-        let first = first || self.usable.is_empty();
-        self.usable.retain(|address, _| now.usable.contains(address));
+        let first = first || self.usable.is_none();
+        let known = self.usable.get_or_insert_default();
+        known.retain(|address, _| now.usable.contains(address));
         let mut warming = Vec::new();
         for address in &now.usable {
-            let since = self.usable.entry(*address).or_insert(if first { 0 } else { now.at });
+            let since = known.entry(*address).or_insert(if first { 0 } else { now.at });
             if *since == 0 {
                 continue;
             }
@@ -207,38 +208,59 @@ impl History {
         gone.into()
     }
 
-    fn bands(
-        &mut self,
-        now: &Now<'_>,
-        latency: Latency,
-        unsettled: bool,
-    ) -> Box<[(ClusterId, u8, Option<Duration>)]> {
-        let wanted = bands_of(&now.round_trips, latency.margin);
-        let known = |(cluster, trip): (&&ClusterId, &Option<Duration>)| trip.map(|_| (*cluster).clone());
-        let known: BTreeSet<ClusterId> = now.round_trips.iter().filter_map(known).collect();
-        let bands = self.bands.get_or_insert_default();
-        // Who is new, or was nowhere yet, has its place at once; who left takes no place.
-        bands.hold.retain(|cluster, _| wanted.contains_key(cluster));
-        let is_new = !known.is_subset(&bands.known) || wanted.keys().any(|id| !bands.hold.contains_key(id));
-        bands.known.extend(known);
-        close_up(&mut bands.hold);
-        if is_new || unsettled || bands.hold == wanted {
-            (bands.hold, bands.next) = (wanted, None);
-        } else {
-            let since = match &bands.next {
-                Some((next, since)) if *next == wanted => (*since).min(now.at),
-                _ => now.at,
-            };
-            let due = since + UnixTime::from(latency.hold_down);
-            if due <= now.at {
-                (bands.hold, bands.next) = (wanted, None);
-            } else {
-                bands.next = Some((wanted, since));
-                self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
+    /// A cluster comes into another band when what is measured has put it there for so long, without a break, whatever others do.
+    /// Who is new, or was nowhere yet, has its place at once.
+    fn bands(&mut self, now: &Now<'_>, latency: Latency, unsettled: bool) -> Box<[(ClusterId, u8)]> {
+        self.trips.retain(|cluster, _| now.round_trips.contains_key(cluster));
+        for (cluster, measured) in &now.round_trips {
+            let before = self.trips.entry((*cluster).clone()).or_default();
+            if before.counts.is_none() || unsettled {
+                *before = Trip { counts: measured.or(before.counts), since: None };
             }
         }
-        let hold = bands.hold.iter();
-        hold.map(|(id, band)| (id.clone(), *band, now.round_trips.get(id).copied().flatten())).collect()
+        for (cluster, measured) in &now.round_trips {
+            let moves = self.moves(cluster, *measured, latency.margin);
+            let Some(trip) = self.trips.get_mut(*cluster) else { continue };
+            let since = moves.then(|| trip.since.unwrap_or(now.at).min(now.at));
+            let due = since.map(|since| since + UnixTime::from(latency.hold_down));
+            *trip = match due {
+                Some(due) if due > now.at => {
+                    self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
+                    Trip { since, ..*trip }
+                }
+                _ => Trip { counts: measured.or(trip.counts), since: None },
+            };
+        }
+        bands_of(self.counting(), latency.margin).into_iter().map(|(id, band)| (id.clone(), band)).collect()
+    }
+
+    /// Whether what is measured now would put a cluster into another band.
+    fn moves(&self, cluster: &ClusterId, measured: Option<Duration>, margin: Duration) -> bool {
+        let would =
+            self.counting().map(|(id, trip)| (id, if id == cluster { measured.or(trip) } else { trip }));
+        bands_of(would, margin) != bands_of(self.counting(), margin)
+    }
+
+    fn counting(&self) -> impl Iterator<Item = (&ClusterId, Option<Duration>)> {
+        self.trips.iter().map(|(id, trip)| (id, trip.counts))
+    }
+
+    /// Takes in how far away a cluster is now, if no answer depends on it; whether one may.
+    pub(crate) fn heeds(
+        &mut self,
+        cluster: &ClusterId,
+        measured: Option<Duration>,
+        margin: Duration,
+    ) -> bool {
+        let Some(Trip { counts, since }) = self.trips.get(cluster) else { return false };
+        if counts.is_none() && measured.is_some() || since.is_some() || self.moves(cluster, measured, margin)
+        {
+            return true;
+        }
+        if let Some(trip) = self.trips.get_mut(cluster) {
+            trip.counts = measured.or(trip.counts);
+        }
+        false
     }
 }
 
@@ -305,31 +327,22 @@ impl Mark {
 
 /// The closest cluster, with all that are by no more than the margin farther away, comes first; of the others the same, and so
 /// on. Nobody is put last because it is not known how far away it is.
-fn bands_of(
-    round_trips: &BTreeMap<&ClusterId, Option<Duration>>,
+fn bands_of<'c>(
+    trips: impl Iterator<Item = (&'c ClusterId, Option<Duration>)>,
     margin: Duration,
-) -> BTreeMap<ClusterId, u8> {
-    let mut known: Vec<(Duration, &ClusterId)> =
-        round_trips.iter().filter_map(|(cluster, rtt)| Some((*(rtt.as_ref()?), *cluster))).collect();
-    known.sort();
-    let mut bands: BTreeMap<ClusterId, u8> =
-        round_trips.keys().map(|cluster| ((*cluster).clone(), 0)).collect();
+) -> BTreeMap<&'c ClusterId, u8> {
+    let mut sorted: Vec<(Option<Duration>, &ClusterId)> = trips.map(|(id, trip)| (trip, id)).collect();
+    sorted.sort();
     let (mut band, mut first) = (0_u8, None);
-    for (rtt, cluster) in known {
-        let start = *first.get_or_insert(rtt);
-        if rtt > start + margin {
-            band = band.saturating_add(1);
-            first = Some(rtt);
+    let place = |(trip, cluster): (Option<Duration>, _)| {
+        if let Some(trip) = trip {
+            let start = *first.get_or_insert(trip);
+            if trip > start + margin {
+                band = band.saturating_add(1);
+                first = Some(trip);
+            }
         }
-        bands.insert(cluster.clone(), band);
-    }
-    bands
-}
-
-/// Numbers bands without gaps.
-fn close_up(bands: &mut BTreeMap<ClusterId, u8>) {
-    let used: Vec<u8> = bands.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    for band in bands.values_mut() {
-        *band = used.binary_search(band).map_or(*band, |at| at as u8);
-    }
+        (cluster, band)
+    };
+    sorted.into_iter().map(place).collect()
 }

@@ -271,6 +271,17 @@ impl Rules {
         rules
     }
 
+    /// These, but endpoints are judged as others have it.
+    pub(crate) fn judging_as(&self, others: &Self) -> Self {
+        let Self { latency, slow_start, health_check, .. } = others;
+        Self {
+            latency: *latency,
+            slow_start: *slow_start,
+            health_check: health_check.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Turns weights by labels into those of the clusters that have the labels.
     fn weigh(&mut self, members: &[Member]) {
         let named = |id: &ClusterId| self.weights.binary_search_by(|(named, _)| named.cmp(id)).is_ok();

@@ -72,9 +72,10 @@ impl<'s> Candidate<'s> {
         Self { cluster, at, all, ready, healthy: true, warmth: 100, drained: false, band: 0, gone: false }
     }
 
-    /// What of it may be used, in hundredths of an endpoint.
-    pub(crate) fn bears(&self) -> u64 {
-        u64::from(self.ready) * u64::from(self.warmth)
+    /// What of it may be used, in hundredths of an endpoint. Where health is not heeded those that recovered are no worse than
+    /// those that fail.
+    pub(crate) fn bears(&self, heeds_health: bool) -> u64 {
+        u64::from(self.ready) * if heeds_health { u64::from(self.warmth) } else { 100 }
     }
 }
 
@@ -153,7 +154,7 @@ pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> S
     };
     let healthy = |members: &[u32]| -> u64 {
         let healthy = members.iter().map(|at| &candidates[*at as usize]).filter(|c| c.healthy);
-        healthy.map(Candidate::bears).sum()
+        healthy.map(|candidate| candidate.bears(true)).sum()
     };
     let mut tiers: Vec<(Tier, Vec<u32>)> = ranked
         .into_iter()
@@ -170,18 +171,18 @@ pub fn spread(candidates: &[Candidate<'_>], rules: &Rules, client: &At<'_>) -> S
         && tiers.iter().all(|(tier, _)| tier.healthy == 0);
     share_out(&mut tiers, candidates, rules, blind);
     let fill = |(mut tier, members): (Tier, Vec<u32>)| {
-        let ignores_health = blind || tier.panics;
-        let usable = |at: &u32| {
-            let candidate = &candidates[*at as usize];
-            candidate.ready > 0 && (candidate.healthy || ignores_health)
-        };
-        tier.shares = shares(candidates, &members, usable, &tier, rules);
+        tier.shares = shares(candidates, &members, blind, &tier, rules);
         tier
     };
     Spread { tiers: tiers.into_iter().map(fill).collect(), pinned_out, blind }
 }
 
 impl Spread {
+    /// Whether health counts in a tier.
+    pub(crate) fn heeds_health(&self, tier: &Tier) -> bool {
+        !self.blind && !tier.panics
+    }
+
     /// All that get something, the closest first.
     pub fn shares(&self) -> impl Iterator<Item = (&Tier, &Share)> {
         self.tiers.iter().flat_map(|tier| tier.shares.iter().map(move |share| (tier, share)))
@@ -256,18 +257,19 @@ fn alive(candidates: &[Candidate<'_>], members: &[u32]) -> u32 {
 fn shares(
     candidates: &[Candidate<'_>],
     members: &[u32],
-    usable: impl Fn(&u32) -> bool,
+    blind: bool,
     tier: &Tier,
     rules: &Rules,
 ) -> Vec<Share> {
+    let heeds_health = !(blind || tier.panics);
     // Endpoints, what those bear that are chosen from, and the candidates that stand for these.
     let mut clusters: BTreeMap<&ClusterId, (u32, u64, Vec<u32>)> = BTreeMap::new();
     for at in members {
         let candidate = &candidates[*at as usize];
         let (all, here, chosen) = clusters.entry(candidate.cluster).or_default();
         *all += candidate.all;
-        if usable(at) {
-            *here += candidate.bears();
+        if candidate.ready > 0 && (candidate.healthy || !heeds_health) {
+            *here += candidate.bears(heeds_health);
             chosen.push(*at);
         }
     }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 use super::Table;
 use crate::answers::{Target, candidates, groups, targets};
-use crate::name::ServiceName;
+use crate::name::{ClusterId, ServiceName};
 use crate::object::UnixTime;
 use crate::places::Place;
 use crate::policy::Rules;
@@ -15,16 +15,20 @@ use crate::policy::history::{History, Needs, Now, Remembered, Spot};
 use crate::policy::spread::At;
 use crate::service::{Member, Service};
 
+/// So many seconds after the start all that can be read has been.
+const PATIENCE: UnixTime = 60;
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Memory {
     histories: HashMap<ServiceName, History, RandomState>,
     /// When which service is to be looked at.
     wakes: BTreeSet<(UnixTime, ServiceName)>,
-    /// Services whose policies heed how long it takes to get to clusters.
-    timed: BTreeSet<ServiceName>,
-    /// Whether every expected cluster had been read before this snapshot.
+    /// Services whose policies heed how long it takes to get to clusters, and from where on that matters.
+    timed: BTreeMap<ServiceName, Duration>,
+    /// Whether what comes is new: every expected cluster had been read before this snapshot, or there was time enough to.
     settled: bool,
+    began: Option<UnixTime>,
 }
 
 impl Memory {
@@ -47,18 +51,28 @@ impl Table {
         }
     }
 
-    /// Marks the services that may be answered otherwise where it takes another time to get to clusters.
-    pub(super) fn touch_timed(&mut self) {
-        let timed = std::mem::take(&mut self.memory.timed);
-        for name in &timed {
-            self.touch(name);
+    /// Marks the services that may be answered otherwise where it takes another time to get to these clusters.
+    pub(super) fn touch_timed(&mut self, moved: &BTreeSet<ClusterId>) {
+        let Memory { timed, histories, .. } = &mut self.memory;
+        let mut heeding = Vec::new();
+        for (name, margin) in timed {
+            let Some(history) = histories.get_mut(name) else { continue };
+            let trip = |cluster| self.clusters.standings.of(cluster).and_then(|standing| standing.round_trip);
+            // Each takes its own in, whether another one does or not.
+            if moved.iter().filter(|cluster| history.heeds(cluster, trip(cluster), *margin)).count() > 0 {
+                heeding.push(name.clone());
+            }
         }
-        self.memory.timed = timed;
+        for name in heeding {
+            self.touch(&name);
+        }
     }
 
-    /// All that is known is in a snapshot: once every expected cluster has been read, what comes is new.
-    pub(crate) fn end_remembering(&mut self) {
-        self.memory.settled |= self.is_complete();
+    /// All that is known is in a snapshot. Once every expected cluster has been read what comes is new; a cluster that can't be
+    /// reached is not waited for.
+    pub(crate) fn end_remembering(&mut self, now: UnixTime) {
+        let began = *self.memory.began.get_or_insert(now);
+        self.memory.settled |= self.is_complete() || now - began >= PATIENCE;
     }
 
     /// A service is gone, and what was with it.
@@ -66,8 +80,8 @@ impl Table {
         self.memory.forget(name);
     }
 
-    /// Takes in what there is of a service now, for rules that need it, and says what of what was matters. Until every expected
-    /// cluster has been read nothing counts as new: it was there before we were.
+    /// Takes in what there is of a service now, for rules that need it, and says what of what was matters. At first nothing counts
+    /// as new: it was there before we were.
     pub(crate) fn remember(
         &mut self,
         service: &Service,
@@ -90,10 +104,9 @@ impl Table {
         }
         // It was taken out if its time had come.
         self.memory.wakes.extend(history.wake.map(|at| (at, name.clone())));
-        if needs.latency {
-            self.memory.timed.insert(name.clone())
-        } else {
-            self.memory.timed.remove(name)
+        match rules.latency {
+            Some(latency) => self.memory.timed.insert(name.clone(), latency.margin),
+            None => self.memory.timed.remove(name),
         };
         remembered.home = self.clusters.home.clone();
         Some(Box::new(remembered))
@@ -113,8 +126,9 @@ impl Table {
             *there.entry((candidate.cluster.clone(), region, az)).or_default() += candidate.all;
         }
         let trip = |member: &'s Member| {
+            let measured = self.clusters.standings.of(&member.cluster).and_then(|s| s.round_trip);
             let here = self.is_home(&member.cluster).then_some(Duration::ZERO);
-            (&member.cluster, self.clusters.round_trip(&member.cluster).or(here))
+            (&member.cluster, here.or(measured))
         };
         Now { at, usable, there, round_trips: service.members.iter().map(trip).collect() }
     }

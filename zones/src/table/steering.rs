@@ -1,20 +1,20 @@
 //! What policies need of the table: where clients and endpoints are, what is checked, and what they touch.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Table;
 use crate::answers::{Limits, Scene};
 use crate::merge::Word;
-use crate::name::{ClusterId, ServiceName};
+use crate::name::ClusterId;
 use crate::object::{Place, Slice};
-use crate::peers::Peer;
 use crate::places::Places;
 use crate::pods::Pods;
 use crate::policy::health::{Check, Checked};
-use crate::policy::{Attached, PolicyName, PolicyProblem, Touched};
+use crate::policy::{Form, PolicyName, PolicyProblem, Touched};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
+use crate::standing::Standing;
 use crate::zone::{Zone, Zones};
 
 impl Table {
@@ -24,7 +24,8 @@ impl Table {
         for cluster in self.clusters.settle_regions(moved.iter().map(|(cluster, _)| cluster.clone())) {
             self.touch_cluster(&cluster);
         }
-        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty());
+        let at_home = moved.iter().any(|(cluster, _)| self.is_home(cluster));
+        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty(), at_home);
         // Without policies of one's own, there are those that imports tell of.
         let any = !self.policies.is_empty();
         let is_steered =
@@ -46,9 +47,9 @@ impl Table {
         }
     }
 
-    /// What a service's health check is about, and what is known of that.
-    pub(crate) fn checked(&self, service: &Service) -> Option<Box<Checked>> {
-        self.checks.of(service)
+    /// What a service's health check is about, and what is known of that; `forms`: what its name answers in some zone.
+    pub(crate) fn checked(&self, service: &Service, forms: &BTreeSet<Form>) -> Option<Box<Checked>> {
+        self.checks.of(service, self.clusters.home.as_ref(), forms)
     }
 
     /// A service has other checks than before.
@@ -77,13 +78,8 @@ impl Table {
     /// The number of each zone's policies among those of all zones that have some of their own, by the zones' positions.
     pub(crate) fn variants(&self, zones: &Zones) -> Box<[Option<u8>]> {
         let own = self.policies.zones();
-        let number = |zone: &Zone| own.iter().position(|name| **name == zone.config.origin);
+        let number = |zone: &Zone| own.binary_search(&zone.config.origin).ok();
         zones.iter().map(|zone| number(zone).and_then(|at| u8::try_from(at).ok())).collect()
-    }
-
-    /// What the zones that have policies of their own say of a service, by number; `None`: what is said anywhere else.
-    pub(crate) fn attached_in_zones(&self, name: &ServiceName) -> Vec<Option<Arc<Attached>>> {
-        self.policies.zones().into_iter().map(|zone| self.policies.holds_in(zone, name)).collect()
     }
 
     /// Where clients are.
@@ -91,18 +87,21 @@ impl Table {
         &self.whereabouts.places
     }
 
-    /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are.
-    pub(crate) fn follow_pods(&mut self, next: &mut Snapshot, changed: &[[Option<Arc<Service>>; 2]]) {
+    /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are. Whether all are new.
+    pub(crate) fn follow_pods(&mut self, next: &mut Snapshot, changed: &[[Option<Arc<Service>>; 2]]) -> bool {
         let (by_slices, clusters) = (self.whereabouts.by_slices, &self.clusters);
         if std::mem::take(&mut self.whereabouts.pods_moved) {
             let all = next.services.iter().map(|service| &**service).filter(|_| by_slices);
             next.pods = Pods::of(all, clusters);
-        } else if by_slices {
+            return true;
+        }
+        if by_slices {
             for [before, after] in changed {
                 after.iter().for_each(|service| next.pods.add(service, clusters));
                 before.iter().for_each(|service| next.pods.remove(service, clusters));
             }
         }
+        false
     }
 
     /// What answers depend on besides the service.
@@ -115,17 +114,20 @@ impl Table {
         self.policies.overridden()
     }
 
-    /// Changes what is said of clusters, and marks what may be answered otherwise then. Round-trip times alone are news to few.
-    pub(super) fn change_peers(
-        &mut self,
-        change: impl FnOnce(&mut BTreeMap<(ClusterId, Arc<str>), Peer>) -> Option<Peer>,
-    ) {
-        let said = |peers: &BTreeMap<_, Peer>| -> Vec<Peer> {
-            peers.values().map(|peer| Peer { rtt: None, ..peer.clone() }).collect()
-        };
-        let before = said(&self.clusters.peers);
-        change(&mut self.clusters.peers);
-        if said(&self.clusters.peers) == before { self.touch_timed() } else { self.touch_all() }
+    /// Looks anew how clusters stand, and marks what may be answered otherwise then. How far away they are is news to few.
+    pub(super) fn settle_standings(&mut self) {
+        let shifts = self.clusters.standings.settle(self.clusters.home.as_ref());
+        for cluster in &shifts.said {
+            self.touch_cluster(cluster);
+        }
+        if !shifts.moved.is_empty() {
+            self.touch_timed(&shifts.moved);
+        }
+    }
+
+    /// How clusters stand, for people.
+    pub(crate) fn standings(&self) -> &Arc<BTreeMap<ClusterId, Standing>> {
+        self.clusters.standings.all()
     }
 
     /// Marks what policies are about that came or went.

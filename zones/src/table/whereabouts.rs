@@ -34,12 +34,13 @@ impl Whereabouts {
     }
 
     /// Lists places anew, if anything changed; whether there are other areas than before.
-    pub(super) fn settle(&mut self, clusters: &Clusters, nodes_moved: bool) -> bool {
-        if !std::mem::take(&mut self.outdated) && !nodes_moved {
+    pub(super) fn settle(&mut self, clusters: &Clusters, nodes_moved: bool, at_home: bool) -> bool {
+        let outdated = std::mem::take(&mut self.outdated);
+        if !outdated && !nodes_moved {
             return false;
         }
         let by_slices = clusters.hide_pods();
-        self.pods_moved |= by_slices || self.by_slices;
+        self.pods_moved |= (outdated || at_home) && (by_slices || self.by_slices);
         self.by_slices = by_slices;
         let places = Places::build(&self.mappings, clusters.home.as_ref(), clusters.nodes());
         if places == *self.places {

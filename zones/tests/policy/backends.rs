@@ -129,3 +129,17 @@ fn behind_a_virtual_ip_there_is_a_choice() {
     };
     assert_eq!((ports("b"), ports("d")), (Some(8080), Some(80)), "target ports, and the gateway's");
 }
+
+/// Without any policy the Service's own fields count, whatever DNS answers: `internalTrafficPolicy: Local` leads to no other node.
+#[test]
+fn kubernetes_own_fields_count_without_a_policy() {
+    let sites = [site("a").node("n1", "z1", 2, 2).node("n2", "z1", 2, 2), site("b").node("n1", "z1", 2, 2)];
+    let local = ServiceSpec { internal_traffic_local: true, ..http() };
+    let world = world_of(&sites, ServiceKind::ClusterIp, &local, None);
+    let backends = backends(&world);
+    let spots = backends.keys().map(|address| match address {
+        IpAddr::V4(v4) => spot(*v4),
+        IpAddr::V6(v6) => v6.to_string(),
+    });
+    assert_eq!(spots.collect::<std::collections::BTreeSet<_>>(), ["a1".to_owned()].into());
+}

@@ -112,7 +112,7 @@ fn what_was_is_told() {
     assert_eq!(
         stage(&told, "latency"),
         [
-            "a: 0.0 ms away, band 1",
+            "a: at home, band 1",
             "b: 40.0 ms away, band 3",
             "c: 12.0 ms away, band 2",
             "10 ms more make another band, once that lasted for 60 s",

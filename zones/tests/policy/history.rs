@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use portolan_zones::object::*;
+use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::policy::Level::Zone;
 use portolan_zones::policy::Preference::Prefer;
 use portolan_zones::policy::{Latency, Rules};
@@ -163,6 +164,89 @@ fn latency_is_measured_where_nothing_is_checked() {
     let sites = ["a", "b"].map(|id| site(id).node("n1", "z1", 2, 2));
     let mut world = world(&sites, Rules { latency: Some(latency), ..rules() });
     let checks = world.table.take_checks().unwrap();
-    assert_eq!(checks.len(), 4);
+    assert_eq!(checks.len(), 2, "home is here");
     assert!(checks.iter().all(|check| check.how.fall == u32::MAX));
+    world.apply("b", site("b").node("n1", "z1", 200, 200).slice("s")).compile_at(NOW + 1);
+    assert_eq!(world.table.take_checks().unwrap().len(), 8, "a few tell as well as all");
+}
+
+/// Whoever recovers first is not sent what ten are to bear: where nothing else is left all that come are equally new.
+#[test]
+fn nobody_bears_the_first_wave_alone() {
+    let full = site("a").node("n1", "z1", 5, 10).node("n2", "z1", 5, 10);
+    let mut world = world(&[full], slow());
+    let ready = |world: &mut World, n1: u8, n2: u8, at: i64| {
+        world.apply("a", site("a").node("n1", "z1", n1, 10).node("n2", "z1", n2, 10).slice("s"));
+        world.compile_at(NOW + at);
+    };
+    ready(&mut world, 0, 0, 1);
+    ready(&mut world, 1, 0, 2);
+    ready(&mut world, 5, 5, 4);
+    let counts = counts(&world, CLIENT, 10_000, |address| address.to_string());
+    assert_eq!(counts.len(), 10);
+    assert!(counts.values().all(|count| (700..1_300).contains(count)), "{counts:?}");
+}
+
+/// Maintenance in the usual order: a cluster is drained, and then there is nothing of it any more. Those who are near it are
+/// where they were.
+#[test]
+fn what_was_drained_is_not_missed() {
+    let sites = [site("a").node("n1", "z1", 6, 6).node("n2", "z2", 6, 6), site("b").node("n1", "z1", 10, 10)];
+    let mut world = world(&sites, by(&[Zone], Prefer));
+    let drain = |id| Forced { cluster: cluster(id), of: Scope::All, state: State::Drain };
+    world.table.apply(Event::Force([drain("b")].into()));
+    world.compile_at(NOW + 1);
+    assert_eq!(reached(&world, CLIENT), "a1");
+    world.apply("b", site("b").slice("s"));
+    world.compile_at(NOW + 2);
+    assert_eq!(reached(&world, CLIENT), "a1");
+}
+
+fn by_latency(hold_down: u32) -> World {
+    let latency = Latency { margin: Duration::from_millis(10), hold_down };
+    let sites = ["a", "b", "c", "d"]
+        .map(|id| site(id).node("n1", "z1", u8::from(id != "a") * 2, u8::from(id != "a") * 2));
+    world(&sites, Rules { latency: Some(latency), ..rules() })
+}
+
+fn take(world: &mut World, at: i64, trips: &[(&str, u64)]) -> String {
+    let trips = trips.iter().map(|(id, time)| (cluster(id), Duration::from_millis(*time)));
+    world.table.apply(Event::RoundTrips(trips.collect()));
+    world.compile_at(NOW + at);
+    reached(world, CLIENT)
+}
+
+/// A cluster that got slow is left after the hold-down, though another one never comes to rest.
+#[test]
+fn one_that_flaps_holds_nobody_else_down() {
+    let mut world = by_latency(60);
+    assert_eq!(take(&mut world, 1, &[("b", 10), ("c", 25), ("d", 33)]), "b1");
+    for second in (10..=70).step_by(10) {
+        let flapping = if second % 20 == 0 { 33 } else { 40 };
+        let reached = take(&mut world, second, &[("b", 90), ("c", 25), ("d", flapping)]);
+        assert_eq!(reached, if second < 70 { "b1" } else { "c1 d1" }, "after {second} s");
+    }
+}
+
+/// What is no longer measured is as far away as it was: not the closest.
+#[test]
+fn unknown_is_not_near() {
+    let mut world = by_latency(5);
+    assert_eq!(take(&mut world, 1, &[("b", 10), ("c", 200), ("d", 300)]), "b1");
+    assert_eq!(take(&mut world, 10, &[("b", 10)]), "b1");
+    assert_eq!(take(&mut world, 30, &[("b", 10)]), "b1");
+}
+
+/// Times that no answer depends on make no new snapshot of services.
+#[test]
+fn jitter_recompiles_nothing() {
+    let mut world = by_latency(60);
+    take(&mut world, 1, &[("b", 10), ("c", 40), ("d", 80)]);
+    let before = world.snapshot.services.get(b"\x01s\x01n").unwrap().clone();
+    take(&mut world, 2, &[("b", 13), ("c", 45), ("d", 88)]);
+    let after = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, after));
+    // Bit by bit it adds up, and is heeded then.
+    assert_eq!(take(&mut world, 3, &[("b", 36), ("c", 45), ("d", 88)]), "b1", "for a minute");
+    assert_eq!(take(&mut world, 64, &[("b", 36), ("c", 45), ("d", 88)]), "b1 c1");
 }

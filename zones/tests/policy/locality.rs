@@ -233,6 +233,14 @@ fn pods_are_where_slices_say_if_nodes_do_not() {
         "a1 b1",
         "it is no endpoint any more, and nothing is in its zone"
     );
+    // Pods with public addresses are told apart from their neighbours; those of the other family are none.
+    let place =
+        Some(std::sync::Arc::new(portolan_zones::object::Place { node: Some("n1".into()), az: None }));
+    let public = Endpoint { place, ..endpoint("2001:db8::1", None, true) };
+    world.apply("a", slice("n", "t", "t6-a", &[("http", 80)], vec![public]));
+    world.apply("a", export("n", "t", 1));
+    world.apply("a", service("n", "t", ServiceKind::Headless, http())).compile();
+    assert!(scope(&world, "198.51.100.1") < 32);
     hide(&mut world, false);
     assert_eq!(reached(&world, "10.1.1.77"), "a1 b1", "Nodes say it again");
 }

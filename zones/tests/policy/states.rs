@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portolan_zones::object::*;
 use portolan_zones::peers::{Forced, Labels, Peer, Scope, State};
 use portolan_zones::policy::Level::Zone;
 use portolan_zones::policy::Preference::Pin;
-use portolan_zones::policy::{Configured, Form, Rules, Target};
+use portolan_zones::policy::health::{CheckKind, HealthCheck};
+use portolan_zones::policy::{Attached, Configured, Form, PolicyName, Rules, Source, Target};
 use portolan_zones::{Change, Event, Name, QName};
 
 use crate::common::*;
@@ -84,6 +86,44 @@ fn copies_tell_of_the_export() {
     assert_eq!((copy("b", Some(State::Drain)), copy("c", Some(State::Down))), ("c1".into(), "b1".into()));
 }
 
+/// Of several ClusterPeers about one cluster the strictest word counts, whatever they are called; blanks and capitals don't.
+#[test]
+fn the_strictest_of_several_peers_counts() {
+    let mut world = world(&sites(), rules());
+    let named = |name: &str, state| {
+        let Object::Peer(told) = peer("b", state) else { unreachable!() };
+        Object::Peer(Peer { name: name.into(), ..told })
+    };
+    world.apply("a", named("a-first", None)).apply("a", named("b-second", Some(State::Down)));
+    world.apply("a", named("c-third", Some(State::Up))).compile();
+    assert_eq!(reached(&world, CLIENT), "a1 c1");
+    world.say("a", Change::Delete(ObjectKey::Peer("b-second".into()))).compile();
+    assert_eq!(reached(&world, CLIENT), "a1 b1 c1");
+    for text in ["drain", " Drain", "DRAIN\n"] {
+        assert_eq!(text.parse(), Ok(State::Drain), "{text:?}");
+    }
+    assert!("drained".parse::<State>().is_err());
+}
+
+/// kube-proxy connects to whatever is ready: a drained cluster's copies are not, as long as others are there.
+#[test]
+fn copies_of_a_drained_cluster_are_not_ready() {
+    let mut world = world(&sites()[..2], rules());
+    let out = |world: &World| {
+        let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+        ["10.1.1.1", "10.2.1.1"].map(|address| service.is_out(address.parse().unwrap()))
+    };
+    force(&mut world, &[("b", Scope::All, State::Drain)]);
+    world.compile();
+    assert_eq!(out(&world), [false, true]);
+    force(&mut world, &[("b", Scope::All, State::Drain), ("a", Scope::All, State::Down)]);
+    world.compile();
+    assert_eq!(out(&world), [true, false], "nobody else is left");
+    force(&mut world, &[]);
+    world.compile();
+    assert_eq!(out(&world), [false, false]);
+}
+
 /// What is drained is the last resort; what is down gets nobody, though nobody else is left: NODATA, or NXDOMAIN of a name
 /// that has nothing else.
 #[test]
@@ -108,6 +148,24 @@ fn drained_is_last_and_down_is_never() {
         world.compile();
         assert!(reached(&world, CLIENT).contains("a1"), "it holds until it is taken back");
     }
+}
+
+/// A server that hears its own cluster alone weighs by labels, too, as the exporter's policy on the import says.
+#[test]
+fn weights_by_label_travel() {
+    let mut world = World::new(&["clusterset.local"], &["a"]);
+    let rules = Rules { label_weights: [(labels(&[("tier", "gold")]), 3)].into(), ..rules() };
+    let source = Source::Export(cluster("b"), PolicyName::new("n", "p"));
+    let told = Arc::new(Attached { rules: rules.into(), source, created: None });
+    let Object::Import(import) = import("n", "s", 1, &["10.96.0.1"]) else { unreachable!() };
+    let clusters = ["b", "c"].map(cluster).into();
+    world.home("a").reset("a", vec![Object::Import(Import { policy: Some(told), clusters, ..import })]);
+    for id in ["b", "c"] {
+        world.apply("a", mirrored(site(id).node("n1", "z1", 2, 2).slice("s"), id));
+    }
+    let Object::Peer(b) = peer("b", None) else { unreachable!() };
+    world.apply("a", Object::Peer(Peer { labels: labels(&[("tier", "gold")]), ..b })).compile();
+    assert_shares(&counts(&world, CLIENT, 10_000, cluster_of), &[("b", 3.0), ("c", 1.0)], "b is gold");
 }
 
 /// Labels are a ClusterPeer's, or configured; all must fit, the first that fits holds, and a weight by name goes before.
@@ -158,7 +216,7 @@ fn configured_policies_have_their_place() {
     };
     assert_eq!(holds(&by_scope), 2, "the configuration's about the service");
     assert_eq!(holds(&by_scope[..3]), 1, "the own cluster's about the import");
-    world.say("a", Change::Delete(ObjectKey::Policy(portolan_zones::policy::PolicyName::new("n", "p"))));
+    world.say("a", Change::Delete(ObjectKey::Policy(PolicyName::new("n", "p"))));
     world.apply("b", policy("travels", 1, exports(&["s"]), ttl(5)));
     world.apply("a", policy("space", 1, Target::Namespace, ttl(6)));
     let mut holds = |policies: &[Configured]| {
@@ -167,8 +225,7 @@ fn configured_policies_have_their_place() {
         told(&world.snapshot, NAME, CLIENT, 0).1.unwrap().ttl.unwrap()
     };
     assert_eq!(holds(&by_scope[..3]), 5, "the export's");
-    world
-        .say("b", Change::Delete(ObjectKey::Policy(portolan_zones::policy::PolicyName::new("n", "travels"))));
+    world.say("b", Change::Delete(ObjectKey::Policy(PolicyName::new("n", "travels"))));
     let mut holds = |policies: &[Configured]| {
         world.table.apply(Event::Configure(policies.into()));
         world.compile();
@@ -177,7 +234,7 @@ fn configured_policies_have_their_place() {
     assert_eq!(holds(&by_scope[..3]), 3, "the configuration's about the namespace");
     assert_eq!(holds(&by_scope[..2]), 6, "the own cluster's about the namespace");
     let all = |world: &World| told(&world.snapshot, NAME, CLIENT, 0).1.unwrap().ttl;
-    world.say("a", Change::Delete(ObjectKey::Policy(portolan_zones::policy::PolicyName::new("n", "space"))));
+    world.say("a", Change::Delete(ObjectKey::Policy(PolicyName::new("n", "space"))));
     world.compile();
     assert_eq!(all(&world), Some(4), "the configuration's about all");
 }
@@ -293,4 +350,51 @@ fn zones_choose_on_their_own() {
     assert_eq!((ask(NAME), ask(GLOBAL)), ([String::from("a1")].into(), [String::from("c1")].into()));
     let unknown = QName::parse("t.n.svc.global.example.com").unwrap();
     assert_eq!(found(&world.snapshot, &unknown, "A".parse().unwrap()), "NXDOMAIN");
+}
+
+/// What a zone answers is asked as well as what others do: gateways where pods are asked for the rest.
+#[test]
+fn all_that_is_answered_is_asked() {
+    let mut world = two_zones(ServiceKind::ClusterIp);
+    let check = HealthCheck {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    };
+    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(check.into()), ..rules() }));
+    world.table.apply(global(Rules { answer: Form::Gateways, ..Rules::default() }));
+    world.compile();
+    let checks = world.table.take_checks().unwrap();
+    let at = |address: &str| checks.iter().filter(|check| check.address.to_string() == address).count();
+    assert_eq!((checks.len(), at("10.2.9.1:80"), at("10.2.1.1:8080")), (9, 1, 1), "{checks:?}");
+    let dead = checks.iter().filter(|check| check.address.to_string() == "10.2.9.1:80");
+    world.table.apply(Event::Checked(dead.map(|check| (check.clone(), false)).collect()));
+    world.compile();
+    assert_eq!((in_zone(&world, GLOBAL), in_zone(&world, NAME)), ("a9 c9".into(), "a1 b1 c1".into()));
+}
+
+/// A pod of another network is not the one of home that has the same address.
+#[test]
+fn networks_may_overlap() {
+    let mut world = two_zones(ServiceKind::ClusterIp);
+    let check = HealthCheck {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    };
+    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(check.into()), ..rules() }));
+    world.table.apply(Event::Network { cluster: cluster("b"), network: "east".into() });
+    let same = slice("n", "s", "s-b", &[("http", 8080)], vec![endpoint("10.1.1.1", None, true)]);
+    world.apply("b", same).compile();
+    let checks = world.table.take_checks().unwrap();
+    let dead = checks.iter().filter(|check| check.address.to_string() == "10.1.1.1:8080");
+    world.table.apply(Event::Checked(dead.map(|check| (check.clone(), false)).collect()));
+    world.compile();
+    assert!(reached(&world, CLIENT).contains("b9"), "{}", reached(&world, CLIENT));
 }

@@ -1,7 +1,7 @@
 //! What is written, object by object.
 
 use portolan_zones::object::Node;
-use portolan_zones::peers::{Peer, State};
+use portolan_zones::peers::State;
 use serde_json::{Value, json};
 
 use super::*;
@@ -490,7 +490,7 @@ fn a_pool_gives_addresses_without_a_derived_service() {
     assert_ne!(home.get("ServiceImport", "web").unwrap()["spec"]["ips"], json!(["241.0.0.7"]));
 }
 
-/// What an export's author decided travels with the copies; what home's own people decide servers read there themselves.
+/// What an export's author decided travels with the copies.
 #[test]
 fn copies_say_what_their_export_decided() {
     let mut home = two_clusters(ServiceKind::ClusterIp);
@@ -510,16 +510,6 @@ fn copies_say_what_their_export_decided() {
     home.settle();
     assert_eq!(labels(&home), [json!("drain"), Value::Null]);
     assert_eq!(home.settle(), [""; 0], "what was written is recognized");
-    let peer = Peer {
-        name: "west".into(),
-        cluster: id("west"),
-        labels: Box::default(),
-        state: Some(State::Up),
-        rtt: None,
-    };
-    home.tell([says("east", Object::Peer(peer))]);
-    home.settle();
-    assert_eq!(labels(&home), [Value::Null, Value::Null], "home's ClusterPeer goes before");
 }
 
 /// Servers follow their own cluster alone: which region another one is in they know by its copies. What was written is

@@ -61,7 +61,7 @@ impl Snapshot {
     /// The picture of the shares of the service at a name; `None`: there is no such service. Who asks does not matter.
     pub fn picture(&self, name: &QName, inquiry: &Inquiry<'_>) -> Option<Picture> {
         let (service, zone) = self.in_zone(name)?;
-        let service = &*inquiry.supposed.service(service);
+        let service = &*inquiry.supposed.service(service, &self.standings);
         let (rules, policy) = inquiry.supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
         let groups = self.groups(&targets);

@@ -1,7 +1,6 @@
 //! The steps of the choice, one function each: what it removed or preferred, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::evidence::Evidence;
 use super::{NAMED, Percent, Stage, Supposed};
@@ -11,6 +10,7 @@ use crate::peers::{Decider, State};
 use crate::policy::spread::{At, Candidate, Spread, Tier};
 use crate::policy::{Level, Locality, Preference, Rules};
 use crate::service::{Member, Reach, Service};
+use crate::standing::Standing;
 
 /// What can be got to, and by which objects that is known.
 pub(super) fn reachable(service: &Service) -> Stage {
@@ -81,17 +81,26 @@ pub(super) fn ready(candidates: &[Candidate<'_>]) -> Stage {
 }
 
 /// How far away clusters are from home, where that counts.
-pub(super) fn latency(service: &Service, rules: &Rules, client: &At<'_>) -> Stage {
+pub(super) fn latency(
+    service: &Service,
+    rules: &Rules,
+    client: &At<'_>,
+    standings: &BTreeMap<ClusterId, Standing>,
+) -> Stage {
     let remembered = service.remembered.as_deref().filter(|remembered| !remembered.bands.is_empty());
     let lines = match (rules.latency, remembered) {
         (Some(_), Some(remembered)) if !remembered.is_for(client) => {
             vec!["measured from home, where this client is not: it does not count".to_owned()]
         }
         (Some(latency), Some(remembered)) => {
-            let line = |(cluster, band, trip): &(ClusterId, u8, Option<Duration>)| {
-                let trip =
-                    trip.map_or("unknown".to_owned(), |trip| format!("{:.1} ms", trip.as_secs_f64() * 1e3));
-                format!("{cluster}: {trip} away, band {}", band + 1)
+            let line = |(cluster, band): &(ClusterId, u8)| {
+                let trip = standings.get(cluster).and_then(|standing| standing.round_trip);
+                let away = match trip {
+                    _ if remembered.home.as_ref() == Some(cluster) => "at home".to_owned(),
+                    Some(trip) => format!("{:.1} ms away", trip.as_secs_f64() * 1e3),
+                    None => "nobody knows how far away".to_owned(),
+                };
+                format!("{cluster}: {away}, band {}", band + 1)
             };
             let said = format!(
                 "{} ms more make another band, once that lasted for {} s",

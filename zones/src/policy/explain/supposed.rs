@@ -8,6 +8,7 @@ use crate::name::ClusterId;
 use crate::peers::{Decider, State};
 use crate::policy::{Attached, Rules};
 use crate::service::Service;
+use crate::standing::Standing;
 
 /// What is to be taken for granted.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,14 +28,21 @@ impl Supposed {
     }
 
     /// A service as people would have it.
-    pub(super) fn service<'s>(&self, service: &'s Service) -> Cow<'s, Service> {
-        if self.states.is_empty() {
+    pub(super) fn service<'s>(
+        &self,
+        service: &'s Service,
+        standings: &BTreeMap<ClusterId, Standing>,
+    ) -> Cow<'s, Service> {
+        if self.states.is_empty() && self.rules.is_none() {
             return Cow::Borrowed(service);
         }
         let mut service = service.clone();
         for member in &mut service.members {
             let state = self.states.get(&member.cluster);
             member.state = state.map(|state| (*state, Decider::Operator)).or(member.state);
+            if let Some(standing) = standings.get(&member.cluster) {
+                member.labels = standing.labels.clone();
+            }
         }
         Cow::Owned(service)
     }

@@ -17,6 +17,7 @@ use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::places::{Mapping, Place as Whereabouts};
 use portolan_zones::policy::Level::{Cluster, Zone};
 use portolan_zones::policy::Preference::Prefer;
+use portolan_zones::policy::health::{CheckKind, HealthCheck};
 use portolan_zones::policy::{Latency, Rules, Spill};
 use portolan_zones::{Change, Event};
 
@@ -42,9 +43,13 @@ enum What {
     Free,
     /// It takes so many milliseconds to get to the cluster.
     Takes(u64),
+    /// Whether it can't be read: what was last known of it counts.
+    Silent(bool),
+    /// What health checks find of it.
+    Checked(bool),
 }
 
-use What::{Exist, Flaps, Free, Is, Joins, Leaves, Ready, Takes};
+use What::{Checked, Exist, Flaps, Free, Is, Joins, Leaves, Ready, Silent, Takes};
 
 type Story = [(u32, &'static str, What)];
 
@@ -83,6 +88,7 @@ impl Stage {
         world.table.apply(Event::Map([Mapping { network: Some(network), place }].into()));
         let mut flapping: BTreeSet<&str> = BTreeSet::new();
         let mut seconds: Vec<Vec<String>> = Vec::new();
+        let checks = world.table.take_checks().unwrap_or_default();
         let (mut forced, mut trips) = (Vec::new(), BTreeMap::new());
         for second in 0..self.seconds {
             for (_, whom, what) in self.story.iter().filter(|(at, ..)| *at == second) {
@@ -100,6 +106,14 @@ impl Stage {
                     Free => {
                         forced.clear();
                         world.table.apply(Event::Force(Box::default()));
+                    }
+                    Silent(stale) => {
+                        world.table.apply(Event::Stale { cluster: cluster(whom), stale: *stale });
+                    }
+                    Checked(healthy) => {
+                        let own = checks.iter().filter(|check| check.cluster == cluster(whom));
+                        let verdicts = own.map(|check| (check.clone(), *healthy)).collect();
+                        world.table.apply(Event::Checked(verdicts));
                     }
                     Takes(time) => {
                         trips.insert(cluster(whom), Duration::from_millis(*time));
@@ -160,6 +174,10 @@ impl Stage {
                 Is(state) => format!("is told to be {}", state.as_str()),
                 Free => "what was told is taken back".to_owned(),
                 Takes(time) => format!("is {time} ms away"),
+                Silent(stale) => if *stale { "can't be read" } else { "can be read again" }.to_owned(),
+                Checked(healthy) => {
+                    if *healthy { "passes its checks" } else { "fails its checks" }.to_owned()
+                }
             };
             let _ = writeln!(chart, "{second:>5} s  {whom:<2} {what}");
         }
@@ -262,6 +280,28 @@ fn stages() -> Vec<Stage> {
         (30, "c", Takes(200)),
         (44, "a", Ready(100)),
     ];
+    let parting: &Story = &[
+        // Nothing is lost because an API server is: its endpoints may be as well as ever.
+        (3, "a", Silent(true)),
+        (8, "b", Silent(true)),
+        (12, "a", Checked(false)),
+        (16, "b", Checked(false)),
+        (20, "c", Checked(false)),
+        (24, "b", Checked(true)),
+        (26, "b", Silent(false)),
+        (28, "a", Checked(true)),
+        (30, "a", Silent(false)),
+        (32, "c", Checked(true)),
+    ];
+    let tcp = HealthCheck {
+        kind: CheckKind::Tcp,
+        port: None,
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+    };
+    let checked = Rules { health_check: Some(tcp.into()), ..zonal() };
     let latency = Latency { margin: Duration::from_millis(10), hold_down: 6 };
     let slow = Rules { slow_start: NonZeroU16::new(10), ..rules() };
     let same_zone = ServiceSpec { traffic_distribution: Some("PreferSameZone".into()), ..http() };
@@ -288,6 +328,7 @@ fn stages() -> Vec<Stage> {
         Stage::new("endpoints that are gone", zonal(), 42, vanishing),
         Stage::new("slow start of ten seconds", slow.clone(), 55, recovering),
         Stage::new("slow start, sticky", sticky(slow), 55, recovering),
+        Stage::new("a partition, and health checks", checked, 36, parting),
         Stage::new("forced states", rules(), 26, deciding),
         Stage::new("by latency", Rules { latency: Some(latency), ..rules() }, 50, moving),
     ]

@@ -155,7 +155,7 @@ pub(crate) fn merge(
         .map(|voice| match (clusters.reach(voice.cluster, voice.gateway), told(voice.cluster)) {
             // Where its gateway was is better than nothing.
             (Reach::Unresolved, Some(tales)) => tales.member(voice.cluster),
-            (reach, _) => voice.member(reach, clusters),
+            (reach, told) => voice.member(reach, clusters, told),
         })
         .collect();
     for member in &mut members {
@@ -201,12 +201,16 @@ pub(crate) fn merge(
 }
 
 impl Voice<'_> {
-    fn member(&self, reach: Reach, clusters: &Clusters) -> Member {
+    fn member(&self, reach: Reach, clusters: &Clusters, told: Option<&Tales<'_>>) -> Member {
         let outside = match &reach {
             Reach::Flat => &clusters.reach_from_outside(self.cluster, self.gateway),
             other => other,
         };
-        let gateway = if let Reach::Gateway(gateway) = outside { Some(gateway.clone()) } else { None };
+        let gateway = match outside {
+            Reach::Gateway(gateway) => Some(gateway.clone()),
+            Reach::Unresolved => told.and_then(|tales| tales.member(self.cluster).gateway),
+            Reach::Flat | Reach::Nowhere => None,
+        };
         let own = self.slices.iter().filter(|slice| slice.source.is_none());
         Member {
             slices: own.cloned().collect(),
@@ -251,7 +255,8 @@ impl<'w> Tales<'w> {
         let copies = slices_of(Some(id));
         let slices = if copies.is_empty() && *id == self.home.cluster { slices_of(None) } else { copies };
         let region = slices.iter().find_map(|slice| slice.region.clone());
-        Member { slices, region, ..Member::of(id.clone(), Reach::Flat) }
+        let gateway = slices.iter().find_map(|slice| slice.outside.clone());
+        Member { slices, region, gateway, ..Member::of(id.clone(), Reach::Flat) }
     }
 }
 

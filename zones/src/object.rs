@@ -185,7 +185,8 @@ pub enum GatewayAt {
     Addresses(Box<[IpAddr]>),
     /// At a host name of which no address is known: not yet, or not any more. That is another thing than no gateway.
     Unresolved,
-    /// At nodes of the cluster, by node ports. A Service doesn't say which; [`Reach`](crate::service::Reach) does.
+    /// At nodes of the cluster, by node ports. A Service doesn't say which; [`Reach`](crate::service::Reach) does. Or at whatever
+    /// addresses, of which only the ports are there that are listed, as a copy tells it.
     Nodes(Box<[IpAddr]>),
 }
 
@@ -345,6 +346,9 @@ pub struct Slice {
     pub state: Option<State>,
     /// The region that its endpoints are in, of a mirrored one (label `topology.kubernetes.io/region`).
     pub region: Option<Arc<str>>,
+    /// The gateway to the endpoints of a mirrored one, for clients of other networks: it has all ports that it lists, and no
+    /// others (annotations `portolan.dev/gateway` and `portolan.dev/gateway-ports`).
+    pub outside: Option<Arc<Gateway>>,
     /// `ports`; the numbers are target ports.
     pub ports: Arc<[SlicePort]>,
     /// One entry per address.

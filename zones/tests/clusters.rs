@@ -315,6 +315,31 @@ fn copies_hold_while_a_gateway_is_unresolved() {
     assert_eq!(reach(&world, "a"), "unresolved", "nothing is told of it");
 }
 
+/// A controller that was just started doesn't take back what the copies tell clients of other networks.
+#[test]
+fn a_gateway_of_the_own_network_stays_where_it_was_while_it_is_not_resolved() {
+    let at = |address: &str| Gateway {
+        at: GatewayAt::Addresses([address.parse().unwrap()].into()),
+        ports: [].into(),
+    };
+    let Object::Slice(copy) = pods(Some("a"), "10.1.0.1") else { panic!() };
+    let copy = Object::Slice(Slice { outside: Some(at("203.0.113.7").into()), ..copy });
+    for (now, expected) in [
+        (GatewayAt::Unresolved, Some(at("203.0.113.7"))),
+        (at("203.0.113.8").at, Some(at("203.0.113.8"))),
+        (GatewayAt::Addresses([].into()), None),
+    ] {
+        let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+        let own = with_gateway(exported(1), now, &[]).into_iter().chain([pods(None, "10.1.0.1")]).collect();
+        world.home("home").reset("home", vec![imported(&["a"]), copy.clone()]).reset("a", own);
+        hear(&mut world, Hearing::Only(ids(&["home", "a"])));
+        let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+        assert_eq!(service.members[0].gateway.as_deref(), expected.as_ref());
+        assert_eq!(members(&world), ["a: 10.1.0.1"]);
+        assert!(service.members[0].slices.iter().all(|slice| slice.source.is_none()), "its own slices count");
+    }
+}
+
 /// An endpoint's name can't be reached through a gateway: never answer an address that the asker can't use.
 #[test]
 fn headless_endpoints_of_other_networks_are_not_answered() {

@@ -130,7 +130,9 @@ fn slice(service: ServiceName) -> Slice {
         source: None,
         ours: false,
         gateway: false,
+        state: None,
         region: None,
+        outside: None,
         ports: Arc::new([SlicePort {
             name: Some("p".into()),
             protocol: Protocol::Tcp,

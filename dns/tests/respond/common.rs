@@ -319,6 +319,7 @@ pub fn slice(service: &str, slice: &str, ports: &[(&str, u16)], endpoints: Vec<E
         gateway: false,
         state: None,
         region: None,
+        outside: None,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })

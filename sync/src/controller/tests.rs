@@ -76,6 +76,7 @@ fn slice(cluster: &str, name: &str, addresses: &[&str]) -> Event {
             gateway: false,
             state: None,
             region: None,
+            outside: None,
             ports: [port].into(),
             endpoints: addresses.iter().enumerate().map(endpoint).collect(),
         }),

@@ -89,6 +89,7 @@ pub fn slice(
         gateway: false,
         state: None,
         region: None,
+        outside: None,
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.into(),
     })

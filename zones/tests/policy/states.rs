@@ -124,6 +124,44 @@ fn copies_of_a_drained_cluster_are_not_ready() {
     assert_eq!(out(&world), [false, false]);
 }
 
+/// A server that hears its own cluster alone knows by the copies where the gateways of home and of clusters on its network
+/// are, with the ports that are there. Where the network is another one, the copies are the gateway's addresses.
+#[test]
+fn copies_tell_of_gateways() {
+    let mut world = World::new(&["clusterset.local", "global.example.com"], &["a"]);
+    let Object::Import(mut import) = import("n", "s", 1, &["10.96.0.1"]) else { unreachable!() };
+    import.spec = spec(&[port("http", Protocol::Tcp, 80), port("admin", Protocol::Tcp, 90)]).into();
+    world.home("a").reset("a", vec![Object::Import(import)]);
+    world.table.apply(global(Rules { answer: Form::Gateways, ..Rules::default() }));
+    let copy = |id: &'static str, ready: u8, outside: Option<IpAddr>| {
+        let Object::Slice(slice) = mirrored(site(id).node("n1", "z1", ready, 2).slice("s"), id) else {
+            panic!()
+        };
+        let ports = [GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: 30_080 }].into();
+        let gateway = |at| Arc::new(Gateway { at: GatewayAt::Nodes([at].into()), ports });
+        Slice { outside: outside.map(gateway), ..slice }
+    };
+    let at = |octet: u8| Some(IpAddr::from([10, octet, 9, 1]));
+    world.apply("a", Object::Slice(copy("a", 2, None))).compile();
+    assert_eq!(world.lookup(GLOBAL, "A"), "NXDOMAIN", "nobody says that there is one");
+    let mut say = |slice: Slice| {
+        world.apply("a", Object::Slice(slice)).compile();
+        in_zone(&world, GLOBAL)
+    };
+    assert_eq!(say(copy("a", 2, at(1))), "a9", "home's");
+    assert_eq!(say(copy("b", 2, at(2))), "a9 b9", "of one network");
+    assert_eq!(say(Slice { gateway: true, ..copy("c", 2, None) }), "a9 b9 c1", "of another network");
+    assert_eq!(say(copy("b", 2, at(7))), "a9 c1 g9", "it moved");
+    assert_eq!(say(copy("b", 0, at(7))), "a9 c1", "nothing behind it is ready");
+    assert_eq!(world.lookup("_http._tcp.s.n.svc.global.example.com", "SRV").matches("30080").count(), 1);
+    assert_eq!(
+        world.lookup("_admin._tcp.s.n.svc.global.example.com", "SRV"),
+        "NXDOMAIN",
+        "it is at no gateway"
+    );
+    assert_eq!(world.lookup(NAME, "A"), "10.96.0.1");
+}
+
 /// What is drained is the last resort; what is down gets nobody, though nobody else is left: NODATA, or NXDOMAIN of a name
 /// that has nothing else.
 #[test]

@@ -54,7 +54,8 @@ pub struct Metadata<'a> {
 /// The annotations that we know, of all kinds.
 #[derive(Debug, Clone, Deserialize, Default)]
 pub struct Annotations<'a> {
-    /// Addresses or names, separated by commas, at which an export is reached from other networks.
+    /// Addresses or names, separated by commas, at which an export is reached from other networks; on a mirrored slice the
+    /// same of its endpoints.
     #[serde(borrow, rename = "portolan.dev/gateway")]
     pub gateway: Option<Text<'a>>,
     /// Port numbers there that differ: `http=30080, 53/UDP=30053`, by the Service's port name or number.

@@ -90,8 +90,8 @@ pub(super) struct PortBody {
 pub(super) struct SliceBody<'a> {
     /// Those of our labels that it has.
     pub(super) labels: BTreeMap<&'static str, Cow<'a, str>>,
-    /// Annotation [`IDENTITIES`](super::words::IDENTITIES).
-    pub(super) identities: Option<Cow<'a, str>>,
+    /// Those of our annotations that it has.
+    pub(super) annotations: BTreeMap<&'static str, Cow<'a, str>>,
     /// UID of the ServiceImport that owns it.
     pub(super) owner: Cow<'a, str>,
     pub(super) address_type: Cow<'a, str>,
@@ -174,7 +174,8 @@ impl From<&SlicePort> for PortBody {
     }
 }
 
-fn protocol(protocol: Protocol) -> &'static str {
+/// As the API spells it.
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",

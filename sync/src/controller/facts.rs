@@ -296,13 +296,14 @@ impl SliceFacts {
             words::STATE,
             words::REGION,
         ];
-        let text =
-            |from: &BTreeMap<String, String>, key: &str| from.get(key).map(|text| Cow::from(text.clone()));
-        let has = |key: &'static str| Some((key, text(&raw.metadata.labels, key)?));
+        let annotations = [words::IDENTITIES, words::GATEWAY, words::GATEWAY_PORTS];
+        let has = |from: &BTreeMap<String, String>, keys: &[&'static str]| {
+            keys.iter().filter_map(|key| Some((*key, Cow::from(from.get(*key)?.clone())))).collect()
+        };
         let source = raw.metadata.labels.get(words::SOURCE).and_then(|id| ClusterId::new(id).ok());
         let body = SliceBody {
-            labels: labels.into_iter().filter_map(has).collect(),
-            identities: text(&raw.metadata.annotations, words::IDENTITIES),
+            labels: has(&raw.metadata.labels, &labels),
+            annotations: has(&raw.metadata.annotations, &annotations),
             owner: raw.metadata.owner().into(),
             address_type: raw.address_type.into(),
             ports: raw.ports,

@@ -273,8 +273,8 @@ fn slice_json(service: &ServiceName, name: &str, body: &SliceBody<'_>, mcs: &str
         "labels": body.labels,
         "ownerReferences": [owner_json(service, &body.owner, mcs)],
     });
-    if let Some(identities) = &body.identities {
-        metadata["annotations"] = json!({ (words::IDENTITIES): identities });
+    if !body.annotations.is_empty() {
+        metadata["annotations"] = json!(body.annotations);
     }
     json!({
         "apiVersion": "discovery.k8s.io/v1",

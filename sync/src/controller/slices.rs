@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portolan_zones::object::{Conditions, Endpoint, Gateway, IpFamily, Slice};
+use portolan_zones::object::{Conditions, Endpoint, Gateway, IpFamily, Port, Protocol, Slice};
 use portolan_zones::ports::Exposed;
 use portolan_zones::service::{Member, Reach};
 use portolan_zones::{ClusterId, Service};
 use smallvec::smallvec;
 
-use super::bodies::{ConditionsBody, EndpointBody, PortBody, SliceBody, family};
+use super::bodies::{ConditionsBody, EndpointBody, PortBody, SliceBody, family, protocol};
 use super::derived::name_of_unnamed;
 use super::words;
-use crate::convert::MANAGED_BY;
+use crate::convert::{MANAGED_BY, MOST_ENTRANCES};
 
 /// The API's limit of endpoints in a slice.
 const MOST: usize = 1000;
@@ -41,8 +41,9 @@ impl<'a> Slices<'a> {
             let exposed = Exposed::of(member, &service.spec.ports);
             match &member.reach {
                 Reach::Flat => {
+                    let outside = writer.outside(member, &exposed);
                     for slice in &member.slices {
-                        writer.copy(member, slice, &exposed, &mut slices.by_name);
+                        writer.copy(member, slice, &exposed, &outside, &mut slices.by_name);
                     }
                 }
                 Reach::Gateway(gateway) if !service.headless => {
@@ -56,6 +57,7 @@ impl<'a> Slices<'a> {
 }
 
 type Bodies<'a> = BTreeMap<String, SliceBody<'a>>;
+type Annotations<'a> = BTreeMap<&'static str, Cow<'a, str>>;
 
 struct Writer<'a, 'd> {
     service: &'a Service,
@@ -67,7 +69,14 @@ struct Writer<'a, 'd> {
 impl<'a> Writer<'a, '_> {
     /// One cluster's slice in pieces that the API takes, with the ports that this cluster exposes. One without endpoints has
     /// no copy; nor has one without such a port, unless it is endpoints' names that matter.
-    fn copy(&self, member: &'a Member, slice: &'a Slice, exposed: &Exposed<'_>, into: &mut Bodies<'a>) {
+    fn copy(
+        &self,
+        member: &'a Member,
+        slice: &'a Slice,
+        exposed: &Exposed<'_>,
+        outside: &Annotations<'a>,
+        into: &mut Bodies<'a>,
+    ) {
         let exposed = exposed.slice_ports(&slice.ports);
         if exposed.is_empty() && !slice.ports.is_empty() && !self.service.headless {
             return;
@@ -80,10 +89,26 @@ impl<'a> Writer<'a, '_> {
             let family = IpFamily::from(chunk[0].address);
             let name = self.name(member, &slice.name.to_string(), family, i);
             let endpoints = chunk.iter().map(|from| self.endpoint(from)).collect();
-            let identities = self.service.headless.then(|| identities(chunk).into());
-            let body = self.body(member, family, ports.clone(), endpoints);
-            into.insert(name, SliceBody { identities, ..body });
+            let mut body = self.body(member, family, ports.clone(), endpoints);
+            let identities = self.service.headless.then(|| (words::IDENTITIES, identities(chunk).into()));
+            body.annotations =
+                outside.iter().map(|(key, text)| (*key, text.clone())).chain(identities).collect();
+            into.insert(name, body);
         }
+    }
+
+    /// Where a cluster's gateway is, for the clients of other networks that servers here answer. Endpoints of a headless
+    /// service are reached by their own addresses, or not at all.
+    fn outside(&self, member: &Member, exposed: &Exposed<'_>) -> Annotations<'a> {
+        let gateway = member.gateway.as_deref().filter(|_| !self.service.headless);
+        let Some(gateway) = gateway else { return Annotations::new() };
+        let at: Vec<String> =
+            gateway.addresses().iter().take(MOST_ENTRANCES).map(ToString::to_string).collect();
+        let ports: Vec<String> = exposed.gateway_ports(gateway).into_iter().map(gateway_port).collect();
+        if at.is_empty() || ports.is_empty() {
+            return Annotations::new();
+        }
+        [(words::GATEWAY, at.join(", ").into()), (words::GATEWAY_PORTS, ports.join(", ").into())].into()
     }
 
     /// The gateway's addresses stand for all endpoints behind it.
@@ -131,7 +156,8 @@ impl<'a> Writer<'a, '_> {
         labels.extend(member.exported_state.map(|state| (words::STATE, state.as_str().into())));
         labels.extend(self.derived.map(|name| (words::SERVICE, name.to_owned().into())));
         let address_type = family(of).into();
-        SliceBody { labels, identities: None, owner: self.owner.into(), address_type, ports, endpoints }
+        let annotations = Annotations::new();
+        SliceBody { labels, annotations, owner: self.owner.into(), address_type, ports, endpoints }
     }
 
     fn endpoint(&self, from: &'a Endpoint) -> EndpointBody<'a> {
@@ -169,6 +195,14 @@ fn bare(address: IpAddr, conditions: Conditions) -> EndpointBody<'static> {
     let conditions =
         ConditionsBody { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) };
     EndpointBody { addresses: smallvec![address], conditions, hostname: None, node_name: None, az: None }
+}
+
+/// A port and its number at the gateway, as people write it on ServiceExports: `80=30080` or `53/UDP=30053`.
+fn gateway_port((port, number): (&Port, u16)) -> String {
+    match port.protocol {
+        Protocol::Tcp => format!("{}={number}", port.number),
+        other => format!("{}/{}={number}", port.number, protocol(other)),
+    }
 }
 
 fn identities(endpoints: &[Endpoint]) -> String {

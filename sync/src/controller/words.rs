@@ -22,8 +22,11 @@ pub(super) const IMPORTED: &str = "multicluster.kubernetes.io/service-name";
 pub(super) const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 /// Label on slices: the Service that kube-proxy connects to them.
 pub(super) const SERVICE: &str = "kubernetes.io/service-name";
-/// Label on slices that hold addresses of a gateway.
+/// Label on slices that hold addresses of a gateway; annotation on others: where the gateway to their endpoints is, for
+/// clients of other networks.
 pub(super) const GATEWAY: &str = "portolan.dev/gateway";
+/// Annotation on slices that say where their gateway is: all ports that are there, and their numbers.
+pub(super) const GATEWAY_PORTS: &str = "portolan.dev/gateway-ports";
 /// Label on slices: what the author of the export decided of their endpoints.
 pub(super) const STATE: &str = "portolan.dev/state";
 /// Label on slices: the region that their endpoints are in, as Nodes have it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use portolan_zones::name::check_label;
 use portolan_zones::object::{Gateway, GatewayAt, GatewayPort};
 
-use super::{ConvertError, Refused, bounded, port_number, protocol};
+use super::{ConvertError, MOST_PORTS, Refused, address, bounded, port_number, protocol};
 use crate::kube_types as kube;
 
 /// Addresses of the names that load balancers and annotations give instead of addresses, as they were last resolved.
@@ -18,7 +18,7 @@ const PORTS: &str = "metadata.annotations[portolan.dev/gateway-ports]";
 const GATEWAY: &str = "metadata.annotations[portolan.dev/gateway]";
 const INGRESS: &str = "status.loadBalancer.ingress";
 /// Addresses and names of one gateway, and ports that have other numbers there.
-const MOST_ENTRANCES: usize = 100;
+pub(crate) const MOST_ENTRANCES: usize = 100;
 /// Each name costs a look-up now and then.
 const MOST_NAMES: usize = 8;
 
@@ -49,6 +49,32 @@ pub(super) fn of_export(
     let ports = ports.map(|entry| port(entry)).collect::<Result<Vec<_>, _>>()?;
     let at = entrances(GATEWAY, entries(text), refused)?.resolve(names);
     Ok(Some(gateway(at.unwrap_or_else(|| GatewayAt::Addresses(Box::default())), ports)))
+}
+
+/// What our controller says on a copy, in the same words: addresses only, and all ports that are there. What is wrong with it
+/// takes no endpoints away.
+pub(super) fn of_copy(metadata: &kube::Metadata<'_>, refused: &mut Refused) -> Option<Arc<Gateway>> {
+    let known = metadata.annotations.as_ref()?;
+    let told = told(known.gateway.as_deref()?, known.gateway_ports.as_deref()?);
+    told.map_err(|error| refused.push(error)).ok().flatten()
+}
+
+fn told(at: &str, ports: &str) -> Result<Option<Arc<Gateway>>, ConvertError> {
+    let (at, ports): (Vec<&str>, Vec<&str>) = (entries(at).collect(), entries(ports).collect());
+    let ports = bounded(PORTS, &ports, MOST_PORTS)?.iter();
+    let ports = ports.map(|entry| port(entry)).collect::<Result<Vec<_>, _>>()?;
+    let mut addresses = Vec::with_capacity(at.len().min(MOST_ENTRANCES));
+    for entry in bounded(GATEWAY, &at, MOST_ENTRANCES)? {
+        let value = address(|| GATEWAY.to_owned(), entry)?;
+        if !is_endpoint(&value) {
+            return Err(ConvertError::NoEndpoint { field: GATEWAY.to_owned(), value });
+        }
+        addresses.push(value);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    let is_there = !addresses.is_empty() && !ports.is_empty();
+    Ok(is_there.then(|| gateway(GatewayAt::Nodes(addresses.into()), ports)))
 }
 
 /// A Service's load balancer, else its node ports. A load balancer that has no entrance yet is none; one whose name is not

@@ -19,7 +19,7 @@ use portolan_zones::object::{Node, Object, ObjectKey, Protocol, SliceName, UnixT
 use portolan_zones::policy::PolicyName;
 
 pub use error::{ConvertError, Refused};
-pub(crate) use gateway::is_endpoint;
+pub(crate) use gateway::{MOST_ENTRANCES, is_endpoint};
 pub use gateway::{Names, names_of_export, names_of_service};
 pub use peer::peer;
 pub use policy::{TrafficPolicy, policy, rules, tell as tell_policy};

@@ -9,7 +9,7 @@ use portolan_zones::object::{Conditions, Endpoint, Object, Slice, SliceName, Sli
 use siphasher::sip::SipHasher24;
 
 use super::{
-    ConvertError, MOST_PORTS, Refused, address, bounded, is_endpoint, label, metadata, namespace_of,
+    ConvertError, MOST_PORTS, Refused, address, bounded, gateway, is_endpoint, label, metadata, namespace_of,
     port_name, port_number, protocol, slice_name,
 };
 use crate::intern::Interner;
@@ -49,12 +49,14 @@ pub fn slice(
         return Ok(None);
     };
     let labels = metadata.labels.as_ref();
-    let gateway = source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
+    let is_gateway =
+        source.is_some() && labels.is_some_and(|labels| labels.gateway.as_deref() == Some("true"));
     let region = labels.and_then(|labels| labels.region.as_ref()).filter(|_| source.is_some());
     let region = region.filter(|region| !region.is_empty()).map(|region| interner.text(region));
     let state = labels.and_then(|labels| labels.state.as_ref()?.parse().ok()).filter(|_| source.is_some());
     let ours =
         source.is_some() && labels.is_some_and(|labels| labels.managed_by.as_deref() == Some(MANAGED_BY));
+    let outside = if ours && !is_gateway { gateway::of_copy(metadata, refused) } else { None };
     let family = match slice.address_type.as_deref().unwrap_or_default() {
         "IPv4" => "IPv4",
         "IPv6" => "IPv6",
@@ -75,9 +77,10 @@ pub fn slice(
         service,
         source,
         ours,
-        gateway,
+        gateway: is_gateway,
         state,
         region,
+        outside,
         ports: ports(slice.ports.as_deref().unwrap_or_default(), interner)?,
         endpoints: endpoints.into(),
     })))

@@ -260,3 +260,81 @@ fn copies_may_hold_gateways() {
     mine["portolan.dev/gateway"] = json!("true");
     assert!(!gateway(mine));
 }
+
+/// A copy of our own controller tells where its cluster's gateway is: addresses, and all ports that are there. What is wrong
+/// with that takes no endpoints away.
+#[test]
+fn copies_tell_where_their_gateway_is() {
+    let of = |labels: Value, annotations: Value| {
+        let value = json!({
+            "metadata": {"namespace": "shop", "name": "x", "labels": labels, "annotations": annotations},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"]}],
+        });
+        let mut refused = Refused::default();
+        let Some(Object::Slice(slice)) =
+            slice(&read(&value), &mut Interner::default(), &mut refused).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(slice.endpoints.len(), 1);
+        let outside = slice.outside.map(|outside| {
+            let port = |protocol, number| outside.port(protocol, number);
+            let ports = [port(Protocol::Tcp, 80), port(Protocol::Udp, 53), port(Protocol::Tcp, 443)];
+            (outside.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), ports)
+        });
+        (outside, refused.text())
+    };
+    let copy = || {
+        json!({
+            "multicluster.kubernetes.io/service-name": "cart",
+            "multicluster.kubernetes.io/source-cluster": "b",
+            "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
+        })
+    };
+    let told =
+        |at: &str, ports: &str| json!({"portolan.dev/gateway": at, "portolan.dev/gateway-ports": ports});
+    for (at, ports, expected) in [
+        ("203.0.113.7", "80=80", Some(("203.0.113.7", [Some(80), None, None]))),
+        (
+            "203.0.113.8, 203.0.113.7,2001:db8::1",
+            "80=30080, 53/UDP=30053",
+            Some(("203.0.113.7 203.0.113.8 2001:db8::1", [Some(30_080), Some(30_053), None])),
+        ),
+        ("", "80=80", None),
+        ("203.0.113.7", "", None),
+    ] {
+        let expected = expected.map(|(at, ports)| (at.to_owned(), ports));
+        assert_eq!(of(copy(), told(at, ports)), (expected, None), "{at} {ports}");
+    }
+    let (no_at, no_ports) =
+        (json!({"portolan.dev/gateway-ports": "80=80"}), json!({"portolan.dev/gateway": "203.0.113.7"}));
+    for annotations in [json!(null), no_at, no_ports] {
+        assert_eq!(of(copy(), annotations), (None, None));
+    }
+    let many = |entry: &str, count: usize| vec![entry; count].join(",");
+    for (at, ports, why) in [
+        ("lb.example".to_owned(), "80=80".to_owned(), "`lb.example` is not an IP address"),
+        ("203.0.113.7, 127.0.0.1".to_owned(), "80=80".to_owned(), "127.0.0.1 can't be an endpoint's"),
+        ("203.0.113.7".to_owned(), "http=80".to_owned(), "`http=80` is not of the form"),
+        (many("203.0.113.7", 101), "80=80".to_owned(), "has 101 entries, allowed are 100"),
+        ("203.0.113.7".to_owned(), many("80=80", 1001), "has 1001 entries, allowed are 1000"),
+    ] {
+        let (outside, refused) = of(copy(), told(&at, &ports));
+        assert!(outside.is_none() && refused.as_ref().is_some_and(|text| text.contains(why)), "{refused:?}");
+    }
+    let labelled = |key: &str, value: Value| {
+        let mut labels = copy();
+        labels[key] = value;
+        labels
+    };
+    let others = [
+        labelled("portolan.dev/gateway", json!("true")),
+        labelled("endpointslice.kubernetes.io/managed-by", json!("lighthouse-agent.submariner.io")),
+        labelled("endpointslice.kubernetes.io/managed-by", json!(null)),
+        own(),
+    ];
+    for labels in others {
+        assert_eq!(of(labels.clone(), told("203.0.113.7", "80=80")), (None, None), "{labels}");
+    }
+}

@@ -34,7 +34,7 @@ const NO_ROOM: &str = "its host names are not looked up: the objects that have s
 
 /// What is known of one cluster's objects.
 pub(crate) struct Intake {
-    /// Whether it is the own cluster, of which nobody needs to know the gateways.
+    /// Whether it is the own cluster: what is behind its gateways is reached without them, so that nobody waits to know them.
     own: bool,
     topics: BTreeMap<Topic, Heard>,
     pub(crate) problems: Problems,
@@ -160,8 +160,8 @@ impl Intake {
     }
 
     /// Whether all that is needed has been listed. Of a peer Nodes are needed, too, unless they can't be read for as long as
-    /// `patience`: without them Services with node ports have no gateway. And every host name must have been looked up once,
-    /// as far as that takes no longer than is good: a gateway that is not known yet is not a gateway that is gone.
+    /// `patience`: without them Services with node ports have no gateway. And every host name there must have been looked up
+    /// once, as far as that takes no longer than is good: a gateway that is not known yet is not a gateway that is gone.
     pub(crate) fn is_complete(&self, now: Instant, patience: Duration) -> bool {
         let mut needed = self.topics.iter().filter(|(topic, _)| topic.is_needed());
         let nodes = self.topics.get(&Topic::Node).filter(|_| !self.own);
@@ -174,7 +174,9 @@ impl Intake {
                 .iter()
                 .filter_map(|topic| self.topics.get(topic))
                 .all(|heard| heard.is_settled(now, patience))
-            && (self.hosts.are_tried() || last.is_some_and(|at| now.saturating_duration_since(at) >= NAMES))
+            && (self.own
+                || self.hosts.are_tried()
+                || last.is_some_and(|at| now.saturating_duration_since(at) >= NAMES))
     }
 
     /// Whether it is known which id the cluster gives itself, if any: who may not read it has to do without, and who can't
@@ -360,7 +362,7 @@ impl Intake {
         names: Vec<Box<str>>,
         raw: &Raw,
     ) -> bool {
-        if names.is_empty() || self.own {
+        if names.is_empty() {
             self.hosts.forget(&key);
             return true;
         }

@@ -229,6 +229,9 @@ fn peers_are_as_people_and_probes_say() {
             json!({ "annotations": { "portolan.dev/state": state }, "labels": { "tier": "gold" } });
         paris.patch("ClusterPeer", "", "tokyo", json!({ "metadata": metadata }));
     };
+    let db = format!("{} A", fqdn(ns, "db"));
+    say(json!("down"));
+    answer_becomes(paris, &db, &[]);
     say(json!("drained"));
     for server in [&paris.server, &paris.controller] {
         eventually("what is no state is said", || {
@@ -237,11 +240,11 @@ fn peers_are_as_people_and_probes_say() {
                 .contains("ClusterPeer tokyo: metadata.annotations[portolan.dev/state]: `drained`")
         });
     }
+    answer_becomes(paris, &db, &[]);
     say(json!("drain"));
     for server in [&paris.server, &paris.controller] {
         becomes("nothing is wrong", &json!([]), || own(server)["problems"].clone());
     }
-    let db = format!("{} A", fqdn(ns, "db"));
     // Nobody else is left: the last resort. Whoever is down gets nobody, until that is taken back.
     answer_becomes(paris, &db, &[ADDRESS]);
     say(json!("down"));

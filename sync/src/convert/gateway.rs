@@ -55,8 +55,10 @@ pub(super) fn of_export(
 /// takes no endpoints away.
 pub(super) fn of_copy(metadata: &kube::Metadata<'_>, refused: &mut Refused) -> Option<Arc<Gateway>> {
     let known = metadata.annotations.as_ref()?;
-    let told = told(known.gateway.as_deref()?, known.gateway_ports.as_deref()?);
-    told.map_err(|error| refused.push(error)).ok().flatten()
+    told(known.gateway.as_deref()?, known.gateway_ports.as_deref()?).unwrap_or_else(|error| {
+        refused.push(error);
+        None
+    })
 }
 
 fn told(at: &str, ports: &str) -> Result<Option<Arc<Gateway>>, ConvertError> {

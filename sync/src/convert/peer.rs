@@ -12,7 +12,8 @@ use crate::kubernetes::resources::duration;
 
 const STATE: &str = "metadata.annotations[portolan.dev/state]";
 
-/// Translates a ClusterPeer; `None` for one of whose cluster nobody knows the id yet.
+/// Translates a ClusterPeer; `None` for one of whose cluster nobody knows the id yet. One with a state that can't be read is
+/// refused, so that what was known of it holds: a slip must not take back a cluster that people took out.
 pub fn peer(
     peer: &kube::ClusterPeer<'_>,
     interner: &mut Interner,
@@ -36,22 +37,18 @@ pub fn peer(
         rtt
     });
     let labels = pairs("metadata.labels", metadata.labels.as_ref(), interner, refused);
-    Ok(Some(Object::Peer(Peer {
-        name,
-        cluster,
-        labels,
-        state: state(metadata.annotations.as_ref(), refused),
-        rtt,
-    })))
+    let state = state(metadata.annotations.as_ref())?;
+    Ok(Some(Object::Peer(Peer { name, cluster, labels, state, rtt })))
 }
 
 /// Annotation `portolan.dev/state`.
-pub(super) fn state(annotations: Option<&kube::Annotations<'_>>, refused: &mut Refused) -> Option<State> {
-    let text = annotations?.state.as_deref()?;
-    let state = text.parse().ok();
-    if state.is_none() {
+pub(super) fn state(annotations: Option<&kube::Annotations<'_>>) -> Result<Option<State>, ConvertError> {
+    let Some(text) = annotations.and_then(|known| known.state.as_deref()) else {
+        return Ok(None);
+    };
+    let unknown = |_| {
         let value: String = text.chars().take(30).collect();
-        refused.push(ConvertError::unknown(STATE, &value, &["up", "drain", "down"]));
-    }
-    state
+        ConvertError::unknown(STATE, &value, &["up", "drain", "down"])
+    };
+    text.parse().map(Some).map_err(unknown)
 }

@@ -121,7 +121,10 @@ pub fn export(
     };
     let exported = (exported != Exported::default()).then(|| Arc::new(exported));
     let gateway = gateway::of_export(export, names, refused)?;
-    let state = peer::state(metadata.annotations.as_ref(), refused);
+    let state = peer::state(metadata.annotations.as_ref()).unwrap_or_else(|error| {
+        refused.push(error);
+        None
+    });
     Ok(Object::Export(Export { name, created: created(metadata)?, exported, gateway, state }))
 }
 

@@ -66,29 +66,41 @@ fn a_peer_without_an_id_tells_nothing() {
     assert!(error.starts_with("status.clusterId: "), "{error}");
 }
 
-/// What can't be read of it is said, and takes nothing else away.
+/// A time that can't be read takes nothing else away.
 #[test]
-fn an_unknown_state_is_none() {
+fn an_unknown_time_is_none() {
     let (peer, refused) = peer_of(json!({
-        "metadata": {"name": "west", "annotations": {"portolan.dev/state": "Drained"}},
+        "metadata": {"name": "west", "annotations": {"portolan.dev/state": "drain"}},
         "spec": {"clusterId": "lima"},
         "status": {"roundTripTime": "soon"},
     }))
     .unwrap();
     let peer = peer.unwrap();
-    assert_eq!((peer.state, peer.rtt), (None, None));
+    assert_eq!((peer.state, peer.rtt), (Some(State::Drain), None));
     let refused = refused.unwrap();
-    assert!(
-        refused.contains("`soon` is not a time such as 12.3ms, and 1 more; this is left out"),
-        "{refused}"
-    );
+    assert!(refused.contains("`soon` is not a time such as 12.3ms; this is left out"), "{refused}");
+}
 
+/// A slip of the pen doesn't bring a cluster back that was drained: the ClusterPeer is refused, and its last good version
+/// holds. An export's author says nothing by it.
+#[test]
+fn an_unknown_state_is_no_word() {
+    for text in ["", "drained", "do wn"] {
+        let error = peer_of(json!({
+            "metadata": {"name": "west", "annotations": {"portolan.dev/state": text}},
+            "spec": {"clusterId": "lima"},
+        }))
+        .unwrap_err();
+        let expected =
+            format!("metadata.annotations[portolan.dev/state]: `{text}` is not one of up, drain, down");
+        assert_eq!(error, expected);
+    }
     for (text, expected) in [("up", State::Up), ("drain", State::Drain), ("down", State::Down)] {
         let (export, refused) = export_of(json!({"portolan.dev/state": text}));
         assert_eq!((export.state, refused), (Some(expected), None), "{text}");
     }
     assert_eq!(export_of(json!({})).0.state, None);
-    for text in ["", "DOWN", "down "] {
+    for text in ["", "drained", "do wn"] {
         let (export, refused) = export_of(json!({"portolan.dev/state": text}));
         assert_eq!(export.state, None, "{text}");
         let refused = refused.unwrap();

@@ -136,9 +136,16 @@ fn peers_of_the_own_cluster_are_waited_for_as_long_as_that_helps() {
     let mut good = case();
     assert_eq!(good.list(Topic::ClusterPeer, [peer("drain")]), ["+ClusterPeer west"]);
     assert!(good.is_complete());
-    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("Drain"))]), ["+ClusterPeer west"]);
-    assert!(good.problems()[0].contains("west: metadata.annotations[portolan.dev/state]: `Drain`"));
-    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("drain"))]), ["+ClusterPeer west"]);
+    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("drained"))]), [""; 0], "it stays drained");
+    let problem = good.problems().remove(0);
+    assert!(problem.contains("west: metadata.annotations[portolan.dev/state]: `drained`"), "{problem}");
+    assert!(problem.ends_with("what was known of it holds"), "{problem}");
+    assert_eq!(
+        good.list(Topic::ClusterPeer, [peer("drained")]),
+        [""; 0],
+        "nor does another list take it back"
+    );
+    assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(peer("up"))]), ["+ClusterPeer west"]);
     assert_eq!(good.problems(), [""; 0]);
     let nameless = raw(r#"{"metadata": {"name": "west"}, "spec": {}}"#);
     assert_eq!(good.hear(Topic::ClusterPeer, [Word::Apply(nameless)]), ["-ClusterPeer west"]);
@@ -366,7 +373,7 @@ fn nodes_that_can_not_be_read_are_not_waited_for_forever() {
 }
 
 /// Look-ups that hang must not have a cluster count as unknown for long; what is written of gateways that are not known is
-/// kept anyway. And the own cluster's gateways are never used.
+/// kept anyway. The own cluster's are for clients outside only, and nobody waits for them.
 #[test]
 fn names_that_hang_are_waited_for_a_moment_only() {
     let mut case = Case::of(&[Topic::Service]);
@@ -380,7 +387,9 @@ fn names_that_hang_are_waited_for_a_moment_only() {
     own.intake.own = true;
     own.list(Topic::Service, [balanced("lb.example")]);
     assert!(own.is_complete());
-    assert_eq!(own.intake.take_wanted_names(), None);
+    assert_eq!(own.intake.take_wanted_names(), Some(["lb.example".into()].into()));
+    own.intake.resolved("lb.example", Ok([IpAddr::from([192, 0, 2, 1])].into()));
+    assert_eq!(own.changes(), ["+Service shop/web"]);
 }
 
 #[test]

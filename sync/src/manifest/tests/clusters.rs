@@ -214,4 +214,6 @@ fn peers_are_read_from_files() {
             .to_string()
             .contains("ClusterPeer west: metadata.annotations[portolan.dev/state]: `gone`")
     );
+    let Object::Peer(held) = &world.held["c1"]["ClusterPeer west"] else { panic!() };
+    assert_eq!(held.state, Some(portolan_zones::peers::State::Drain), "the last good version holds");
 }

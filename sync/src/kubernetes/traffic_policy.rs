@@ -89,7 +89,8 @@ pub struct TrafficPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<String>,
     /// Whether clusters that are farther away, by the time that it takes to connect to what is there, come after those that
-    /// are close. It needs a `healthCheck`, which measures it. When absent, time does not matter.
+    /// are close. The `healthCheck` measures it; without one a few endpoints of each cluster are asked for a TCP connection,
+    /// for the time alone. When absent, time does not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
     /// How endpoints are asked whether they are well, from each cluster whose clients use them: pods where the network is

@@ -26,7 +26,7 @@ use crate::probes::{Budget, Changes, Kind, Probe, Prober, Target, Verdict};
 pub(crate) use round_trips::RoundTrips;
 
 /// How far away clusters are is looked at, and told, so often at most.
-const PACE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_secs(5);
 
 /// What the table wants to be asked.
 pub(crate) type Wanted = watch::Receiver<Arc<HashSet<Check>>>;

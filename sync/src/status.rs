@@ -52,7 +52,11 @@ pub(crate) fn heard(
     sources: &[SourceStatus],
     kubernetes: &[ClusterState],
 ) -> Vec<Heard> {
-    let followed = |cluster: &ClusterId| kubernetes.iter().find(|state| state.id.as_ref() == Some(cluster));
+    // Of several entries for one cluster one is followed.
+    let counts = |state: &&ClusterState| state.duplicate_of.is_none() && !state.is_own;
+    let followed = |cluster: &ClusterId| {
+        kubernetes.iter().filter(counts).find(|state| state.id.as_ref() == Some(cluster))
+    };
     let own = kubernetes.iter().find(|state| state.origin.is_none());
     let one = |cluster: &ClusterId| {
         let read = sources.iter().find(|source| source.cluster.as_ref() == Some(cluster));
@@ -114,6 +118,18 @@ mod tests {
         };
         let peer = ClusterState::unknown("west", Some(Origin::ClusterPeer));
         let peer = ClusterState { id: Some(id("peer")), contact_at: Some(7), ..peer };
+        let double = ClusterState {
+            name: "east".to_owned(),
+            contact_at: Some(8),
+            stale: true,
+            duplicate_of: Some("west".to_owned()),
+            ..peer.clone()
+        };
+        let other_own = ClusterState {
+            id: own.id.clone(),
+            is_own: true,
+            ..ClusterState::unknown("self", Some(Origin::ClusterPeer))
+        };
         let named = ["files", "own", "peer", "far", "near"].map(id);
         let told = |kubernetes: &[ClusterState]| -> Vec<_> {
             let heard = heard(&named, std::slice::from_ref(&source), kubernetes).into_iter();
@@ -121,7 +137,7 @@ mod tests {
         };
         let copies = "its copies in the own cluster".to_owned();
         assert_eq!(
-            told(&[own, peer]),
+            told(&[own, double, other_own, peer]),
             [
                 ("clusters/files".to_owned(), Some(5), true),
                 ("the own API server".to_owned(), Some(9), false),

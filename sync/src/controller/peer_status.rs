@@ -98,7 +98,7 @@ fn statuses(
         let old = peer.status.clone().unwrap_or_default();
         let mut new = status(&old, peer.metadata.generation, &problems, state, now);
         let measured = state.and_then(|state| round_trips.get(state.id.as_ref()?));
-        new.round_trip_time = round_trip(old.round_trip_time.as_deref(), measured.copied());
+        new.round_trip_time = round_trip(new.round_trip_time.as_deref(), measured.copied());
         (name.clone(), (old, new))
     };
     peers.iter().map(both).collect()
@@ -142,6 +142,10 @@ fn status(
         new.version = state.version.clone().or(new.version);
         let contact = state.contact_at.and_then(|at| Timestamp::from_second(at).ok());
         new.last_contact = contact.map(Time).or(new.last_contact);
+    }
+    if new.cluster_id != old.cluster_id {
+        // It was measured to another cluster.
+        new.round_trip_time = None;
     }
     if let Some(state) = state.filter(|state| state.synced) {
         let count = |kind| state.objects.get(kind).map_or(0, |count| *count as i64);

@@ -192,3 +192,34 @@ fn times_are_written_when_they_have_moved() {
     let first = (0..120).find(|s| is_due(Some(&written), &old, &new, start + Duration::from_secs(*s)));
     assert_eq!(first, Some(10), "with the counts");
 }
+
+/// How far away another cluster is says nothing of the one that has its ClusterPeer now.
+#[test]
+fn a_time_is_of_the_cluster_that_it_was_measured_to() {
+    let old = ClusterPeerStatus {
+        cluster_id: Some("west".to_owned()),
+        round_trip_time: Some("12.3ms".to_owned()),
+        ..ClusterPeerStatus::default()
+    };
+    let mut peer = ClusterPeer::new(
+        "west",
+        serde_json::from_value(json!({ "credentials": { "secret": { "name": "west" } } })).unwrap(),
+    );
+    peer.status = Some(old);
+    let peers: ClusterPeers = [("west".to_owned(), Arc::new(peer))].into();
+    let times: RoundTrips = [("west", 12), ("lima", 13)]
+        .map(|(id, millis)| (ClusterId::new(id).unwrap(), Duration::from_millis(millis)))
+        .into();
+    let (silent, none) = (ClusterState::unknown("west", Some(Origin::ClusterPeer)), RoundTrips::new());
+    let now = |id: &str| ClusterState { id: ClusterId::new(id).ok(), ..heard() };
+    for (state, times, expected) in [
+        (now("west"), &times, Some("12.3ms")),
+        (now("west"), &none, Some("12.3ms")),
+        (silent, &none, Some("12.3ms")),
+        (now("lima"), &none, None),
+        (now("lima"), &times, Some("13.0ms")),
+    ] {
+        let told = statuses(&peers, &PeerList::default(), &[state.clone()], times, clock(NOON));
+        assert_eq!(told["west"].1.round_trip_time.as_deref(), expected, "{:?}", state.id);
+    }
+}

@@ -219,7 +219,7 @@ fn a_time_is_of_the_cluster_that_it_was_measured_to() {
         (now("lima"), &none, None),
         (now("lima"), &times, Some("13.0ms")),
     ] {
-        let told = statuses(&peers, &PeerList::default(), &[state.clone()], times, clock(NOON));
+        let told = statuses(&peers, &PeerList::default(), std::slice::from_ref(&state), times, clock(NOON));
         assert_eq!(told["west"].1.round_trip_time.as_deref(), expected, "{:?}", state.id);
     }
 }

@@ -1,7 +1,9 @@
 //! What is written, object by object.
 
+use portolan_zones::Name;
 use portolan_zones::object::Node;
-use portolan_zones::peers::State;
+use portolan_zones::peers::{Scope, State};
+use portolan_zones::policy::{Configured, Form, Rules};
 use serde_json::{Value, json};
 
 use super::*;
@@ -579,6 +581,10 @@ fn copies_say_where_their_clusters_gateway_is() {
     assert_eq!(told(&home), [Value::Null, Value::Null], "nobody has one");
 
     home.tell([export("west", at(&["192.0.2.1", "2001:db8::1"]), &[])]);
+    assert_eq!(home.settle(), [""; 0], "no policy answers gateways");
+    let rules = Rules { answer: Form::Gateways, ..Rules::default() }.into();
+    let zone = Some(Name::parse("global.example.com").unwrap());
+    home.tell([Event::Configure([Configured { zone, of: Scope::All, rules }].into())]);
     assert_eq!(home.settle().len(), 1, "one slice");
     assert_eq!(told(&home), [Value::Null, outside("192.0.2.1, 2001:db8::1", "80=80")]);
     assert_eq!(home.settle(), [""; 0], "what was written is recognized");

@@ -205,7 +205,7 @@ impl Server {
         if let Some(certificate) = certificate {
             running.tasks.spawn(watch(certificate, self.certificate_check, running.stop.clone()));
         }
-        running.tasks.spawn(forwarders::watch(metrics.clone(), FORWARDER_CHECK, running.stop.clone()));
+        running.tasks.spawn(forwarders::watch(source.clone(), FORWARDER_CHECK, running.stop.clone()));
         running.tasks.spawn(self.geo.watch(self.geo_check, running.stop.clone()));
         for (address, sockets) in udp {
             for socket in sockets {

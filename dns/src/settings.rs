@@ -51,6 +51,11 @@ impl Edns {
     pub(crate) fn trusts(&self, asker: IpAddr) -> bool {
         self.client_subnet && self.trusted_forwarders.iter().any(|network| network.contains(&asker))
     }
+
+    /// Whether a forwarder is trusted by its address, and not as one of a network.
+    pub(crate) fn lists(&self, forwarder: IpAddr) -> bool {
+        self.trusted_forwarders.contains(&IpNet::from(forwarder))
+    }
 }
 
 impl Default for Edns {

@@ -188,7 +188,7 @@ impl Scrape<'_, '_> {
             ),
             (
                 "portolan_dns_ecs_missing_forwarders",
-                "Trusted forwarders that never say where clients are",
+                "Askers in trusted-forwarders that never say where clients are: clients, or forwarders to be mended",
                 Fault::Silent,
             ),
         ] {

@@ -110,10 +110,19 @@ impl Source {
         next
     }
 
+    /// The time in tenths of a second, as forwarders are seen by.
+    pub(crate) fn tenths(&self, now: Instant) -> u32 {
+        tenths(self.began, now)
+    }
+
     /// What is answered now. Don't keep it: old snapshots would pile up.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.load_full()
     }
+}
+
+fn tenths(began: Instant, now: Instant) -> u32 {
+    (now.saturating_duration_since(began).as_millis() / 100) as u32
 }
 
 impl Policy {
@@ -222,8 +231,7 @@ impl Answerer {
         match verdict {
             Some(Verdict::Send(facts)) => {
                 if let Some(placed) = &facts.placed {
-                    let tenths = start.saturating_duration_since(self.began).as_millis() / 100;
-                    self.metrics.forwarders.see(tenths as u32, client.ip(), placed);
+                    self.metrics.forwarders.see(tenths(self.began, start), client.ip(), placed);
                 }
                 record(&facts, Some(self.reply.octets().len()));
                 Outcome::Reply

@@ -128,10 +128,10 @@ pub(super) fn labels(section: &mut Section<'_>) -> Labels {
     for (key, value) in &labels {
         let name = key.split_once('/').map_or(&**key, |(_, name)| name);
         if !is_label(name) || key.len() > 253 + 1 + LONGEST {
-            section.problem_below("labels", key, format!("`{key}` is no label's key"));
+            section.problem_of("labels", key, format!("`{key}` is no label's key"));
         }
         if !value.is_empty() && !is_label(value) {
-            section.problem_below("labels", key, format!("`{value}` is no label's value: {LABEL}"));
+            section.problem_of("labels", key, format!("`{value}` is no label's value: {LABEL}"));
         }
     }
     labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect()

@@ -201,6 +201,19 @@ impl<'a> Section<'a> {
         self.findings.add(line, &within(&self.field(key), path), message);
     }
 
+    /// The same for one entry of the section at `key`, whatever its name is made of; at its own line.
+    pub(super) fn problem_of(&mut self, key: &'static str, name: &str, message: impl Into<String>) {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        let line = match entry.map(|entry| &entry.node) {
+            Some(Node { value: Value::Map(entries), line }) => {
+                entries.iter().find(|entry| entry.key == name).map_or(*line, |entry| entry.line)
+            }
+            Some(node) => node.line,
+            None => self.line,
+        };
+        self.findings.add(line, &format!("{}.{name}", self.field(key)), message);
+    }
+
     /// Notes that what is written at `key` can't be, at its line, or at the section's when it is not written.
     pub(super) fn problem(&mut self, key: &'static str, message: impl Into<String>) {
         let line =

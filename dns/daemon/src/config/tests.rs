@@ -534,6 +534,15 @@ fn wrong_values_are_named_with_line_and_field() {
              a letter or digit comes first and last",
         ),
         ("kubernetes: {labels: {a/: b}}", "2: kubernetes.labels.a/: `a/` is no label's key"),
+        (
+            "kubernetes:\n  labels:\n    example.com/tier: a\n    example.com/-: b",
+            "5: kubernetes.labels.example.com/-: `example.com/-` is no label's key",
+        ),
+        (
+            "clusters:\n- manifests: a\n  labels:\n    example: a\n    example.com/tier: c d",
+            "6: clusters[0].labels.example.com/tier: `c d` is no label's value: at most 63 letters, digits, `-`, `_` and \
+             `.`, of which a letter or digit comes first and last",
+        ),
         ("log: {format: xml}", "2: log.format: `xml` is not `human` or `json`"),
         ("https: {path: q}", "2: https.path: `q` must start with `/`"),
     ] {

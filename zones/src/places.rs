@@ -5,7 +5,7 @@
 //! All of it becomes one sorted list of ranges when it changes; a lookup is a binary search. Whom none of them knows somebody
 //! else may: [`Locate`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -139,6 +139,8 @@ pub enum Authority {
 /// All places, by address.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Places {
+    /// The cluster whose clients ask, if that is known.
+    pub(crate) home: Option<ClusterId>,
     /// Where ranges begin, and the place of each; IPv4 addresses are mapped ones (RFC 4291 §2.5.5.2).
     ranges: Box<[(u128, Option<u32>)]>,
     /// The same of IPv4 alone: most clients, and a fraction of the memory.
@@ -197,7 +199,7 @@ impl Places {
         let named = mappings.iter().filter(|m| m.network.is_none());
         let elsewhere = named.map(|m| (m.place.key(), m.place.area())).collect();
         let ipv4 = ipv4(&ranges);
-        Self { ranges: ranges.into(), ipv4, known: known.into(), elsewhere }
+        Self { home: home.cloned(), ranges: ranges.into(), ipv4, known: known.into(), elsewhere }
     }
 
     /// Where a client is, and the length of the widest prefix around its address of which that holds.
@@ -247,19 +249,6 @@ impl Places {
             az: spot.and_then(|spot| spot.az.clone()).or_else(|| node.and_then(|node| node.az.clone())),
             node: spot.and_then(|spot| spot.node.clone()),
         }
-    }
-
-    /// Clusters that are not home, as far as Nodes tell which one is.
-    pub(crate) fn foreign(&self) -> BTreeSet<&ClusterId> {
-        let of = |by: Authority| {
-            let known = self.known.iter().filter(move |known| known.by == by);
-            known.filter_map(|known| known.place.cluster.as_ref()).collect::<BTreeSet<_>>()
-        };
-        let (home, mut others) = (of(Authority::Home), of(Authority::Peer));
-        if !home.is_empty() {
-            others.extend(of(Authority::Operator));
-        }
-        &others - &home
     }
 
     /// All areas: places without their nodes, each once.

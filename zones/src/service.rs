@@ -124,6 +124,13 @@ impl Service {
         rules.map(|rules| rules.for_service(self))
     }
 
+    /// Whether clients of a cluster are expected: those of home, of the clusters behind it, and of no cluster. All others ask
+    /// their own servers: for where these are no answers are compiled, as their Nodes are many.
+    pub(crate) fn expects(&self, cluster: Option<&ClusterId>, home: Option<&ClusterId>) -> bool {
+        let is_member = |id: &ClusterId| self.members.iter().any(|member| member.cluster == *id);
+        cluster.is_none_or(|id| home == Some(id) || is_member(id))
+    }
+
     /// Number of endpoint addresses in all clusters, ready or not.
     pub fn endpoints(&self) -> usize {
         self.members.iter().flat_map(|member| &*member.slices).map(|slice| slice.endpoints.len()).sum()

@@ -87,12 +87,8 @@ impl Compiler<'_, '_> {
         };
         self.class(&At::default());
         let scene = self.sets.scene;
-        // Clients of other clusters than home and those behind the service don't come here: their Nodes are many.
-        let members = &self.sets.service.members;
-        let comes = |area: &Place| {
-            let is_member = |id: &ClusterId| members.iter().any(|member| member.cluster == *id);
-            area.cluster.as_ref().is_none_or(|id| scene.clusters.home.as_ref() == Some(id) || is_member(id))
-        };
+        let (service, home) = (self.sets.service, scene.clusters.home.as_ref());
+        let comes = |area: &Place| service.expects(area.cluster.as_ref(), home);
         let areas = scene.areas.iter().filter(|(_, area)| comes(area)).take(MOST_AREAS);
         let areas = areas.map(|(key, area)| (*key, self.class(&area.at()))).collect();
         let nodes = self.nodes();

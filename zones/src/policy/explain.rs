@@ -31,6 +31,9 @@ use crate::snapshot::Snapshot;
 /// Addresses, or clusters, that are named one by one.
 const NAMED: usize = 4;
 
+/// What becomes of connections to a virtual IP.
+const SPREAD: &str = "kube-proxy spreads its connections over all that is ready, whatever the shares below";
+
 /// What is to be explained of a service.
 #[derive(Debug, Clone, Copy)]
 pub struct Inquiry<'a> {
@@ -142,13 +145,9 @@ impl Snapshot {
         groups(targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region))
     }
 
-    /// Clusters that are neither home nor behind a service: no answers are compiled for their clients, who ask their own servers.
-    fn strangers(&self, service: &Service) -> BTreeSet<&ClusterId> {
-        let mut foreign = self.places.foreign();
-        for member in &service.members {
-            foreign.remove(&member.cluster);
-        }
-        foreign
+    /// Whether clients of a cluster are expected, as answers are compiled.
+    fn expects(&self, service: &Service, cluster: Option<&ClusterId>) -> bool {
+        service.expects(cluster, self.places.home.as_ref())
     }
 
     /// Explains what a client gets of the service at a name, or would; `None`: there is no such service, or no client.
@@ -161,7 +160,7 @@ impl Snapshot {
         let (rules, policy) = supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
         let groups = self.groups(&targets);
-        let stranger = place.cluster.as_ref().filter(|cluster| self.strangers(service).contains(cluster));
+        let stranger = place.cluster.as_ref().filter(|cluster| !self.expects(service, Some(cluster)));
         let at = if stranger.is_some() { At::default() } else { place.at() };
         let candidates = candidates(service, &groups, &at, counted(&groups, rtype));
         let spread = spread(&candidates, &rules, &at);
@@ -257,7 +256,7 @@ fn answer(
                 service.ips.iter().filter(|ip| is_asked(**ip)).map(ToString::to_string).collect();
             match ips.is_empty() {
                 true => "nothing: it has no virtual IP of this family".to_owned(),
-                false => format!("virtual IP {}, whoever asks; connections by these shares", ips.join(" ")),
+                false => format!("virtual IP {}, whoever asks; {SPREAD}", ips.join(" ")),
             }
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use portolan_zones::object::*;
 use portolan_zones::peers::{Forced, Scope, State};
+use portolan_zones::places::{self, Mapping};
 use portolan_zones::policy::explain::*;
 use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
 use portolan_zones::policy::{Configured, Form, Latency, Level, Preference, Rules};
@@ -179,7 +180,26 @@ fn zones_are_explained_apart() {
         )
     );
     let (held, answer, _) = told(NAME);
-    assert_eq!((&*held, answer.starts_with("virtual IP 10.96.0.1")), ("no TrafficPolicy", true));
+    let spread = "kube-proxy spreads its connections over all that is ready, whatever the shares below";
+    assert_eq!(
+        (&*held, answer),
+        ("no TrafficPolicy", format!("virtual IP 10.96.0.1, whoever asks; {spread}"))
+    );
+}
+
+/// RFC 1035 §3.3.14: a character-string has 255 octets, which two of the longest addresses leave room for.
+#[test]
+fn virtual_ips_of_both_families_fit_a_line() {
+    let mut world = world(&three(), Rules::default());
+    let longest = ["2001:db8:1111:2222:3333:4444:5555:6666", "2001:db8:1111:2222:3333:4444:5555:7777"];
+    world.vip("n", "s", &longest);
+    world.compile();
+    let supposed = Supposed::default();
+    let told = explained(&world, &inquiry(CLIENT, "AAAA", &supposed));
+    assert!(longest.iter().all(|ip| told.answer.contains(ip)), "{}", told.answer);
+    for line in told.lines() {
+        assert!(line.len() <= 255, "no character-string of TXT: {line}");
+    }
 }
 
 /// A family that nothing has is answered by nothing, and that is said.
@@ -441,6 +461,56 @@ fn strangers_are_answered_as_anywhere_else() {
         let expected: Vec<(&str, f64)> =
             if is_stranger { vec![("a", 0.5), ("b", 0.5)] } else { vec![("a", 1.0)] };
         assert_shares(&counts(&world, client, 10_000, cluster_of), &expected, client);
+    }
+}
+
+/// So it is of those whom the operator's networks name, whether home and its Nodes are known or not.
+#[test]
+fn strangers_of_the_configuration_are_answered_as_anywhere_else() {
+    let sites = &three()[..2];
+    for (home, has_nodes, of_x) in [
+        (Some("a"), true, "a 50, b 50"),
+        (Some("a"), false, "a 50, b 50"),
+        (None, true, "a 50, b 50"),
+        (None, false, "a 50, b 50"),
+        (Some("x"), false, "a 100"),
+    ] {
+        let mut world = World::new(&["clusterset.local"], &["a", "b"]);
+        for site in sites {
+            let objects = site.objects("s", ServiceKind::ClusterIp, http()).into_iter();
+            let wanted = |object: &Object| has_nodes || !matches!(object, Object::Node(_));
+            world.reset(site.id, objects.filter(wanted).collect());
+        }
+        let rules = by(&[Level::Zone], Preference::Prefer);
+        world.table.apply(Event::Home(home.map(cluster)));
+        world
+            .table
+            .apply(Event::Configure([Configured { zone: None, of: Scope::All, rules: rules.into() }].into()));
+        let network = |third, id: &str| Mapping {
+            network: Some(([192, 0, third, 0].into(), 24)),
+            place: places::Place {
+                cluster: Some(cluster(id)),
+                az: Some("z1".into()),
+                ..places::Place::default()
+            },
+        };
+        world.table.apply(Event::Map([network(2, "x"), network(3, "b")].into()));
+        world.compile();
+        let supposed = Supposed::default();
+        for (client, expected) in
+            [("192.0.2.9", of_x), ("192.0.3.9", "a 100"), ("198.51.100.1", "a 50, b 50")]
+        {
+            let why = format!("{client}, home {home:?}, with Nodes: {has_nodes}");
+            assert_eq!(
+                as_text(&shares(&explained(&world, &inquiry(client, "", &supposed)))),
+                expected,
+                "{why}"
+            );
+            let drawn: &[_] = if expected == "a 100" { &[("a", 1.0)] } else { &[("a", 0.5), ("b", 0.5)] };
+            assert_shares(&counts(&world, client, 10_000, cluster_of), drawn, &why);
+        }
+        let rows = table(&drawn(&world, &supposed));
+        assert_eq!(rows.iter().any(|row| row.contains("cluster x")), home == Some("x"), "{rows:?}");
     }
 }
 

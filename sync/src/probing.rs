@@ -129,9 +129,10 @@ impl Probing {
         }
     }
 
-    /// What came of checks, as far as they are under way.
-    pub(crate) fn evidence(&self, checks: &[Check]) -> Vec<Probed> {
-        checks.iter().filter_map(|check| probed(&self.prober, check)).collect()
+    /// Tells what came of checks, as far as they are under way, whoever holds this prober meanwhile.
+    pub(crate) fn evidence(&self) -> impl Fn(&[Check]) -> Vec<Probed> + Send + Sync + use<> {
+        let prober = self.prober.clone();
+        move |checks| checks.iter().filter_map(|check| probed(&prober, check)).collect()
     }
 
     /// Ends all probes at once.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use portolan_zones::object::UnixTime;
 use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
 use portolan_zones::policy::Configured;
-use portolan_zones::policy::explain::Evidence;
-use portolan_zones::policy::health::Check;
+use portolan_zones::policy::explain::{Evidence, Witness};
 use portolan_zones::{ClusterId, Event, Snapshot, Zones};
 
 use crate::joint::{Joint, Side};
@@ -19,7 +18,7 @@ use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
 use crate::probing::{ProbeBudget, Probing};
 use crate::publish::Snapshots;
-use crate::servers::Servers;
+use crate::servers::{Servers, States};
 use crate::status::{SourceStatus, Status, heard};
 use crate::vip::VipError;
 
@@ -77,7 +76,8 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let table = owner.sender();
     let tell = move |events| table.send(Message::Events(events)).is_ok();
     let probing = Probing::start(owner.checks(), config.probes, tell)?;
-    let mut running = Running { watch, servers: None, probing, owner, config, sources, joint };
+    let followed = Arc::default();
+    let mut running = Running { watch, servers: None, followed, probing, owner, config, sources, joint };
     if !running.config.kubernetes.is_empty() {
         running.servers = Some(running.follow(&running.config.kubernetes)?);
     }
@@ -102,6 +102,8 @@ pub struct Running {
     watch: Watch,
     /// `None`: no API server was ever configured.
     servers: Option<Servers>,
+    /// How the clusters are that `servers` follow, once there are some.
+    followed: Arc<OnceLock<States>>,
     probing: Probing,
     owner: Owner,
     config: Config,
@@ -118,15 +120,20 @@ impl Running {
     /// How sources, pool and exports are.
     pub fn status(&self) -> Status {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
+        let kubernetes = self.followed.get().map_or_else(Vec::new, States::now);
         Status { sources, kubernetes, owner: self.owner.status(), probes: self.probing.status() }
     }
 
-    /// How old is what is known of some clusters, and what came of some checks.
-    pub fn evidence(&self, clusters: &[ClusterId], checks: &[Check]) -> Evidence {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kubernetes = self.servers.as_ref().map_or_else(Vec::new, Servers::states);
-        Evidence { heard: heard(clusters, &sources, &kubernetes), probed: self.probing.evidence(checks) }
+    /// Who knows how old is what is known of clusters, and what came of checks. It waits for nobody, not even while other
+    /// settings are taken over.
+    pub fn witness(&self) -> Witness {
+        let (sources, followed) = (self.sources.clone(), self.followed.clone());
+        let probed = self.probing.evidence();
+        Witness::new(move |clusters, checks| {
+            let sources = sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let kubernetes = followed.get().map_or_else(Vec::new, States::now);
+            Evidence { heard: heard(clusters, &sources, &kubernetes), probed: probed(checks) }
+        })
     }
 
     /// Takes other settings over without losing what is known: clusters that stay are not read again.
@@ -184,7 +191,10 @@ impl Running {
     }
 
     fn follow(&self, config: &KubernetesConfig) -> Result<Servers, StartError> {
-        Ok(Servers::start(config.clone(), feed(&self.owner, &self.joint, Side::Kubernetes))?)
+        let servers = Servers::start(config.clone(), feed(&self.owner, &self.joint, Side::Kubernetes))?;
+        // Once there are some, they are told what else to follow.
+        let _ = self.followed.set(servers.shown());
+        Ok(servers)
     }
 
     /// Ends all threads; what is to be remembered is written first.

@@ -15,11 +15,33 @@ use crate::kubernetes::{self, ClusterState, Followers, KubernetesConfig, Role};
 pub(crate) struct Servers {
     wishes: watch::Sender<KubernetesConfig>,
     followers: Arc<Followers>,
+    shown: States,
+    /// `None` at the end.
+    runtime: Option<Runtime>,
+}
+
+/// How clusters are that are followed.
+#[derive(Clone)]
+pub(crate) struct States {
     states: watch::Receiver<Arc<[ClusterState]>>,
     /// What is wrong with kubeconfig files.
     problems: Arc<Mutex<Vec<PeerProblem>>>,
-    /// `None` at the end.
-    runtime: Option<Runtime>,
+}
+
+impl States {
+    /// The own one first.
+    pub(crate) fn now(&self) -> Vec<ClusterState> {
+        let mut states = self.states.borrow().to_vec();
+        for problem in &*self.problems.lock().unwrap_or_else(PoisonError::into_inner) {
+            let of = |state: &&mut ClusterState| {
+                state.origin == Some(problem.origin) && state.name == problem.name
+            };
+            if let Some(state) = states.iter_mut().find(of).filter(|s| !s.problems.contains(&problem.text)) {
+                state.problems.push(problem.text.clone());
+            }
+        }
+        states
+    }
 }
 
 impl Servers {
@@ -43,7 +65,8 @@ impl Servers {
         let problems = Arc::new(Mutex::new(list.problems.clone()));
         let (wishes, wished) = watch::channel(config);
         runtime.spawn(keep(configured, list, wished, followers.clone(), problems.clone()));
-        Ok(Self { wishes, states: followers.states(), followers, problems, runtime: Some(runtime) })
+        let shown = States { states: followers.states(), problems };
+        Ok(Self { wishes, shown, followers, runtime: Some(runtime) })
     }
 
     /// Follows these from now on.
@@ -51,18 +74,9 @@ impl Servers {
         self.wishes.send_replace(config);
     }
 
-    /// How they are, the own one first.
-    pub(crate) fn states(&self) -> Vec<ClusterState> {
-        let mut states = self.states.borrow().to_vec();
-        for problem in &*self.problems.lock().unwrap_or_else(PoisonError::into_inner) {
-            let of = |state: &&mut ClusterState| {
-                state.origin == Some(problem.origin) && state.name == problem.name
-            };
-            if let Some(state) = states.iter_mut().find(of).filter(|s| !s.problems.contains(&problem.text)) {
-                state.problems.push(problem.text.clone());
-            }
-        }
-        states
+    /// How they are, as it is at any time.
+    pub(crate) fn shown(&self) -> States {
+        self.shown.clone()
     }
 
     /// Ends all tasks and waits until nothing more is fed.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portolan_sync::kubernetes::{Access, OwnConfig};
 use portolan_sync::vip::PoolRanges;
 use portolan_sync::{ClusterSource, Config, KubernetesConfig, PoolConfig, Running, start};
 use portolan_zones::{ClusterId, Name, ServiceName, Snapshot, ZoneConfig, Zones};
@@ -253,6 +254,31 @@ fn other_settings_lose_nothing() {
     assert!(running.reconfigure(refused).unwrap_err().to_string().contains("Submariner"));
     fs::write(root.path().join("c3/x.yaml"), exported("c3", 2)).unwrap();
     until(&running, "still watched", |snapshot| endpoints(snapshot, "c3") == Some(2));
+}
+
+/// Who was told whom to ask before knows what other settings brought, clusters behind API servers as well.
+#[test]
+fn a_witness_outlives_other_settings() {
+    let (root, config) = world(&["c1", "c2"]);
+    let mut running = start(Config { clusters: config.clusters[..1].into(), ..config.clone() }).unwrap();
+    let witness = running.witness();
+    let heard = |ids: &[&str]| -> Vec<String> {
+        let ids: Vec<ClusterId> = ids.iter().map(|id| ClusterId::new(id).unwrap()).collect();
+        witness.evidence(&ids, &[]).heard.into_iter().map(|heard| heard.from).collect()
+    };
+    let path = |name: &str| root.path().join(name).display().to_string();
+    until(&running, "start", |_| heard(&["c1", "c2"]) == [path("c1"), String::new()]);
+    let own = OwnConfig {
+        access: Access::File { path: root.path().join("none"), context: None, allow_exec: false },
+        id: None,
+        network: "".into(),
+        labels: Box::default(),
+        namespace: "portolan-system".into(),
+    };
+    let kubernetes = KubernetesConfig { own: Some(own), ..KubernetesConfig::default() };
+    running.reconfigure(Config { kubernetes, ..config }).unwrap();
+    let copies = "its copies in the own cluster".to_owned();
+    until(&running, "reconfigured", |_| heard(&["c2", "east"]) == [path("c2"), copies.clone()]);
 }
 
 /// A restart changes no address, even of a service whose first choice another one has by now.

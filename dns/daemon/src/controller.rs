@@ -9,7 +9,6 @@ use portolan_sync::controller::{
     ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller,
 };
 use portolan_zones::Zones;
-use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::interval;
@@ -88,7 +87,7 @@ impl Daemon {
         };
         let address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let running = start_controller(controller_config(&config)?)?;
-        let snapshots = running.snapshots();
+        let (snapshots, witness) = (running.snapshots(), running.witness());
         let controller = Arc::new(Mutex::new(Some(running)));
         let (clusters, writes) = (clusters(&controller), writes(&controller));
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), clusters.clone())));
@@ -102,7 +101,7 @@ impl Daemon {
                 snapshots,
                 clusters,
                 geo: None,
-                witness: witness(&controller),
+                witness,
                 controller: Some(writes),
                 registry,
             };
@@ -120,9 +119,9 @@ impl Daemon {
             tokio::select! {
                 told = signals.next() => match told {
                     Told::End => break,
-                    Told::Reload => self.reload(),
+                    Told::Reload => self.reload().await,
                 },
-                () = self.watch.changed() => self.reload(),
+                () = self.watch.changed() => self.reload().await,
                 _ = poll.tick(), if !ready => {
                     ready = admin::own_is_read(&status_of(&self.controller).clusters);
                     if ready {
@@ -149,20 +148,27 @@ impl Daemon {
     }
 
     /// Brings the configuration file into force, or leaves everything as it is and says why.
-    fn reload(&mut self) {
-        let changed = load(&self.asked)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-            .and_then(|config| self.change(&config).map_err(|error| vec![format!("{error:#}")]));
+    async fn reload(&mut self) {
+        let changed = match load(&self.asked) {
+            Ok(config) => self.change(config).await.map_err(|error| vec![format!("{error:#}")]),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        };
         life::tell_reload(&self.status, changed);
     }
 
-    fn change(&mut self, config: &Config) -> anyhow::Result<Vec<&'static str>> {
+    async fn change(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
         self.level.set(&config.log)?;
-        if let Some(running) = &mut *lock(&self.controller) {
-            running.set_peers(config.peers.clone());
-            running.set_decisions(&config.policies, &config.states);
+        let needs_restart = self.started_with.controller_needs_restart(&config);
+        let decisions = lock(&self.controller).as_mut().map(|running| {
+            running.set_peers(config.peers);
+            running.decisions()
+        });
+        if let Some(decisions) = decisions {
+            // The table may have much to read before: whoever asks how all is does not wait for that.
+            let (policies, states) = (config.policies, config.states);
+            tokio::task::spawn_blocking(move || decisions.set(&policies, &states)).await?;
         }
-        Ok(self.started_with.controller_needs_restart(config))
+        Ok(needs_restart)
     }
 
     /// Ends in the reverse order of the start, the admin server last: it tells that this process is draining.
@@ -207,14 +213,6 @@ fn identity() -> anyhow::Result<String> {
 fn clusters(controller: &Controller) -> admin::ClusterStatus {
     let controller = controller.clone();
     Arc::new(move || status_of(&controller).clusters)
-}
-
-/// Who knows how old what is known is.
-fn witness(controller: &Controller) -> Witness {
-    let controller = controller.clone();
-    Witness::new(move |clusters, checks| {
-        lock(&controller).as_ref().map(|running| running.evidence(clusters, checks)).unwrap_or_default()
-    })
 }
 
 /// How to ask what is written.

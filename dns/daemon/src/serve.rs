@@ -10,7 +10,6 @@ use portolan_dns::geo::Geo;
 use portolan_dns::server::{Listeners, Server};
 use portolan_dns::settings::Settings;
 use portolan_dns::tls::Certificate;
-use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -96,13 +95,13 @@ impl Daemon {
 
         let running = portolan_sync::start(clusters::config(&config)?)?;
         let snapshots = running.snapshots();
+        let witness = running.witness();
         let clusters = Arc::new(Mutex::new(running));
         let metrics = Arc::<portolan_dns::metrics::Metrics>::default();
         registry.register_collector(Box::new(metrics.clone()));
         registry.register_collector(Box::new(geo.clone()));
         registry.register_collector(Box::new(ClusterMetrics::new(snapshots.clone(), sync_status(&clusters))));
 
-        let witness = witness(&clusters);
         let listeners = Listeners {
             witness: Some(witness.clone()),
             ..listeners(&config, certificate.clone(), geo.clone())
@@ -250,14 +249,6 @@ fn listeners(config: &Config, certificate: Option<Arc<Certificate>>, geo: Arc<Ge
 fn sync_status(clusters: &Clusters) -> admin::ClusterStatus {
     let clusters = Arc::downgrade(clusters);
     Arc::new(move || clusters.upgrade().map(|clusters| lock(&clusters).status()).unwrap_or_default())
-}
-
-/// Who knows how old what is answered is; by a weak reference, likewise.
-fn witness(clusters: &Clusters) -> Witness {
-    let running = Arc::downgrade(clusters);
-    Witness::new(move |clusters, checks| {
-        running.upgrade().map(|running| lock(&running).evidence(clusters, checks)).unwrap_or_default()
-    })
 }
 
 /// A panic elsewhere leaves the clusters as they were: each method changes them last.

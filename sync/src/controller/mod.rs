@@ -41,7 +41,9 @@ mod world;
 
 pub use election::LeaseTimes;
 pub use progress::WriteStatus;
-pub use running::{ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller};
+pub use running::{
+    ControllerConfig, ControllerStatus, Decisions, RunningController, VipMode, start_controller,
+};
 
 #[cfg(test)]
 mod tests;

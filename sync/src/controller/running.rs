@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +10,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use portolan_zones::peers::Forced;
 use portolan_zones::policy::Configured;
-use portolan_zones::policy::explain::Evidence;
-use portolan_zones::policy::health::Check;
-use portolan_zones::{ClusterId, Event, Zones};
+use portolan_zones::policy::explain::{Evidence, Witness};
+use portolan_zones::{Event, Zones};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -204,10 +204,13 @@ impl RunningController {
         }
     }
 
-    /// How old is what is known of some clusters, and what came of some checks.
-    pub fn evidence(&self, clusters: &[ClusterId], checks: &[Check]) -> Evidence {
-        let states = self.shared.states.borrow().clone();
-        Evidence { heard: heard(clusters, &[], &states), probed: self.probing.evidence(checks) }
+    /// Who knows how old is what is known of clusters, and what came of checks. It waits for nobody.
+    pub fn witness(&self) -> Witness {
+        let (states, probed) = (self.shared.states.subscribe(), self.probing.evidence());
+        Witness::new(move |clusters, checks| {
+            let states = states.borrow().clone();
+            Evidence { heard: heard(clusters, &[], &states), probed: probed(checks) }
+        })
     }
 
     /// Follows other clusters, beside those that the own cluster's objects name.
@@ -219,10 +222,9 @@ impl RunningController {
         });
     }
 
-    /// Takes other words of the operator over.
-    pub fn set_decisions(&mut self, policies: &[Configured], forced: &[Forced]) {
-        // Equal ones are no news to the table; an owner that is gone needs none.
-        let _ = self.owner.sender().send(Message::Events(decided(policies, forced)));
+    /// Whom to tell other words of the operator.
+    pub fn decisions(&self) -> Decisions {
+        Decisions(self.owner.sender())
     }
 
     /// Finishes what is under way, and gives the Lease back. Not in an async context.
@@ -241,6 +243,17 @@ impl RunningController {
         runtime.shutdown_timeout(Duration::from_secs(1));
         self.probing.stop();
         self.owner.stop();
+    }
+}
+
+/// Takes the operator's words over, whoever holds the controller meanwhile.
+pub struct Decisions(SyncSender<Message>);
+
+impl Decisions {
+    /// These hold from now on. It waits while the table has much to read: not in an async context.
+    pub fn set(&self, policies: &[Configured], forced: &[Forced]) {
+        // Equal ones are no news to the table; an owner that is gone needs none.
+        let _ = self.0.send(Message::Events(decided(policies, forced)));
     }
 }
 

@@ -1,19 +1,18 @@
 //! HTTP for operators: `/health`, `/ready`, `/metrics`, `/status`, `/explain`. Reads, never writes.
 
 mod bounded;
+mod explaining;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use portolan_dns::geo::Geo;
 use portolan_sync::Snapshots;
-use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -21,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::bounded::{Bounded, DEADLINE};
+use self::explaining::{Explaining, explanation};
 use crate::clusters::{cluster_json, source_json};
-use crate::explain::{self, Known};
 use crate::status::{Phase, Status, VERSION, unix_now};
 use crate::writing::ControllerState;
 
@@ -63,6 +62,8 @@ fn start_within(deadline: Duration, listener: TcpListener, shown: Shown, end: Ca
 }
 
 fn router(shown: Shown) -> Router {
+    let shown = Arc::new(shown);
+    let explaining = Explaining::new(shown.clone());
     Router::new()
         .route(
             "/",
@@ -72,8 +73,8 @@ fn router(shown: Shown) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
-        .route("/explain", get(explanation))
-        .with_state(Arc::new(shown))
+        .route("/explain", get(explanation).with_state(explaining))
+        .with_state(shown)
         .layer(axum::middleware::map_response(close))
 }
 
@@ -176,30 +177,6 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], format!("{body:#}\n"))
 }
 
-/// Why a client gets what it gets.
-async fn explanation(
-    State(shown): State<Arc<Shown>>,
-    question: Result<Query<explain::Question>, QueryRejection>,
-) -> Response {
-    let told = match question {
-        Ok(Query(question)) => {
-            let atlas = shown.geo.as_ref().map(|geo| geo.atlas());
-            let known = Known {
-                snapshot: &shown.snapshots.load(),
-                beyond: atlas.as_ref().map(|atlas| &**atlas as &dyn Locate),
-                witness: &shown.witness,
-                now: i64::try_from(unix_now()).unwrap_or(i64::MAX),
-            };
-            explain::explain(&known, &question).map_err(|error| format!("{error:#}"))
-        }
-        Err(rejected) => Err(rejected.body_text()),
-    };
-    match told {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(text) => (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -218,10 +195,10 @@ mod tests {
     use crate::metrics::{ClusterMetrics, ControllerMetrics};
     use crate::writing::Requests;
 
-    struct Server {
+    pub(super) struct Server {
         address: std::net::SocketAddr,
         status: Arc<Status>,
-        snapshots: Snapshots,
+        pub(super) snapshots: Snapshots,
     }
 
     async fn start() -> Server {
@@ -260,6 +237,17 @@ mod tests {
         controller: Option<ControllerState>,
         kubernetes: Vec<ClusterState>,
     ) -> Server {
+        let witness = Witness::new(|_, _| Evidence::default());
+        start_witnessed(witness, deadline, controller, kubernetes).await
+    }
+
+    /// The same, with somebody else who knows how old all is.
+    pub(super) async fn start_witnessed(
+        witness: Witness,
+        deadline: Duration,
+        controller: Option<ControllerState>,
+        kubernetes: Vec<ClusterState>,
+    ) -> Server {
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(Some("portolan.yaml".into()), &mut registry));
         let zones = Zones::new(vec![ZoneConfig::new(Name::parse("clusterset.local").unwrap())]).unwrap();
@@ -290,7 +278,7 @@ mod tests {
             snapshots: snapshots_shown,
             clusters,
             geo: None,
-            witness: Witness::new(|_, _| Evidence::default()),
+            witness,
             controller,
             registry,
         };
@@ -302,7 +290,7 @@ mod tests {
 
     impl Server {
         /// Status code and the rest of the response.
-        async fn get(&self, path: &str) -> (u16, String) {
+        pub(super) async fn get(&self, path: &str) -> (u16, String) {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();

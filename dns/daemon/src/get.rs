@@ -33,7 +33,7 @@ pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<String> {
 /// What a server of ours answers.
 enum Answer {
     Body(String),
-    /// The question is wrong (400), and why.
+    /// The question is wrong (400), or there is no time for it (503), and what to do.
     Refused(String),
 }
 
@@ -56,14 +56,14 @@ fn connect(address: &str) -> anyhow::Result<TcpStream> {
     bail!("{address} can't be reached: {error}{advice}")
 }
 
-/// What follows the head of a response with status 200 or 400 (RFC 9112 §4).
+/// What follows the head of a response with status 200, 400 or 503 (RFC 9112 §4).
 fn body(response: &[u8]) -> anyhow::Result<Answer> {
     let text = std::str::from_utf8(response).context("its response is no text")?;
     let (head, body) = text.split_once("\r\n\r\n").context("its response is no HTTP")?;
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {
         Some("200") if status.starts_with("HTTP/1.") => Ok(Answer::Body(body.to_owned())),
-        Some("400") if status.starts_with("HTTP/1.") => Ok(Answer::Refused(body.trim().to_owned())),
+        Some("400" | "503") if status.starts_with("HTTP/1.") => Ok(Answer::Refused(body.trim().to_owned())),
         _ => bail!("its response is `{status}`"),
     }
 }
@@ -98,6 +98,16 @@ mod tests {
         assert_eq!(get(&address, "/status").unwrap(), "one\r\n\r\ntwo");
         let asked = served.join().unwrap();
         assert!(asked.starts_with("GET /status HTTP/1.0\r\n") && asked.contains(&address), "{asked}");
+    }
+
+    #[test]
+    fn why_there_is_no_answer_is_told() {
+        for status in ["400 Bad Request", "503 Service Unavailable"] {
+            let response = format!("HTTP/1.1 {status}\r\n\r\nbusy; try again\n").leak();
+            let (address, served) = serve(response.as_bytes());
+            assert_eq!(get(&address, "/explain").unwrap_err().to_string(), "busy; try again");
+            served.join().unwrap();
+        }
     }
 
     #[test]

@@ -260,9 +260,13 @@ fn a_controller_waits_for_its_cluster() {
     let (code, text) = status();
     assert!(code == Some(1) && text.starts_with("portolan controller "), "{text}");
     assert!(text.contains("own") && text.contains("does not lead"), "{text}");
+    let (file, log) = (setup.path("portolan.yaml"), || std::fs::read_to_string(setup.path("log")).unwrap());
+    let more = "states: [{cluster: fra1, state: down}]\npolicies: [{spec: {ttlSeconds: 1}}]\n";
+    std::fs::write(&file, format!("{}\n{more}", std::fs::read_to_string(&file).unwrap())).unwrap();
+    eventually("what is decided meanwhile is taken over", || log().contains("the configuration is in force"));
     let (_, sent) = run(program("kill", Package::Procps).args(["-s", "TERM", &controller.id().to_string()]));
     let (ended, _) = until("the controller ends", || controller.try_wait().unwrap());
-    assert!(ended.success(), "{ended} {sent}: {}", std::fs::read_to_string(setup.path("log")).unwrap());
+    assert!(ended.success(), "{ended} {sent}: {}", log());
 
     let (good, text) = Setup::new("clusters: [{kubeconfig: dead.yaml}]").run("controller", &[]);
     assert!(!good && text.contains("--in-cluster"), "which cluster is its own? {text}");

@@ -244,6 +244,36 @@ fn host_names_of_gateways_are_resolved() {
     assert_eq!(addresses("kept"), old);
 }
 
+/// A server that reads its own cluster alone answers the internet in a zone of its own: the gateways of all clusters, though
+/// endpoints are on one network, as the copies tell of them; and pods virtual IPs as ever. One that moves is followed, one of a
+/// cluster that is drained is left.
+#[test]
+fn the_internet_is_answered_gateways() {
+    let policy = "policies: [{zone: global.example.com, spec: {answer: Gateways, ttlSeconds: 30}}]";
+    let zones = "zones: [{origin: clusterset.local}, {origin: global.example.com}]";
+    let sections = format!("{zones}\n{policy}");
+    let set = Clusterset::start(&Plan { controller: sections.clone(), server: sections, ..Plan::new(2) });
+    set.namespace(NS);
+    let (paris, tokyo) = (&set[0], &set[1]);
+    let at = |address: &str| json!({ "portolan.dev/gateway": address });
+    export_web(paris, "web", &json!({}), &at("192.0.2.1"));
+    export_web(tokyo, "web", &json!({}), &at("192.0.2.2"));
+    let outside = || {
+        let mut answer = paris.answer(&format!("web.{NS}.svc.global.example.com A"));
+        answer.sort();
+        answer
+    };
+    let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    becomes("both gateways", &texts(&["192.0.2.1", "192.0.2.2"]), outside);
+    let inside = paris.answer(&format!("{} A", fqdn(NS, "web")));
+    assert!(inside.len() == 1 && !inside[0].starts_with("192.0.2."), "{inside:?}");
+    export_web(tokyo, "web", &json!({}), &at("192.0.2.3"));
+    becomes("it moved", &texts(&["192.0.2.1", "192.0.2.3"]), outside);
+    let drained = json!({ "metadata": { "annotations": { "portolan.dev/state": "drain" } } });
+    paris.patch("ClusterPeer", "", "tokyo", drained);
+    becomes("the other one is drained", &texts(&["192.0.2.1"]), outside);
+}
+
 /// The controller of a cluster, with a hosts file of its own.
 fn with_hosts(cluster: &Cluster, at: SocketAddr, hosts: &str) -> Server {
     let own = format!("kubernetes: {{kubeconfig: '{}'}}\n", cluster.kubeconfig_at(CONTROLLER, at).display());

@@ -44,9 +44,9 @@ pub struct Service {
     pub policy: Option<Arc<Attached>>,
     /// What its policy's health check is about, and what came of it.
     pub checked: Option<Box<Checked>>,
-    /// Addresses that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is ignored,
+    /// Addresses of clusters that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is ignored,
     /// and what people decided to leave out.
-    pub out: Box<[IpAddr]>,
+    pub out: Box<[(ClusterId, IpAddr)]>,
     /// What was, as far as its policy cares.
     pub remembered: Option<Box<Remembered>>,
     /// What DNS says of it.

@@ -88,7 +88,7 @@ impl<'a> Writer<'a, '_> {
         for (i, chunk) in slice.endpoints.chunks(MOST).enumerate() {
             let family = IpFamily::from(chunk[0].address);
             let name = self.name(member, &slice.name.to_string(), family, i);
-            let endpoints = chunk.iter().map(|from| self.endpoint(from)).collect();
+            let endpoints = chunk.iter().map(|from| self.endpoint(member, from)).collect();
             let mut body = self.body(member, family, ports.clone(), endpoints);
             let identities = self.service.headless.then(|| (words::IDENTITIES, identities(chunk).into()));
             body.annotations =
@@ -129,8 +129,10 @@ impl<'a> Writer<'a, '_> {
             let own = gateway.addresses().iter().copied();
             let own: Vec<IpAddr> = own.filter(|address| IpFamily::from(*address) == family).collect();
             for (i, chunk) in own.chunks(MOST).enumerate() {
-                let endpoints =
-                    chunk.iter().map(|address| bare(*address, self.seen(*address, conditions))).collect();
+                let endpoints = chunk
+                    .iter()
+                    .map(|address| bare(*address, self.seen(member, *address, conditions)))
+                    .collect();
                 let mut body = self.body(member, family, ports.clone(), endpoints);
                 body.labels.insert(words::GATEWAY, "true".into());
                 into.insert(self.name(member, "", family, i), body);
@@ -160,19 +162,19 @@ impl<'a> Writer<'a, '_> {
         SliceBody { labels, annotations, owner: self.owner.into(), address_type, ports, endpoints }
     }
 
-    fn endpoint(&self, from: &'a Endpoint) -> EndpointBody<'a> {
+    fn endpoint(&self, member: &Member, from: &'a Endpoint) -> EndpointBody<'a> {
         let place = from.place.as_deref();
         EndpointBody {
             hostname: from.hostname.as_deref().map(Cow::from),
             node_name: place.and_then(|place| place.node.as_deref()).map(Cow::from),
             az: place.and_then(|place| place.az.as_deref()).map(Cow::from),
-            ..bare(from.address, self.seen(from.address, from.conditions))
+            ..bare(from.address, self.seen(member, from.address, from.conditions))
         }
     }
 
     /// Ready is what its cluster says is ready and what seems healthy from here.
-    fn seen(&self, address: IpAddr, conditions: Conditions) -> Conditions {
-        Conditions { ready: conditions.ready && !self.service.is_out(address), ..conditions }
+    fn seen(&self, member: &Member, address: IpAddr, conditions: Conditions) -> Conditions {
+        Conditions { ready: conditions.ready && !self.service.is_out(&member.cluster, address), ..conditions }
     }
 
     /// The same for the same piece of the same slice for ever; the family is in it because a slice can't change it.

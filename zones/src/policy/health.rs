@@ -214,7 +214,7 @@ fn checks(service: Option<&Service>) -> HashSet<Check> {
 
 /// What of a service is left out wherever clients are: what people decided to leave out, and what is not healthy, but where the
 /// engine ignores that.
-pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
+pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[(ClusterId, IpAddr)]> {
     let decides = service.members.iter().any(|m| matches!(m.state(), Some(State::Down | State::Drain)));
     let fails = service.checked.as_ref().is_some_and(|checked| !checked.unhealthy.is_empty());
     let Some(rules) = rules.filter(|_| decides || fails) else { return Box::default() };
@@ -225,8 +225,8 @@ pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[IpAddr]> {
     let chosen: HashSet<u32> = spread.shares().flat_map(|(_, share)| &share.chosen).copied().collect();
     let is_out = |target: &&Target<'_>| !service.is_healthy(target.address) || target.is_taken_out();
     let lost = (0..).zip(&groups).filter(|(at, _)| !chosen.contains(at));
-    let mut out: Vec<IpAddr> =
-        lost.flat_map(|(_, group)| group.targets).filter(is_out).map(|target| target.address).collect();
+    let out = lost.flat_map(|(_, group)| group.targets).filter(is_out);
+    let mut out: Vec<_> = out.map(|target| (target.cluster.clone(), target.address)).collect();
     out.sort_unstable();
     out.dedup();
     out.into()
@@ -267,8 +267,8 @@ impl Target<'_> {
 
 impl Service {
     /// Whether it is left out wherever clients are.
-    pub fn is_out(&self, address: IpAddr) -> bool {
-        self.out.binary_search(&address).is_ok()
+    pub fn is_out(&self, cluster: &ClusterId, address: IpAddr) -> bool {
+        self.out.binary_search_by(|(id, out)| (id, out).cmp(&(cluster, &address))).is_ok()
     }
 
     /// Whether an endpoint, or a gateway, seems healthy from here.

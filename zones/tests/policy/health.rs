@@ -42,9 +42,10 @@ fn fail(world: &mut World, checks: &HashSet<Check>, clusters: &[u8]) {
 /// Addresses that are left out of copies, as `a1`.
 fn out(world: &World) -> String {
     let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
-    let endpoints =
-        service.members.iter().flat_map(|member| &*member.slices).flat_map(|slice| &*slice.endpoints);
-    let out = endpoints.map(|endpoint| endpoint.address).filter(|address| service.is_out(*address));
+    let out = service.members.iter().flat_map(|member| {
+        let endpoints = member.slices.iter().flat_map(|slice| &*slice.endpoints);
+        endpoints.map(|endpoint| endpoint.address).filter(|address| service.is_out(&member.cluster, *address))
+    });
     let spots = out.map(|address| if let IpAddr::V4(v4) = address { spot(v4) } else { panic!("{address}") });
     spots.collect::<Vec<_>>().join(" ")
 }

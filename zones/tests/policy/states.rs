@@ -111,7 +111,8 @@ fn copies_of_a_drained_cluster_are_not_ready() {
     let mut world = world(&sites()[..2], rules());
     let out = |world: &World| {
         let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
-        ["10.1.1.1", "10.2.1.1"].map(|address| service.is_out(address.parse().unwrap()))
+        let is_out = |(id, address): (&str, &str)| service.is_out(&cluster(id), address.parse().unwrap());
+        [("a", "10.1.1.1"), ("b", "10.2.1.1")].map(is_out)
     };
     force(&mut world, &[("b", Scope::All, State::Drain)]);
     world.compile();

@@ -166,7 +166,9 @@ pub(crate) fn merge(
     // Only of an exporter who can't be asked itself; the import's writer knew which export is the oldest.
     let is_told = |policy: &&Arc<Attached>| match &policy.source {
         Source::Export(cluster, _) => accepts(cluster) && !clusters.hearing.hears(cluster),
-        Source::Configuration(_) | Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => false,
+        Source::Configuration { .. } | Source::Import(_) | Source::Namespace(_) | Source::ClusterSet(_) => {
+            false
+        }
     };
     let told = tales.as_ref().filter(|_| held).and_then(|tales| tales.import.policy.as_ref()).filter(is_told);
     let policy = policies.holds(name, clusters.home.as_ref(), exporters, told);

@@ -36,7 +36,12 @@ pub struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The operator's configuration.
-    Configuration(Scope),
+    Configuration {
+        /// What it is about.
+        of: Scope,
+        /// The zone in which it holds; `None`: in all.
+        zone: Option<Name>,
+    },
     /// The own cluster's policy about the import.
     Import(PolicyName),
     /// A cluster's policy about its export.
@@ -50,7 +55,10 @@ pub enum Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Configuration(of) => write!(f, "the configuration's policy about {of}"),
+            Self::Configuration { of, zone: None } => write!(f, "the configuration's policy about {of}"),
+            Self::Configuration { of, zone: Some(zone) } => {
+                write!(f, "the configuration's policy about {of} in {zone}")
+            }
             Self::Import(policy) => write!(f, "TrafficPolicy {policy}, about the import"),
             Self::Export(cluster, policy) => {
                 write!(f, "TrafficPolicy {policy} of {cluster}, about its export")
@@ -264,8 +272,8 @@ fn subjects(policy: &Policy) -> Vec<Subject> {
 }
 
 fn attached(policy: Option<&Configured>) -> Option<Arc<Attached>> {
-    let Configured { of, rules, .. } = policy?;
-    let source = Source::Configuration(of.clone());
+    let Configured { of, rules, zone } = policy?;
+    let source = Source::Configuration { of: of.clone(), zone: zone.clone() };
     Some(Arc::new(Attached { rules: rules.clone(), source, created: None }))
 }
 

@@ -170,7 +170,7 @@ impl Snapshot {
         let evidence =
             inquiry.witness.map(|witness| witness.evidence(&clusters, &checks)).unwrap_or_default();
         let stages = vec![
-            stages::reachable(service),
+            stages::reachable(service, rules.answer),
             stages::state(service, supposed),
             stages::ready(&candidates),
             stages::healthy(&evidence, untold),
@@ -242,6 +242,9 @@ fn answer(
     let family = family(rtype);
     let is_asked = |address: IpAddr| family.is_none_or(|family| IpFamily::from(address) == family);
     let what = match (service.headless || rules.answer != Form::Vip, service.answers_in(zone).absent) {
+        (true, Some(_)) if rules.answer == Form::Gateways => {
+            "nothing: no gateway is known, or nothing behind it is ready".to_owned()
+        }
         (true, Some(_)) => "nothing: no endpoint is ready".to_owned(),
         (true, None) => {
             let ready = groups.iter().flat_map(|group| group.targets).filter(|target| target.ready > 0);

@@ -174,11 +174,24 @@ fn zones_are_explained_apart() {
     assert_eq!(
         told("s.n.svc.global.example.com"),
         (
-            "the configuration's policy about all services".into(),
+            "the configuration's policy about all services in global.example.com.".into(),
             "endpoints, by these shares".into(),
             "c 100".into()
         )
     );
+    let gateways = Rules { answer: Form::Gateways, ..Rules::default() };
+    let zone = Some(Name::parse("global.example.com").unwrap());
+    world.table.apply(Event::Configure([Configured { zone, of: Scope::All, rules: gateways.into() }].into()));
+    world.compile();
+    let name = QName::parse("s.n.svc.global.example.com").unwrap();
+    let told = world.snapshot.explain(&name, &inquiry(CLIENT, "", &supposed)).unwrap();
+    assert_eq!(stage(&told, "reachable")[0], "a: removed: no gateway to it is known");
+    assert!(told.answer.contains("no gateway is known"), "{}", told.answer);
+    let told = |name: &str| {
+        let name = QName::parse(name).unwrap();
+        let told = world.snapshot.explain(&name, &inquiry(CLIENT, "", &supposed)).unwrap();
+        (told.held.to_string(), told.answer.clone(), as_text(&shares(&told)))
+    };
     let (held, answer, _) = told(NAME);
     let spread = "kube-proxy spreads its connections over all that is ready, whatever the shares below";
     assert_eq!(

@@ -5,29 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::evidence::Evidence;
 use super::{NAMED, Percent, Stage, Supposed};
 use crate::name::ClusterId;
-use crate::object::{Slice, UnixTime};
+use crate::object::{Gateway, Slice, UnixTime};
 use crate::peers::{Decider, State};
 use crate::policy::spread::{At, Candidate, Spread, Tier};
-use crate::policy::{Level, Locality, Preference, Rules};
+use crate::policy::{Form, Level, Locality, Preference, Rules};
 use crate::service::{Member, Reach, Service};
 use crate::standing::Standing;
 
 /// What can be got to, and by which objects that is known.
-pub(super) fn reachable(service: &Service) -> Stage {
+pub(super) fn reachable(service: &Service, form: Form) -> Stage {
     let line = |member: &Member| {
         let endpoints: usize = member.slices.iter().map(|slice| slice.endpoints.len()).sum();
         let endpoints = format!("{endpoints} endpoints{}", objects(&member.slices));
-        let how = match &member.reach {
-            Reach::Flat => endpoints,
-            Reach::Gateway(_) if service.headless => {
+        let behind = |gateway: &Gateway| {
+            let at: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
+            format!("{endpoints} behind its gateway {}", at.join(" "))
+        };
+        let outside = member.gateway.as_ref().filter(|_| form == Form::Gateways);
+        let how = match (outside, &member.reach) {
+            _ if service.headless && form == Form::Gateways => {
+                "removed: headless services have no gateways".to_owned()
+            }
+            (Some(gateway), _) => behind(gateway),
+            (None, Reach::Flat) if form == Form::Gateways && member.slices.iter().all(|s| !s.gateway) => {
+                "removed: no gateway to it is known".to_owned()
+            }
+            (None, Reach::Flat) => endpoints,
+            (None, Reach::Gateway(_)) if service.headless => {
                 "removed: it is on another network, where headless services can't be reached".to_owned()
             }
-            Reach::Gateway(gateway) => {
-                let at: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
-                format!("{endpoints} behind its gateway {}", at.join(" "))
-            }
-            Reach::Unresolved => "removed: no address of its gateway is known".to_owned(),
-            Reach::Nowhere => "removed: it is on another network and has no gateway".to_owned(),
+            (None, Reach::Gateway(gateway)) => behind(gateway),
+            (None, Reach::Unresolved) => "removed: no address of its gateway is known".to_owned(),
+            (None, Reach::Nowhere) => "removed: it is on another network and has no gateway".to_owned(),
         };
         format!("{}: {how}", member.cluster)
     };

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use portolan_zones::object::*;
+use portolan_zones::peers::Scope;
+use portolan_zones::policy::{Configured, Form, Rules};
 use portolan_zones::service::Reach;
 use portolan_zones::{Event, Hearing};
 
@@ -331,6 +333,8 @@ fn a_gateway_of_the_own_network_stays_where_it_was_while_it_is_not_resolved() {
     ] {
         let mut world = World::new(&["clusterset.local"], &["home", "a"]);
         let own = with_gateway(exported(1), now, &[]).into_iter().chain([pods(None, "10.1.0.1")]).collect();
+        let rules = Rules { answer: Form::Gateways, ..Rules::default() }.into();
+        world.table.apply(Event::Configure([Configured { zone: None, of: Scope::All, rules }].into()));
         world.home("home").reset("home", vec![imported(&["a"]), copy.clone()]).reset("a", own);
         hear(&mut world, Hearing::Only(ids(&["home", "a"])));
         let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();

@@ -13,6 +13,7 @@
 //!  snapshot    immutable: an index of services, zones, generation and serial
 //!    ├─ lookup     a name, a type and a client → an answer                  allocates nothing, locks nothing
 //!    ├─ explain    why a client gets what it gets, and what it would get if
+//!    ├─ backends   what connections to a service are spread over
 //!    ├─ records    all of a zone, for transfers and zone-file text
 //!    └─ diff       what changed since another snapshot
 //! ```
@@ -24,7 +25,7 @@
 //!
 //! - Answers are kept as sorted addresses and labels, not as wire format. The twelve octets in front of every address
 //!   are the same for all records of an answer, so writing them costs as much as copying them; nothing is stored
-//!   per zone, and an agent that never answers DNS pays nothing for it. SRV targets end with the zone's origin, which is
+//!   per zone but where one has policies of its own, and an agent that never answers DNS pays nothing for it. SRV targets end with the zone's origin, which is
 //!   appended when they are written.
 //! - The index is a hash trie with large leaves, not a table of fixed size: it needs no rebuilding as it grows, and a
 //!   change at a million services copies a few dozen pointers.

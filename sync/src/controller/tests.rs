@@ -2,6 +2,7 @@
 //! The table sees what was written, as it does by its watch.
 
 mod addresses;
+mod copies;
 mod desired;
 mod fake;
 mod observing;

@@ -27,8 +27,8 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Anybody(Arc::clone(&provider)));
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        // Ring's suites are for TLS 1.2 and 1.3, which are the versions that are enabled.
         #[expect(clippy::expect_used, reason = "a constant of the library, and tests would show it")]
+        // Ring's suites are for TLS 1.2 and 1.3, which are the versions that are enabled.
         let builder = builder.expect("ring supports the default versions");
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];

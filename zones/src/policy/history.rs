@@ -98,7 +98,7 @@ pub(crate) struct Needs {
     /// How many are gone: where others take what a place can't bear.
     gone: bool,
     /// Which clusters are close.
-    pub(crate) latency: bool,
+    latency: bool,
 }
 
 impl Needs {

@@ -87,7 +87,8 @@ impl Table {
         &self.whereabouts.places
     }
 
-    /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are. Whether all are new.
+    /// Brings pods in line after all else of a snapshot: `changed` are services as they were and as they are. Whether
+    /// all were read anew.
     pub(crate) fn follow_pods(&mut self, next: &mut Snapshot, changed: &[[Option<Arc<Service>>; 2]]) -> bool {
         let (by_slices, clusters) = (self.whereabouts.by_slices, &self.clusters);
         if std::mem::take(&mut self.whereabouts.pods_moved) {

@@ -9,16 +9,17 @@ use portolan_zones::object::*;
 use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::places::{self, Mapping};
 use portolan_zones::policy::explain::*;
-use portolan_zones::policy::health::{Check, CheckKind, HealthCheck};
+use portolan_zones::policy::health::Check;
 use portolan_zones::policy::{Configured, Form, Latency, Level, Preference, Rules};
 use portolan_zones::{Client, Event, Name, QName};
 
 use crate::common::*;
+use crate::picture::{drawn, table};
 use crate::site::*;
 
-const CLIENT: &str = "10.1.1.200";
+pub const CLIENT: &str = "10.1.1.200";
 
-fn inquiry<'a>(client: &str, rtype: &str, supposed: &'a Supposed) -> Inquiry<'a> {
+pub fn inquiry<'a>(client: &str, rtype: &str, supposed: &'a Supposed) -> Inquiry<'a> {
     Inquiry {
         client: Client { address: Some(client.parse().unwrap()), ..Client::default() },
         rtype: rtype.parse().ok(),
@@ -28,12 +29,8 @@ fn inquiry<'a>(client: &str, rtype: &str, supposed: &'a Supposed) -> Inquiry<'a>
     }
 }
 
-fn explained(world: &World, inquiry: &Inquiry<'_>) -> Explanation {
+pub fn explained(world: &World, inquiry: &Inquiry<'_>) -> Explanation {
     world.snapshot.explain(&QName::parse(NAME).unwrap(), inquiry).unwrap()
-}
-
-fn drawn(world: &World, supposed: &Supposed) -> Picture {
-    world.snapshot.picture(&QName::parse(NAME).unwrap(), &inquiry(CLIENT, "", supposed)).unwrap()
 }
 
 /// Cluster and per cent, over all tiers.
@@ -54,7 +51,7 @@ fn stage<'e>(explained: &'e Explanation, name: &str) -> &'e [String] {
 }
 
 /// `a=down b=drain c=up d=3`.
-fn suppose(text: &str) -> Supposed {
+pub fn suppose(text: &str) -> Supposed {
     let mut supposed = Supposed::default();
     for (id, what) in text.split_whitespace().map(|word| word.split_once('=').unwrap()) {
         match what.parse() {
@@ -65,7 +62,7 @@ fn suppose(text: &str) -> Supposed {
     supposed
 }
 
-fn three() -> [Site; 3] {
+pub fn three() -> [Site; 3] {
     [site("a").node("n1", "z1", 2, 2), site("b").node("n1", "z2", 2, 2), site("c").node("n1", "z3", 4, 4)]
 }
 
@@ -228,15 +225,7 @@ fn a_type_that_nothing_has_gets_nothing() {
 /// What people would say of clusters: down is nobody's, drain the last resort, up heeds no probe; weights are as in a policy.
 #[test]
 fn what_would_be_if() {
-    let how = HealthCheck {
-        kind: CheckKind::Tcp,
-        port: None,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 2,
-        fall: 3,
-    };
-    let rules = Rules { health_check: Some(how.into()), ..by(&[Level::Zone], Preference::Prefer) };
+    let rules = Rules { health_check: Some(tcp_check()), ..by(&[Level::Zone], Preference::Prefer) };
     let mut world = world(&three(), rules);
     let healthy = world.snapshot.clone();
     let checks = world.table.take_checks().unwrap();
@@ -373,16 +362,8 @@ fn no_age_is_no_age() {
 /// The evidence of what is shown and of what is not healthy is asked for, and not of thousands.
 #[test]
 fn few_checks_are_looked_up() {
-    let how = HealthCheck {
-        kind: CheckKind::Tcp,
-        port: None,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 2,
-        fall: 3,
-    };
     let sites = [site("a").node("n1", "z1", 200, 200), site("b").node("n1", "z2", 50, 50)];
-    let mut world = world(&sites, Rules { health_check: Some(how.into()), ..rules() });
+    let mut world = world(&sites, Rules { health_check: Some(tcp_check()), ..rules() });
     let checks = world.table.take_checks().unwrap();
     let sick = |check: &&Check| ["10.1.1.77:8080", "10.1.1.78:8080"].contains(&&*check.address.to_string());
     world.table.apply(Event::Checked(checks.iter().filter(sick).map(|c| (c.clone(), false)).collect()));
@@ -407,56 +388,6 @@ fn few_checks_are_looked_up() {
     ];
     assert_eq!(asked, expected);
     assert_eq!(stage(&told, "healthy"), ["and 240 more are asked"]);
-}
-
-fn table(picture: &Picture) -> Vec<String> {
-    picture.rows.iter().map(|row| format!("{} {}", row.bar(), row.place())).collect()
-}
-
-/// A row is what a client there is explained to get, and the last one what all others do.
-#[test]
-fn everywhere_is_every_place() {
-    let sites = [
-        site("a").region("eu").node("n1", "z1", 2, 2).node("n2", "z2", 2, 2),
-        site("b").region("eu").node("n1", "z2", 2, 2),
-        site("c").region("us").node("n1", "z3", 4, 4),
-    ];
-    let world = world(&sites, by(&[Level::Zone, Level::Region], Preference::Prefer));
-    let picture = drawn(&world, &Supposed::default());
-    assert_eq!(picture.clusters, ["a", "b", "c"].map(cluster));
-    assert_eq!(
-        table(&picture),
-        [
-            "AAAAAAAAAA cluster a, region eu, zone z1",
-            "AAAAABBBBB cluster a, region eu, zone z2",
-            "AAAAABBBBB cluster b, region eu, zone z2",
-            "CCCCCCCCCC cluster c, region us, zone z3",
-            "AAAABBCCCC anywhere else",
-        ]
-    );
-    let clients = ["10.1.1.9", "10.1.2.9", "10.2.1.9", "10.3.1.9", "192.0.2.1"];
-    for supposed in ["", "c=down", "a=drain", "b=5"].map(suppose) {
-        let picture = drawn(&world, &supposed);
-        for (client, row) in clients.into_iter().zip(&picture.rows) {
-            let told = explained(&world, &inquiry(client, "", &supposed));
-            let part = |id: &portolan_zones::ClusterId| {
-                told.portions.iter().filter(|portion| portion.cluster == *id).map(|p| p.part).sum::<u32>()
-            };
-            let parts: Vec<u32> = picture.clusters.iter().map(part).collect();
-            assert_eq!(row.parts, parts, "{client} {supposed:?}");
-        }
-    }
-}
-
-/// Clients of clusters that are neither home nor behind a service don't come here.
-#[test]
-fn other_clusters_clients_are_left_out() {
-    let mut world = world(&three()[..2], by(&[Level::Zone], Preference::Prefer));
-    world.reset("x", site("x").node("n1", "z1", 0, 0).node_objects().collect());
-    world.compile();
-    let rows = table(&drawn(&world, &Supposed::default()));
-    assert_eq!(rows.len(), 3, "{rows:?}");
-    assert!(!rows.iter().any(|row| row.contains("cluster x")), "{rows:?}");
 }
 
 /// Should one ask here all the same, what is explained is what it gets: no answers are compiled for where it is.
@@ -524,78 +455,6 @@ fn strangers_of_the_configuration_are_answered_as_anywhere_else() {
         }
         let rows = table(&drawn(&world, &supposed));
         assert_eq!(rows.iter().any(|row| row.contains("cluster x")), home == Some("x"), "{rows:?}");
-    }
-}
-
-/// So many clusters, each with a zone and an endpoint of its own.
-fn many(count: u8) -> World {
-    let ids: Vec<String> = (0..count).map(|at| format!("c{at:02}")).collect();
-    let names: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let mut world = World::new(&["clusterset.local"], &names);
-    world.home(names[0]);
-    for (at, id) in (0..).zip(&names) {
-        let az: Arc<str> = format!("z{at:02}").into();
-        let place = Place { node: Some("n".into()), az: Some(az.clone()) };
-        let node = Node {
-            name: "n".into(),
-            az: Some(az),
-            region: None,
-            pod_cidrs: [([10, at, 0, 0].into(), 24)].into(),
-            addresses: Box::default(),
-            ready: true,
-            entrances: Box::default(),
-        };
-        let one = Endpoint { place: Some(place.into()), ..endpoint(&format!("10.{at}.0.1"), None, true) };
-        world.reset(
-            id,
-            vec![
-                export("n", "s", at.into()),
-                service("n", "s", ServiceKind::ClusterIp, http()),
-                Object::Node(node),
-                slice("n", "s", &format!("s-{id}"), &[("http", 8080)], vec![one]),
-            ],
-        );
-    }
-    world.apply(names[0], policy("p", 1, imports(&["s"]), by(&[Level::Zone], Preference::Prefer)));
-    world.compile();
-    world
-}
-
-/// Nobody reads more than fifty rows: how many are left out is told, and anywhere else is always there.
-#[test]
-fn pictures_are_bounded() {
-    let picture = drawn(&many(60), &Supposed::default());
-    assert_eq!((picture.rows.len(), picture.more, picture.clusters.len()), (50, 11, 60));
-    assert_eq!(picture.rows[49].place(), "anywhere else");
-    assert_eq!(picture.rows[0].bar(), "AAAAAAAAAA");
-    let few = drawn(&many(10), &Supposed::default());
-    assert_eq!((few.rows.len(), few.more), (11, 0));
-}
-
-/// Where there are many places those that get the same are one row.
-#[test]
-fn equal_rows_are_one_where_there_are_many() {
-    // Half of the clusters are down: the clients of their zones get what is left, as those do who are nowhere.
-    let down = (15..30).map(|at| (cluster(&format!("c{at}")), State::Down)).collect();
-    let picture = drawn(&many(30), &Supposed { states: down, ..Supposed::default() });
-    let rows = table(&picture);
-    assert_eq!((rows.len(), picture.more), (17, 0), "{rows:#?}");
-    assert!(rows[15].ends_with("cluster c15, zone z15, and 14 more"), "{rows:#?}");
-    assert!(rows[16].ends_with("anywhere else"), "{rows:#?}");
-}
-
-/// Ten signs, to the tenth that is closest.
-#[test]
-fn bars_are_rounded() {
-    for (parts, expected) in [
-        (&[1_000_000][..], "AAAAAAAAAA"),
-        (&[600_000, 300_000, 100_000], "AAAAAABBBC"),
-        (&[990_000, 10_000], "AAAAAAAAAA"),
-        (&[940_000, 60_000], "AAAAAAAAAB"),
-        (&[0, 0], ".........."),
-        (&[], ".........."),
-    ] {
-        assert_eq!(Row { places: Vec::new(), parts: parts.into() }.bar(), expected, "{parts:?}");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portolan_zones::Event;
 use portolan_zones::object::*;
@@ -18,8 +17,7 @@ const CLIENT: &str = "10.1.1.200";
 fn http_check() -> Option<Arc<HealthCheck>> {
     let status = (200, 299);
     let kind = CheckKind::Http { tls: false, path: "/".into(), host: None, status, body: None };
-    let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(2));
-    Some(HealthCheck { kind, port: None, interval, timeout, rise: 2, fall: 3 }.into())
+    Some(Arc::new(HealthCheck { kind, ..(*tcp_check()).clone() }))
 }
 
 fn checked() -> Rules {

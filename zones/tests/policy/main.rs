@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod laws;
 mod locality;
+mod picture;
 mod recompile;
 mod records;
 mod site;

@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portolan_zones::lookup::Chosen;
 use portolan_zones::object::*;
+use portolan_zones::policy::health::{CheckKind, HealthCheck};
 use portolan_zones::policy::spread::At;
 use portolan_zones::policy::{Form, Level, Locality, Policy, PolicyName, Preference, Rules, Target};
 use portolan_zones::{Client, Found, QName, Records, ServiceName, Snapshot};
@@ -110,6 +112,12 @@ pub fn by(order: &[Level], reach: Preference) -> Rules {
 
 pub fn weighted(weights: &[(&str, u32)]) -> Rules {
     Rules { weights: weights.iter().map(|(id, weight)| (cluster(id), *weight)).collect(), ..rules() }
+}
+
+/// A connection every ten seconds.
+pub fn tcp_check() -> Arc<HealthCheck> {
+    let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(2));
+    HealthCheck { kind: CheckKind::Tcp, port: None, interval, timeout, rise: 2, fall: 3 }.into()
 }
 
 pub fn policy(policy: &str, created: UnixTime, target: Target, rules: Rules) -> Object {

@@ -2,13 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portolan_zones::object::*;
 use portolan_zones::peers::{Forced, Labels, Peer, Scope, State};
 use portolan_zones::policy::Level::Zone;
 use portolan_zones::policy::Preference::Pin;
-use portolan_zones::policy::health::{CheckKind, HealthCheck};
 use portolan_zones::policy::{Attached, Configured, Form, PolicyName, Rules, Source, Target};
 use portolan_zones::{Change, Event, Name, QName};
 
@@ -395,15 +393,7 @@ fn zones_choose_on_their_own() {
 #[test]
 fn all_that_is_answered_is_asked() {
     let mut world = two_zones(ServiceKind::ClusterIp);
-    let check = HealthCheck {
-        kind: CheckKind::Tcp,
-        port: None,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 2,
-        fall: 3,
-    };
-    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(check.into()), ..rules() }));
+    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(tcp_check()), ..rules() }));
     world.table.apply(global(Rules { answer: Form::Gateways, ..Rules::default() }));
     world.compile();
     let checks = world.table.take_checks().unwrap();
@@ -419,15 +409,7 @@ fn all_that_is_answered_is_asked() {
 #[test]
 fn networks_may_overlap() {
     let mut world = two_zones(ServiceKind::ClusterIp);
-    let check = HealthCheck {
-        kind: CheckKind::Tcp,
-        port: None,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 2,
-        fall: 3,
-    };
-    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(check.into()), ..rules() }));
+    world.apply("a", policy("p", 1, imports(&["s"]), Rules { health_check: Some(tcp_check()), ..rules() }));
     world.table.apply(Event::Network { cluster: cluster("b"), network: "east".into() });
     let same = slice("n", "s", "s-b", &[("http", 8080)], vec![endpoint("10.1.1.1", None, true)]);
     world.apply("b", same).compile();

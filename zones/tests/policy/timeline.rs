@@ -17,7 +17,6 @@ use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::places::{Mapping, Place as Whereabouts};
 use portolan_zones::policy::Level::{Cluster, Zone};
 use portolan_zones::policy::Preference::Prefer;
-use portolan_zones::policy::health::{CheckKind, HealthCheck};
 use portolan_zones::policy::{Latency, Rules, Spill};
 use portolan_zones::{Change, Event};
 
@@ -293,15 +292,7 @@ fn stages() -> Vec<Stage> {
         (30, "a", Silent(false)),
         (32, "c", Checked(true)),
     ];
-    let tcp = HealthCheck {
-        kind: CheckKind::Tcp,
-        port: None,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 2,
-        fall: 3,
-    };
-    let checked = Rules { health_check: Some(tcp.into()), ..zonal() };
+    let checked = Rules { health_check: Some(tcp_check()), ..zonal() };
     let latency = Latency { margin: Duration::from_millis(10), hold_down: 6 };
     let slow = Rules { slow_start: NonZeroU16::new(10), ..rules() };
     let same_zone = ServiceSpec { traffic_distribution: Some("PreferSameZone".into()), ..http() };

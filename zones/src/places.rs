@@ -146,6 +146,8 @@ pub struct Places {
     /// The same of IPv4 alone: most clients, and a fraction of the memory.
     ipv4: (Box<[u32]>, Box<[Option<u32>]>),
     known: Box<[Known]>,
+    /// Where in it Nodes are, sorted by what stands for them.
+    nodes: Box<[(Key, u32)]>,
     /// Areas of clients whom others know.
     elsewhere: Box<[(Key, Place)]>,
 }
@@ -199,7 +201,8 @@ impl Places {
         let named = mappings.iter().filter(|m| m.network.is_none());
         let elsewhere = named.map(|m| (m.place.key(), m.place.area())).collect();
         let ipv4 = ipv4(&ranges);
-        Self { home: home.cloned(), ranges: ranges.into(), ipv4, known: known.into(), elsewhere }
+        let nodes = by_node(&known);
+        Self { home: home.cloned(), ranges: ranges.into(), ipv4, known: known.into(), nodes, elsewhere }
     }
 
     /// Where a client is, and the length of the widest prefix around its address of which that holds.
@@ -236,13 +239,7 @@ impl Places {
         spot: Option<&Spot>,
         region: Option<&Arc<str>>,
     ) -> Place {
-        let is_its_node = |known: &&Known| {
-            let node = spot.and_then(|spot| spot.node.as_ref());
-            node.is_some()
-                && known.place.node.as_ref() == node
-                && known.place.cluster.as_ref() == Some(cluster)
-        };
-        let node = self.known.iter().find(is_its_node).map(|known| &known.place);
+        let node = spot.and_then(|spot| spot.node.as_ref()).and_then(|node| self.node(cluster, node));
         Place {
             cluster: Some(cluster.clone()),
             region: node.and_then(|node| node.region.clone()).or_else(|| region.cloned()),
@@ -251,11 +248,32 @@ impl Places {
         }
     }
 
+    /// Where a cluster's Node is, as the Node and the operator say; `None`: nobody knows an address of it.
+    pub fn node(&self, cluster: &ClusterId, node: &str) -> Option<&Place> {
+        let key = Key::of_node(&At { cluster: Some(cluster), node: Some(node), ..At::default() });
+        let at = self.nodes.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        Some(&self.known[self.nodes[at].1 as usize].place)
+    }
+
+    /// The cluster whose clients ask, if that is known.
+    pub fn home(&self) -> Option<&ClusterId> {
+        self.home.as_ref()
+    }
+
     /// All areas: places without their nodes, each once.
     pub(crate) fn areas(&self) -> BTreeMap<Key, Place> {
         let known = self.known.iter().map(|known| (known.keys.area, known.place.area()));
         known.chain(self.elsewhere.iter().cloned()).collect()
     }
+}
+
+/// Each Node that has a name once, where it was first said to be.
+fn by_node(known: &[Known]) -> Box<[(Key, u32)]> {
+    let named = (0..).zip(known).filter(|(_, known)| known.place.node.is_some());
+    let mut nodes: Vec<(Key, u32)> = named.map(|(at, known)| (known.keys.node, at)).collect();
+    nodes.sort_unstable();
+    nodes.dedup_by_key(|(key, _)| *key);
+    nodes.into()
 }
 
 /// Of all ranges those of IPv4, whose addresses are mapped ones: where each begins, and its place.

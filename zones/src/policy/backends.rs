@@ -7,7 +7,7 @@ use super::spread::{apportion, spread};
 use super::{Form, Rules};
 use crate::answers::{Target, candidates, groups, targets};
 use crate::name::ClusterId;
-use crate::object::SlicePort;
+use crate::object::{IpFamily, SlicePort};
 use crate::places::Place;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -27,15 +27,22 @@ pub struct Backend {
 
 impl Snapshot {
     /// Where connections go that clients at a place make to a service, in the zone at this position: the shares sum to
-    /// [`WHOLE`](super::spread::WHOLE), or there are none. Rules that answer a virtual IP choose among what is behind it.
-    pub fn backends(&self, service: &Service, place: &Place, zone: usize) -> Vec<Backend> {
+    /// [`WHOLE`](super::spread::WHOLE), or there are none. Rules that answer a virtual IP choose among what is behind it. With a
+    /// family only addresses of it count, and what has none gives way to what has some, as for A and AAAA.
+    pub fn backends(
+        &self,
+        service: &Service,
+        place: &Place,
+        zone: usize,
+        family: Option<IpFamily>,
+    ) -> Vec<Backend> {
         let kubernetes_own = || Rules::default().for_service(service);
         let rules = service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own);
         let form = if rules.answer == Form::Gateways { Form::Gateways } else { Form::Endpoints };
         let targets: Vec<Target<'_>> = targets(service, form).collect();
         let groups =
             groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
-        let candidates = candidates(service, &groups, &place.at(), None);
+        let candidates = candidates(service, &groups, &place.at(), family);
         let spread = spread(&candidates, &rules, &place.at());
         let mut backends = Vec::new();
         for (tier, share) in spread.shares() {
@@ -43,7 +50,10 @@ impl Snapshot {
             let chosen: Vec<usize> = share.chosen.iter().map(|at| *at as usize).collect();
             let bears: Vec<u64> = chosen.iter().map(|at| candidates[*at].bears(heeds_health)).collect();
             for (at, part) in chosen.iter().zip(apportion(&bears, share.part)) {
-                let answered: Vec<&Target<'_>> = groups[*at].answered(service).collect();
+                let fits = |target: &&Target<'_>| {
+                    family.is_none_or(|family| IpFamily::from(target.address) == family)
+                };
+                let answered: Vec<&Target<'_>> = groups[*at].answered(service).filter(fits).collect();
                 let parts = apportion(&vec![1; answered.len()], part);
                 let backend = |(target, part): (&&Target<'_>, u32)| Backend {
                     cluster: target.cluster.clone(),

@@ -39,6 +39,12 @@ impl Draw {
         Some(Self { slots: slots.into() })
     }
 
+    /// How it draws, for who does so elsewhere: for each slot a limit, in parts of 2³², below which it is the slot's own outcome,
+    /// and the other one.
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
+        self.slots.iter().map(|slot| (slot.limit, slot.other))
+    }
+
     /// The outcome for a number; numbers that are equally likely draw by the shares.
     pub fn at(&self, number: u64) -> usize {
         let spread = (number >> 32) * self.slots.len() as u64;

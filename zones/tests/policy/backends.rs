@@ -49,7 +49,7 @@ fn clusterset(rules: Rules) -> World {
 
 fn backends(world: &World) -> BTreeMap<IpAddr, u32> {
     let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
-    let backends = world.snapshot.backends(service, &place(), 0);
+    let backends = world.snapshot.backends(service, &place(), 0, None);
     let all: BTreeMap<IpAddr, u32> = backends.iter().map(|b| (b.address, b.part)).collect();
     assert_eq!(all.len(), backends.len(), "each address once");
     all
@@ -124,7 +124,7 @@ fn behind_a_virtual_ip_there_is_a_choice() {
     assert_eq!(by_cluster, BTreeMap::from([("b".to_owned(), WHOLE / 4), ("d".to_owned(), WHOLE / 4 * 3)]));
     let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
     let ports = |id: &str| {
-        let backends = world.snapshot.backends(service, &place(), 0);
+        let backends = world.snapshot.backends(service, &place(), 0, None);
         backends.iter().find(|backend| backend.cluster == cluster(id)).unwrap().ports[0].number
     };
     assert_eq!((ports("b"), ports("d")), (Some(8080), Some(80)), "target ports, and the gateway's");
@@ -142,4 +142,47 @@ fn kubernetes_own_fields_count_without_a_policy() {
         IpAddr::V6(v6) => v6.to_string(),
     });
     assert_eq!(spots.collect::<std::collections::BTreeSet<_>>(), ["a1".to_owned()].into());
+}
+
+/// Sockets that reach one family only go to what has an address of it, as A and AAAA are answered: half of what is in `a` has IPv4
+/// addresses, all of `b` has IPv6 ones.
+#[test]
+fn families_are_spread_apart() {
+    let sites = [site("a").node("n1", "z1", 4, 4), site("b").node("n1", "z2", 4, 4)];
+    let mut world = world(&sites, Rules::default());
+    let v6 = |i: u16| Endpoint {
+        address: IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, i]),
+        conditions: Conditions::READY,
+        identity: i.into(),
+        hostname: None,
+        place: None,
+    };
+    let slice = Slice {
+        name: SliceName::new("n", "s-v6"),
+        service: service_name("s"),
+        source: None,
+        ours: false,
+        gateway: false,
+        state: None,
+        region: None,
+        outside: None,
+        ports: Arc::new([]),
+        endpoints: (1..=2).map(v6).collect(),
+    };
+    world.apply("b", Object::Slice(slice));
+    world.compile();
+    let service = world.snapshot.services.get(b"\x01s\x01n").unwrap();
+    let of = |family| -> BTreeMap<String, u32> {
+        let backends = world.snapshot.backends(service, &place(), 0, family);
+        assert!(family.is_none() || backends.iter().all(|b| family == Some(b.address.into())));
+        let mut parts = BTreeMap::new();
+        for backend in backends {
+            *parts.entry(backend.cluster.to_string()).or_default() += backend.part;
+        }
+        parts
+    };
+    let parts = |of: &[(&str, u32)]| of.iter().map(|(id, part)| ((*id).to_owned(), *part)).collect();
+    assert_eq!(of(Some(IpFamily::V4)), parts(&[("a", WHOLE / 2), ("b", WHOLE / 2)]));
+    assert_eq!(of(Some(IpFamily::V6)), parts(&[("b", WHOLE)]));
+    assert_eq!(of(None), parts(&[("a", WHOLE * 2 / 5), ("b", WHOLE * 3 / 5)]));
 }

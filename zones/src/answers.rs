@@ -116,9 +116,9 @@ pub(crate) struct Target<'s> {
     /// How many endpoints it stands for, how many of these are ready, and how many of these seem healthy from here.
     pub(crate) all: u32,
     pub(crate) ready: u32,
-    well: u32,
+    pub(crate) well: u32,
     /// What people decided of it.
-    state: Option<State>,
+    pub(crate) state: Option<State>,
     /// `<hostname>.<clusterid>` in wire form.
     labels: Box<[u8]>,
 }

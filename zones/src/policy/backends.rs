@@ -8,6 +8,7 @@ use super::{Form, Rules};
 use crate::answers::{Target, candidates, groups, targets};
 use crate::name::ClusterId;
 use crate::object::{IpFamily, SlicePort};
+use crate::peers::State;
 use crate::places::Place;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -25,7 +26,27 @@ pub struct Backend {
     pub part: u32,
 }
 
+impl Service {
+    /// What connections could go to, whoever chooses: reached from here, ready, and well as far as that is known.
+    pub fn usable(&self) -> impl Iterator<Item = (&ClusterId, IpAddr)> {
+        let is_usable = |target: &Target<'_>| {
+            target.ready > 0
+                && target.well > 0
+                && target.state != Some(State::Down)
+                && (target.state == Some(State::Up) || self.is_healthy(target.address))
+        };
+        targets(self, Form::Endpoints).filter(is_usable).map(|target| (target.cluster, target.address))
+    }
+}
+
 impl Snapshot {
+    /// Whether it matters where clients of a service are, in the zone at this position.
+    pub fn depends_on_place(&self, service: &Service, zone: usize) -> bool {
+        let kubernetes_own = || Rules::default().for_service(service);
+        let rules = service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own);
+        rules.locality.is_some() || rules.latency.is_some()
+    }
+
     /// Where connections go that clients at a place make to a service, in the zone at this position: the shares sum to
     /// [`WHOLE`](super::spread::WHOLE), or there are none. Rules that answer a virtual IP choose among what is behind it. With a
     /// family only addresses of it count, and what has none gives way to what has some, as for A and AAAA.

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* The socket hook: connections to a service's virtual IP go to one of its backends, chosen as DNS chooses.
+ *
+ *   address -> service -> port -> front -> cluster, by share -> backend, by share
+ *
+ * Programs of cgroups: `connect` and `sendmsg` choose and rewrite the destination, `recvmsg` and `getpeername` show the virtual
+ * IP again. They keep nothing of their own but who was sent where. See abi.h for the maps. */
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "abi.h"
+
+#define ALLOW 1
+#define REFUSE 0
+#define NANOSECONDS 1000000000ULL
+#define V4 0
+#define ANY 1
+/* Draws among clusters of which some are down, before all are gone through. */
+#define TRIES 4
+
+/* Set when the object is loaded. */
+const volatile __u32 counter_mask = 0;   /* stripes of a counter, less one: a power of two */
+const volatile __u8 has_set_retval = 1;  /* Linux 5.18 */
+const volatile __u8 has_task_helpers = 1; /* who calls, Linux 6.10 */
+
+#define TABLE(name, kind, key_type, value_type, more_flags) \
+	struct { \
+		__uint(type, kind); \
+		__type(key, key_type); \
+		__type(value, value_type); \
+		__uint(max_entries, 1); \
+		__uint(map_flags, more_flags); \
+	} name SEC(".maps")
+
+/* Arrays are written through memory, without system calls. */
+TABLE(vips, BPF_MAP_TYPE_HASH, struct vip_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(ports, BPF_MAP_TYPE_HASH, struct port_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(fronts, BPF_MAP_TYPE_ARRAY, __u32, struct front, BPF_F_MMAPABLE);
+TABLE(slots, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
+TABLE(backends, BPF_MAP_TYPE_ARRAY, __u32, struct backend, BPF_F_MMAPABLE);
+TABLE(clusters, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
+TABLE(hits, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
+TABLE(settings, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
+
+/* What sessions need outlives the tables. */
+TABLE(affinities, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct affinity, 0);
+TABLE(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct origin);
+} origins SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+/* A destination, before and after. */
+struct destination {
+	struct address address;
+	__u16 port;
+};
+
+struct choice {
+	struct destination to;
+	__u32 front;
+	__u32 backend;
+	__u8 verdict;
+};
+
+static __always_inline struct address mapped(__u32 v4)
+{
+	struct address address = { .words = { 0, (__u64)v4 << 32 | bpf_htonl(0xffff) } };
+	return address;
+}
+
+static __always_inline int is_mapped(const struct address *address)
+{
+	return address->words[0] == 0 && (__u32)address->words[1] == bpf_htonl(0xffff);
+}
+
+static __always_inline int same(const struct address *a, const struct address *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1];
+}
+
+/* Two independent 32-bit numbers out of 64 bits (SplitMix64's finalizer). */
+static __always_inline __u64 mix(__u64 z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+static __always_inline __u64 *slot(__u32 at)
+{
+	return bpf_map_lookup_elem(&slots, &at);
+}
+
+static __always_inline int is_up(__u32 cluster)
+{
+	__u64 *down = bpf_map_lookup_elem(&clusters, &cluster);
+	return down && !*(volatile __u64 *)down;
+}
+
+/* The second word of a cluster that is up, drawn by share; 0: none is. A cluster is marked as down the moment that it is known;
+ * then its services are written anew, one by one. */
+static __always_inline __u64 draw_cluster(__u32 first, __u32 count, __u64 number)
+{
+	for (int i = 0; i < TRIES; i++) {
+		__u64 spread = (number & 0xffffffff) * count;
+		__u32 at = spread >> 32;
+		__u64 *word = slot(first + 2 * at);
+		if (!word)
+			return 0;
+		if ((__u32)spread >= (__u32)*word) {
+			at = *word >> 32 & 0xffff;
+			word = slot(first + 2 * at);
+			if (!word)
+				return 0;
+		}
+		if (is_up(*word >> 48)) {
+			word = slot(first + 2 * at + 1);
+			return word ? *word : 0;
+		}
+		number = mix(number + i + 1);
+	}
+	for (__u32 at = 0; at < MOST_CLUSTERS && at < count; at++) {
+		__u64 *word = slot(first + 2 * at);
+		if (word && is_up(*word >> 48)) {
+			word = slot(first + 2 * at + 1);
+			return word ? *word : 0;
+		}
+	}
+	return 0;
+}
+
+/* A backend's number, drawn by share. */
+static __always_inline __u32 draw_backend(__u64 of, __u32 number)
+{
+	__u32 first = of >> 32, count = of;
+	__u64 spread = (__u64)number * count;
+	__u64 *word = slot(first + (__u32)(spread >> 32));
+	if (!word)
+		return 0;
+	if ((__u32)spread >> 16 >= (*word & 0xffff)) {
+		word = slot(first + (*word >> 16 & 0xffff));
+		if (!word)
+			return 0;
+	}
+	return *word >> 32;
+}
+
+static __always_inline __u32 seconds(void)
+{
+	return bpf_ktime_get_ns() / NANOSECONDS;
+}
+
+static __always_inline void go_to(struct choice *choice, const struct backend *backend, __u32 number)
+{
+	choice->to.address = backend->address;
+	choice->to.port = backend->port;
+	choice->backend = number;
+}
+
+/* Where the client was lately, if that is a backend still. `kept`: what is known of it. */
+static __always_inline int come_back(const struct front *front, struct choice *choice, struct affinity *kept, __u8 family)
+{
+	if (seconds() - kept->seen > front->affinity)
+		return 0;
+	struct member_key key = { .address = kept->address, .front = choice->front, .port = kept->port };
+	__u32 *number = bpf_map_lookup_elem(&members, &key);
+	if (!number || (family == V4 && !is_mapped(&key.address)))
+		return 0;
+	struct backend *backend = bpf_map_lookup_elem(&backends, number);
+	if (!backend || !is_up(backend->cluster))
+		return 0;
+	go_to(choice, backend, *number);
+	kept->seen = seconds();
+	return 1;
+}
+
+/* Chooses a backend of a front. `stable`: a number to draw by, the same for one socket; 0: any. */
+static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front *front, struct choice *choice, __u8 family, __u64 stable)
+{
+	struct affinity_key key = { .identity = front->identity };
+	__u32 keeps = *(volatile __u32 *)&front->affinity;
+	if (keeps) {
+		key.client = bpf_get_netns_cookie(ctx);
+		struct affinity *kept = bpf_map_lookup_elem(&affinities, &key);
+		if (kept && come_back(front, choice, kept, family)) {
+			choice->verdict = VERDICT_KEPT;
+			return;
+		}
+	}
+	__u64 head = *(volatile __u64 *)&front->heads[family];
+	__u64 number = stable ? mix(stable ^ front->identity) : mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
+	__u64 of = draw_cluster(head >> 32, (__u32)head, number);
+	__u32 at = draw_backend(of, number >> 32);
+	struct backend *backend = of ? bpf_map_lookup_elem(&backends, &at) : 0;
+	if (!backend) {
+		choice->verdict = VERDICT_UNREACHABLE;
+		return;
+	}
+	go_to(choice, backend, at);
+	choice->verdict = VERDICT_REDIRECTED;
+	if (keeps) {
+		struct affinity now = { .address = backend->address, .port = backend->port, .seen = seconds() };
+		bpf_map_update_elem(&affinities, &key, &now, BPF_ANY);
+	}
+}
+
+/* Each processor has a counter of its own, as far as there are stripes. */
+static __always_inline void count(__u32 backend)
+{
+	__u32 at = backend * (counter_mask + 1) + (bpf_get_smp_processor_id() & counter_mask);
+	__u64 *hit = bpf_map_lookup_elem(&hits, &at);
+	if (hit)
+		__sync_fetch_and_add(hit, 1);
+}
+
+static __noinline void tell(struct bpf_sock_addr *ctx, const struct destination *vip, const struct choice *choice, __u32 connected)
+{
+	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time = bpf_ktime_get_ns();
+	event->vip = vip->address;
+	event->vip_port = vip->port;
+	event->backend = choice->to.address;
+	event->backend_port = choice->to.port;
+	event->protocol = ctx->protocol;
+	event->verdict = choice->verdict;
+	event->connected = connected;
+	event->front = choice->front;
+	if (has_task_helpers) {
+		event->pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(event->command, sizeof(event->command));
+	}
+	bpf_ringbuf_submit(event, 0);
+}
+
+static __always_inline void sample(struct bpf_sock_addr *ctx, const struct destination *vip, const struct choice *choice, __u32 connected)
+{
+	__u32 at = SETTING_SAMPLE;
+	__u64 *one_of = bpf_map_lookup_elem(&settings, &at);
+	if (one_of && *one_of && bpf_get_prandom_u32() % (__u32)*one_of == 0)
+		tell(ctx, vip, choice, connected);
+}
+
+static __always_inline int refuse(int error)
+{
+	if (has_set_retval)
+		bpf_set_retval(-error);
+	return REFUSE;
+}
+
+/* Chooses where to go instead of to `vip`. Whether that is elsewhere: else `*answer` is what the hook answers. */
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, int connected, int *answer)
+{
+	struct vip_key key = { .address = vip->address };
+	__u32 *service = bpf_map_lookup_elem(&vips, &key);
+	*answer = ALLOW;
+	if (!service)
+		return 0;
+	struct port_key port = { .service = *service, .port = vip->port, .protocol = ctx->protocol };
+	__u32 *number = bpf_map_lookup_elem(&ports, &port);
+	struct front *front = number ? bpf_map_lookup_elem(&fronts, number) : 0;
+	__builtin_memset(choice, 0, sizeof(*choice));
+	if (!front) {
+		choice->verdict = VERDICT_NO_PORT;
+		sample(ctx, vip, choice, connected);
+		*answer = refuse(ECONNREFUSED);
+		return 0;
+	}
+	choice->front = *number;
+	__u8 family = ctx->family == 2 /* AF_INET */ || is_mapped(&vip->address) ? V4 : ANY;
+	choose(ctx, front, choice, family, connected ? 0 : bpf_get_socket_cookie(ctx));
+	/* The kernel takes no IPv4 destination for one packet of an IPv6 socket. */
+	if (!connected && family == ANY && choice->verdict != VERDICT_UNREACHABLE && is_mapped(&choice->to.address))
+		choice->verdict = VERDICT_FAMILY;
+	sample(ctx, vip, choice, connected);
+	if (choice->verdict == VERDICT_UNREACHABLE || choice->verdict == VERDICT_FAMILY) {
+		__sync_fetch_and_add(&front->unreachable, 1);
+		*answer = refuse(choice->verdict == VERDICT_FAMILY ? EAFNOSUPPORT : EHOSTUNREACH);
+		return 0;
+	}
+	return 1;
+}
+
+static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struct destination *vip, const struct choice *choice)
+{
+	struct flow_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = choice->to.address, .port = choice->to.port };
+	struct flow *known = bpf_map_lookup_elem(&flows, &key);
+	if (known && known->port == vip->port && same(&known->vip, &vip->address))
+		return;
+	struct flow flow = { .vip = vip->address, .port = vip->port };
+	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+}
+
+/* A socket connects. Of UDP sockets it is also known by cookie, so that the agent finds those whose backend is gone. */
+static __always_inline int connect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
+{
+	int answer;
+	if (!redirect(ctx, vip, choice, 1, &answer))
+		return answer;
+	count(choice->backend);
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
+	if (origin) {
+		origin->vip = vip->address;
+		origin->vip_port = vip->port;
+		origin->backend = choice->to.address;
+		origin->backend_port = choice->to.port;
+	}
+	if (ctx->protocol == IPPROTO_UDP)
+		remember_flow(ctx, vip, choice);
+	return -1;
+}
+
+/* A UDP socket sends a packet to an address. A flow is counted when it begins. */
+static __always_inline int send(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
+{
+	int answer;
+	if (!redirect(ctx, vip, choice, 0, &answer))
+		return answer;
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
+	if (origin && !(origin->backend_port == choice->to.port && same(&origin->backend, &choice->to.address) && origin->vip_port == vip->port && same(&origin->vip, &vip->address))) {
+		count(choice->backend);
+		origin->vip = vip->address;
+		origin->vip_port = vip->port;
+		origin->backend = choice->to.address;
+		origin->backend_port = choice->to.port;
+		remember_flow(ctx, vip, choice);
+	}
+	return -1;
+}
+
+/* What the program knows the peer as; whether it is another address. */
+static __always_inline int restore(struct bpf_sock_addr *ctx, struct destination *peer)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+	if (!origin)
+		return 0;
+	if (origin->backend_port == peer->port && same(&origin->backend, &peer->address)) {
+		peer->address = origin->vip;
+		peer->port = origin->vip_port;
+		return 1;
+	}
+	if (ctx->protocol != IPPROTO_UDP)
+		return 0;
+	struct flow_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = peer->address, .port = peer->port };
+	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return 0;
+	peer->address = flow->vip;
+	peer->port = flow->port;
+	return 1;
+}
+
+static __always_inline struct destination destination4(struct bpf_sock_addr *ctx)
+{
+	struct destination to = { .address = mapped(ctx->user_ip4), .port = ctx->user_port };
+	return to;
+}
+
+static __always_inline void write4(struct bpf_sock_addr *ctx, const struct destination *to)
+{
+	ctx->user_ip4 = to->address.words[1] >> 32;
+	ctx->user_port = to->port;
+}
+
+static __always_inline struct destination destination6(struct bpf_sock_addr *ctx)
+{
+	struct destination to = { .port = ctx->user_port };
+	to.address.words[0] = (__u64)ctx->user_ip6[1] << 32 | ctx->user_ip6[0];
+	to.address.words[1] = (__u64)ctx->user_ip6[3] << 32 | ctx->user_ip6[2];
+	return to;
+}
+
+static __always_inline void write6(struct bpf_sock_addr *ctx, const struct destination *to)
+{
+	ctx->user_ip6[0] = to->address.words[0];
+	ctx->user_ip6[1] = to->address.words[0] >> 32;
+	ctx->user_ip6[2] = to->address.words[1];
+	ctx->user_ip6[3] = to->address.words[1] >> 32;
+	ctx->user_port = to->port;
+}
+
+#define OUTGOING(hook, family) \
+	SEC("cgroup/" #hook #family) \
+	int portolan_##hook##family(struct bpf_sock_addr *ctx) \
+	{ \
+		struct destination vip = destination##family(ctx); \
+		struct choice choice; \
+		int answer = hook(ctx, &vip, &choice); \
+		if (answer >= 0) \
+			return answer; \
+		write##family(ctx, &choice.to); \
+		return ALLOW; \
+	}
+
+#define INCOMING(hook, family) \
+	SEC("cgroup/" #hook #family) \
+	int portolan_##hook##family(struct bpf_sock_addr *ctx) \
+	{ \
+		struct destination peer = destination##family(ctx); \
+		if (restore(ctx, &peer)) \
+			write##family(ctx, &peer); \
+		return ALLOW; \
+	}
+
+#define sendmsg send
+
+OUTGOING(connect, 4)
+OUTGOING(connect, 6)
+OUTGOING(sendmsg, 4)
+OUTGOING(sendmsg, 6)
+INCOMING(recvmsg, 4)
+INCOMING(recvmsg, 6)
+INCOMING(getpeername, 4)
+INCOMING(getpeername, 6)
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -318,3 +318,20 @@ impl Event {
         })
     }
 }
+
+/// Structs that the kernel's hash maps take as they are in memory.
+#[expect(unsafe_code, reason = "aya asks for it")]
+mod pod {
+    use super::{Flow, FlowKey, MemberKey, PortKey, VipKey};
+
+    // SAFETY (all five): `repr(C)`, of integers only, without hidden padding: a test compares sizes and offsets with the C structs.
+    unsafe impl aya::Pod for VipKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PortKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for MemberKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flow {}
+}

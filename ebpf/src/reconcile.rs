@@ -27,7 +27,9 @@ const KEY: [u8; 16] = *b"portolan-fronts1";
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The tables are full.
-    #[error("no room for {what}: {used} of {size} are in use; raise `agent.maps.{key}`, or unexport services")]
+    #[error(
+        "no room for {what}: {used} of {size} are in use; raise `agent.maps.{key}`, or unexport services"
+    )]
     Full {
         /// Of what there are too many.
         what: &'static str,
@@ -96,6 +98,9 @@ struct HeldFront {
 
 /// Which backend of a front.
 type BackendKey = (u16, Address, u16);
+
+/// What a front had: its backends, and where its spreads were.
+type Former = (Vec<(BackendKey, u32)>, SmallVec<[Range; 1]>);
 
 /// A backend that a service's port had, and has no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +246,10 @@ impl<T: Tables> Reconciler<T> {
 
     /// Clusters that a service has backends in.
     pub fn clusters_of(&self, name: &ServiceName) -> Vec<ClusterId> {
-        self.held.get(name).map(|held| held.wanted.clusters().into_iter().cloned().collect()).unwrap_or_default()
+        self.held
+            .get(name)
+            .map(|held| held.wanted.clusters().into_iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// No connection goes to a cluster, or they may again: at once, whatever services' spreads say.
@@ -362,7 +370,9 @@ impl<T: Tables> Reconciler<T> {
             let held = before.front(front);
             let has = |cluster: &ClusterId, address: Address, port: u16| {
                 let number = self.clusters.get(cluster);
-                number.zip(held).is_some_and(|(number, held)| held.backend(&(*number, address, port)).is_some())
+                number
+                    .zip(held)
+                    .is_some_and(|(number, held)| held.backend(&(*number, address, port)).is_some())
             };
             let (v4, any) = &mut front.spreads;
             for spread in std::iter::once(v4).chain(any) {
@@ -448,8 +458,7 @@ impl<T: Tables> Reconciler<T> {
 
     fn new_front(&mut self, name: &ServiceName, wanted: &WantedFront) -> Result<HeldFront, Refusal> {
         let number = self.fronts.take();
-        let number =
-            number.ok_or_else(|| full("ports", "ports", self.fronts.used(), self.sizes.ports))?;
+        let number = number.ok_or_else(|| full("ports", "ports", self.fronts.used(), self.sizes.ports))?;
         let identity = identity(name, wanted.protocol, wanted.port);
         self.tables.write_front(number, &Front { identity, ..Front::default() });
         self.past.insert(number, 0);
@@ -464,11 +473,7 @@ impl<T: Tables> Reconciler<T> {
     }
 
     /// Writes new backends and both spreads, then their heads; what they were before. Nothing is changed where there is no room.
-    fn write_spreads(
-        &mut self,
-        front: &mut HeldFront,
-        wanted: &WantedFront,
-    ) -> Result<(Vec<(BackendKey, u32)>, SmallVec<[Range; 1]>), Refusal> {
+    fn write_spreads(&mut self, front: &mut HeldFront, wanted: &WantedFront) -> Result<Former, Refusal> {
         let (v4, any) = &wanted.spreads;
         for share in wanted.shares() {
             self.cluster_number(&share.cluster)?;
@@ -527,8 +532,7 @@ impl<T: Tables> Reconciler<T> {
                 let number = self.backends.take()?;
                 fresh.push(number);
                 let (cluster, address, port) = key;
-                let backend =
-                    Backend { address, port: port.into(), cluster, front: front.number, pad: 0 };
+                let backend = Backend { address, port: port.into(), cluster, front: front.number, pad: 0 };
                 self.tables.write_backend(number, &backend);
                 Some(number)
             });

@@ -1,0 +1,189 @@
+//! From snapshot to snapshot: which services are to be written anew, and in which order.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+use portolan_zones::diff::ServiceDiff;
+use portolan_zones::object::Protocol;
+use portolan_zones::places::Place;
+use portolan_zones::{ClusterId, Service, ServiceName, Snapshot};
+
+use crate::reconcile::{Lost, Reconciler};
+use crate::tables::{Tables, WriteError};
+use crate::wanted::Wanted;
+
+/// Which virtual IPs are redirected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Networks that are left to others.
+    pub skip: Vec<IpNet>,
+    /// No others than in these; `None`: all.
+    pub only: Option<Vec<IpNet>>,
+}
+
+impl Scope {
+    fn holds(&self, vip: IpAddr) -> bool {
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&vip));
+        !within(&self.skip) && self.only.as_deref().is_none_or(within)
+    }
+}
+
+/// Has tables follow snapshots, for the clients of one node.
+pub struct Follower<T> {
+    reconciler: Reconciler<T>,
+    scope: Scope,
+    node: Option<Arc<str>>,
+    /// Where clients are, as the last snapshot has it.
+    place: Place,
+    seen: Arc<Snapshot>,
+}
+
+/// What one snapshot brought.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Services that were looked at.
+    pub services: usize,
+    /// Clusters whose last backend is gone, which were taken out before anything else.
+    pub down: Vec<ClusterId>,
+    /// UDP backends that are not usable any more: connected sockets that use them wait in vain.
+    pub lost: Vec<Lost>,
+}
+
+impl<T: Tables> Follower<T> {
+    /// Tables that are empty, for clients of a node of the home cluster; `None`: it is not known which.
+    pub fn new(tables: T, scope: Scope, node: Option<Arc<str>>) -> Self {
+        let (reconciler, place) = (Reconciler::new(tables), Place::default());
+        Self { reconciler, scope, node, place, seen: Arc::default() }
+    }
+
+    /// What it keeps.
+    pub fn reconciler(&self) -> &Reconciler<T> {
+        &self.reconciler
+    }
+
+    /// The same, for what no snapshot says.
+    pub fn reconciler_mut(&mut self) -> &mut Reconciler<T> {
+        &mut self.reconciler
+    }
+
+    /// Where clients are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The last snapshot that was followed.
+    pub fn seen(&self) -> &Arc<Snapshot> {
+        &self.seen
+    }
+
+    /// Brings the tables up to a snapshot. An error is of the wait at the end alone: what was replaced rests until the next time.
+    pub fn follow(&mut self, snapshot: &Arc<Snapshot>) -> (Pass, Result<(), WriteError>) {
+        let mut changes = self.changes(snapshot);
+        let before = std::mem::replace(&mut self.seen, snapshot.clone());
+        let down = self.take_out_clusters(&before, &changes);
+        let mut pass = Pass { services: changes.len(), down, ..Pass::default() };
+        // What goes makes room for what comes.
+        changes.sort_by_key(|change| change.after.is_some());
+        for change in &changes {
+            self.apply(change, &mut pass.lost);
+        }
+        let rested = self.reconciler.rest();
+        self.retry(&mut pass.lost);
+        for cluster in &pass.down {
+            // Nothing leads there any more, but what may, whatever the cluster's health is.
+            self.reconciler.mark(cluster, false);
+        }
+        (pass, rested)
+    }
+
+    /// Services that may be other than they are in the tables.
+    fn changes(&mut self, snapshot: &Arc<Snapshot>) -> Vec<ServiceDiff> {
+        let mut changes = snapshot.diff(&self.seen).services;
+        let place = self.place_in(snapshot);
+        let moved = place != self.place;
+        let reordered = !Arc::ptr_eq(&snapshot.places, &self.seen.places);
+        self.place = place;
+        if moved || reordered {
+            let known: BTreeSet<ServiceName> =
+                changes.iter().filter_map(|change| change.name().cloned()).collect();
+            let more = snapshot
+                .services
+                .iter()
+                .filter(|service| snapshot.depends_on_place(service, 0) && !known.contains(&service.name));
+            let same = |service: &Arc<Service>| ServiceDiff {
+                before: Some(service.clone()),
+                after: Some(service.clone()),
+            };
+            changes.extend(more.map(same));
+        }
+        changes
+    }
+
+    /// Where this node is, as its Node says.
+    fn place_in(&self, snapshot: &Snapshot) -> Place {
+        let Some(home) = snapshot.places.home() else { return Place::default() };
+        let known = self.node.as_deref().and_then(|node| snapshot.places.node(home, node).cloned());
+        known.unwrap_or_else(|| Place {
+            cluster: Some(home.clone()),
+            node: self.node.clone(),
+            ..Place::default()
+        })
+    }
+
+    /// Clusters that had backends for many services, and have none for any now, are out for all of them at once: services follow
+    /// one by one, and that takes a while.
+    fn take_out_clusters(&mut self, before: &Snapshot, changes: &[ServiceDiff]) -> Vec<ClusterId> {
+        const MANY: usize = 16;
+        if changes.len() < MANY || before.generation == 0 {
+            return Vec::new();
+        }
+        let mut lost: HashMap<ClusterId, usize, RandomState> = HashMap::default();
+        for change in changes {
+            let Some(name) = change.name() else { continue };
+            let used = self.reconciler.clusters_of(name);
+            let usable: BTreeSet<&ClusterId> =
+                change.after.iter().flat_map(|after| after.usable()).map(|(cluster, _)| cluster).collect();
+            for cluster in used.into_iter().filter(|cluster| !usable.contains(cluster)) {
+                *lost.entry(cluster).or_default() += 1;
+            }
+        }
+        let uses = self.reconciler.uses();
+        let is_all =
+            |(cluster, lost): &(&ClusterId, &usize)| **lost >= MANY && uses.get(cluster) == Some(lost);
+        let down: Vec<ClusterId> = lost.iter().filter(is_all).map(|(cluster, _)| cluster.clone()).collect();
+        for cluster in &down {
+            self.reconciler.mark(cluster, true);
+        }
+        down
+    }
+
+    fn apply(&mut self, change: &ServiceDiff, lost: &mut Vec<Lost>) {
+        let Some(name) = change.name() else { return };
+        let mut gone = Vec::new();
+        let wanted = change.after.as_ref().and_then(|service| self.wanted(service));
+        self.reconciler.apply(name, wanted, &mut gone);
+        gone.retain(|lost| lost.protocol == Protocol::Udp);
+        if let Some(service) = change.after.as_ref().filter(|_| !gone.is_empty()) {
+            let usable: BTreeSet<IpAddr> = service.usable().map(|(_, address)| address).collect();
+            lost.extend(gone.into_iter().filter(|lost| !usable.contains(&lost.backend.0)));
+        }
+    }
+
+    fn wanted(&self, service: &Service) -> Option<Wanted> {
+        let mut wanted = Wanted::of(&self.seen, service, &self.place)?;
+        wanted.vips.retain(|vip| self.scope.holds(*vip));
+        (!wanted.vips.is_empty()).then_some(wanted)
+    }
+
+    /// What found no room may find some by now.
+    fn retry(&mut self, lost: &mut Vec<Lost>) {
+        let names: Vec<ServiceName> = self.reconciler.refused().keys().cloned().collect();
+        for name in names {
+            let service = self.seen.services.get(name.wire()).cloned();
+            self.apply(&ServiceDiff { before: None, after: service }, lost);
+        }
+    }
+}

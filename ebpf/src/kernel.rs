@@ -1,0 +1,388 @@
+//! The kernel's side: programs and their maps, of which the arrays are memory that is written without system calls.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
+use aya::programs::{CgroupSockAddr, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+use crate::abi::{
+    Backend, Event, Flow, FlowKey, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
+};
+use crate::hooks::HOOKS;
+use crate::sys::Words;
+use crate::tables::{Sizes, Tables, WriteError};
+
+/// The programs, as `build.rs` compiled them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portolan.bpf.o"));
+/// What outlives the tables, by its name in `bpf/portolan.bpf.c`.
+pub(crate) const SESSIONS: [&str; 3] = ["affinities", "flows", "origins"];
+/// Most stripes of a counter: processors beyond share them.
+const MOST_STRIPES: usize = 16;
+
+/// Why programs and maps are not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A right is missing.
+    #[error(
+        "the kernel lets this process load no BPF programs: it needs the capabilities BPF and NET_ADMIN (run it as root, or with `capabilities: add: [BPF, NET_ADMIN]`)"
+    )]
+    Rights,
+    /// There is not so much memory, or it may not be taken.
+    #[error("the maps don't fit: {0}; make them smaller under `agent.maps`, or give the agent more memory")]
+    Memory(io::Error),
+    /// What was pinned before has other sizes or kinds.
+    #[error("map {map} can't be taken over or made: {why}; `portolan-agent detach` removes what is pinned")]
+    Map {
+        /// Its name.
+        map: String,
+        /// What the kernel says.
+        why: String,
+    },
+    /// The verifier refuses a program.
+    #[error("the kernel (Linux {release}) refuses program {program}: {why}; Linux 5.18 or newer is needed")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The kernel's release.
+        release: String,
+        /// The end of what the verifier says.
+        why: String,
+    },
+    /// The object is not what this library was made for.
+    #[error("the programs can't be loaded: {0}")]
+    Object(String),
+}
+
+/// What the programs may use of the kernel, the most first: whether they can say which error a program gets (Linux 5.18), and
+/// ask who calls (6.10).
+const FEATURES: [(u8, u8); 3] = [(1, 1), (1, 0), (0, 0)];
+
+/// Programs and maps of one generation.
+pub struct Loaded {
+    pub(crate) programs: Ebpf,
+    /// The tables, empty.
+    pub tables: KernelTables,
+    /// Decisions that are told.
+    pub events: Events,
+    /// Where UDP sockets' packets come from.
+    pub flows: Flows,
+    /// What the kernel does without: the reader should know.
+    pub lacks: Vec<&'static str>,
+}
+
+/// Loads a generation. What outlives it is pinned in `sessions`, or taken over from there.
+pub fn load(sizes: Sizes, sessions: &Path) -> Result<Loaded, LoadError> {
+    let mut refused = None;
+    for (set_retval, task) in FEATURES {
+        match load_with(sizes, sessions, set_retval, task) {
+            Err(error @ LoadError::Program { .. }) => refused = refused.or(Some(error)),
+            other => {
+                let lacks = [
+                    (
+                        set_retval == 0,
+                        "errors are EPERM instead of EHOSTUNREACH and ECONNREFUSED (Linux 5.18)",
+                    ),
+                    (task == 0, "`trace` does not know who connects (Linux 6.10)"),
+                ];
+                let lacks = lacks.into_iter().filter_map(|(lacks, what)| lacks.then_some(what)).collect();
+                return other.map(|loaded| Loaded { lacks, ..loaded });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| LoadError::Object("no program".to_owned())))
+}
+
+fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<Loaded, LoadError> {
+    let stripes = stripes();
+    let mask = stripes as u32 - 1;
+    let pins: Vec<_> = SESSIONS.iter().map(|name| (*name, sessions.join(name))).collect();
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("counter_mask", &mask, true)
+        .override_global("has_set_retval", &set_retval, true)
+        .override_global("has_task_helpers", &task, true)
+        .map_max_entries("vips", sizes.vips)
+        .map_max_entries("ports", sizes.ports)
+        .map_max_entries("members", sizes.backends)
+        .map_max_entries("fronts", sizes.ports)
+        .map_max_entries("slots", sizes.slots)
+        .map_max_entries("backends", sizes.backends)
+        .map_max_entries("clusters", sizes.clusters)
+        .map_max_entries("hits", sizes.backends.saturating_mul(stripes as u32))
+        .map_max_entries("settings", SETTINGS as u32)
+        .map_max_entries("flows", sizes.flows)
+        .map_max_entries("affinities", sizes.affinities);
+    for (name, path) in &pins {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut programs = loader.load(OBJECT).map_err(load_error)?;
+    for hook in &HOOKS {
+        load_program(&mut programs, hook.program)?;
+    }
+    let tables = KernelTables::of(&mut programs, sizes, stripes)?;
+    let events = take(&mut programs, "events")?;
+    let events = Events { ring: RingBuf::try_from(events).map_err(|error| of_map("events", &error))? };
+    let flows = take(&mut programs, "flows")?;
+    let flows = Flows { map: HashMap::try_from(flows).map_err(|error| of_map("flows", &error))? };
+    Ok(Loaded { programs, tables, events, flows, lacks: Vec::new() })
+}
+
+/// A power of two: one for each processor that there may be, if that is not too many.
+fn stripes() -> usize {
+    let processors = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
+    // `0-3`, or `0`.
+    let last = processors.and_then(|text| text.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok());
+    last.map_or(MOST_STRIPES, |last| (last + 1).next_power_of_two().min(MOST_STRIPES))
+}
+
+fn load_program(programs: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let absent = || LoadError::Object(format!("it has no program {name}"));
+    let program = programs.program_mut(name).ok_or_else(absent)?;
+    let program: &mut CgroupSockAddr = program.try_into().map_err(|_| absent())?;
+    program.load().map_err(|error| match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            match io_error.raw_os_error() {
+                Some(libc::EPERM) if log.is_empty() => LoadError::Rights,
+                _ => {
+                    let last = log.lines().rfind(|line| !line.starts_with("processed ")).unwrap_or_default();
+                    LoadError::Program {
+                        program: name,
+                        release: release(),
+                        why: format!("{io_error}: {last}"),
+                    }
+                }
+            }
+        }
+        other => LoadError::Object(other.to_string()),
+    })
+}
+
+/// The kernel's release, such as 6.1.0-13-amd64.
+pub fn release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn load_error(error: EbpfError) -> LoadError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => match io_error.raw_os_error() {
+            Some(libc::EPERM) => LoadError::Rights,
+            Some(libc::ENOMEM | libc::E2BIG) => LoadError::Memory(io_error),
+            _ => LoadError::Map { map: name.to_string(), why: io_error.to_string() },
+        },
+        EbpfError::MapError(MapError::PinError { name, error }) => {
+            LoadError::Map { map: name.unwrap_or_default().to_string(), why: crate::error::chain(&error) }
+        }
+        other => LoadError::Object(crate::error::chain(&other)),
+    }
+}
+
+fn of_map(map: &str, error: &dyn std::error::Error) -> LoadError {
+    LoadError::Map { map: map.to_owned(), why: crate::error::chain(error) }
+}
+
+fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    programs.take_map(name).ok_or_else(|| LoadError::Object(format!("it has no map {name}")))
+}
+
+/// Tables in the kernel.
+pub struct KernelTables {
+    sizes: Sizes,
+    stripes: usize,
+    vips: HashMap<MapData, VipKey, u32>,
+    ports: HashMap<MapData, PortKey, u32>,
+    members: HashMap<MapData, MemberKey, u32>,
+    fronts: Words,
+    slots: Words,
+    backends: Words,
+    clusters: Words,
+    hits: Words,
+    settings: Words,
+    /// A map of one map. The kernel answers a change of it when no program that ran before runs any more.
+    barrier: ArrayOfMaps<MapData, Array<MapData, u64>>,
+    inner: Array<MapData, u64>,
+}
+
+impl KernelTables {
+    fn of(programs: &mut Ebpf, sizes: Sizes, stripes: usize) -> Result<Self, LoadError> {
+        let words = |programs: &mut Ebpf, name, count: usize| {
+            let Map::Array(map) = take(programs, name)? else {
+                return Err(LoadError::Object(format!("{name} is no array")));
+            };
+            Words::of(map.fd().as_fd(), count).map_err(LoadError::Memory)
+        };
+        let inner = Array::<MapData, u64>::create(1, 0).map_err(|error| of_map("barrier", &error))?;
+        let (ports, backends) = (sizes.ports as usize, sizes.backends as usize);
+        Ok(Self {
+            sizes,
+            stripes,
+            vips: HashMap::try_from(take(programs, "vips")?).map_err(|error| of_map("vips", &error))?,
+            ports: HashMap::try_from(take(programs, "ports")?).map_err(|error| of_map("ports", &error))?,
+            members: HashMap::try_from(take(programs, "members")?)
+                .map_err(|error| of_map("members", &error))?,
+            fronts: words(programs, "fronts", ports * Front::WORDS)?,
+            slots: words(programs, "slots", sizes.slots as usize)?,
+            backends: words(programs, "backends", backends * Backend::WORDS)?,
+            clusters: words(programs, "clusters", sizes.clusters as usize)?,
+            hits: words(programs, "hits", backends * stripes)?,
+            settings: words(programs, "settings", SETTINGS)?,
+            barrier: ArrayOfMaps::try_from(take(programs, "barrier")?)
+                .map_err(|error| of_map("barrier", &error))?,
+            inner,
+        })
+    }
+
+    /// One decision of so many is told; 0: none.
+    pub fn sample(&self, one_of: u32) {
+        self.settings[SETTING_SAMPLE].store(one_of.into(), Ordering::Relaxed);
+    }
+}
+
+impl Tables for KernelTables {
+    fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    fn set_vip(&mut self, key: VipKey, service: Option<u32>) -> Result<(), WriteError> {
+        set(&mut self.vips, "vips", key, service)
+    }
+
+    fn set_port(&mut self, key: PortKey, front: Option<u32>) -> Result<(), WriteError> {
+        set(&mut self.ports, "ports", key, front)
+    }
+
+    fn set_member(&mut self, key: MemberKey, backend: Option<u32>) -> Result<(), WriteError> {
+        set(&mut self.members, "members", key, backend)
+    }
+
+    fn write_front(&mut self, number: u32, front: &Front) {
+        write(&self.fronts, number as usize * Front::WORDS, &front.words());
+    }
+
+    fn store_head(&mut self, front: u32, family: usize, head: u64) {
+        // Whoever reads the head reads what it leads to as it was written before.
+        self.fronts[front as usize * Front::WORDS + family].store(head, Ordering::Release);
+    }
+
+    fn store_affinity(&mut self, front: u32, seconds: u32) {
+        let word = Front { affinity: seconds, ..Front::default() }.words()[Front::AFFINITY];
+        self.fronts[front as usize * Front::WORDS + Front::AFFINITY].store(word, Ordering::Release);
+    }
+
+    fn write_slots(&mut self, first: u32, words: &[u64]) {
+        write(&self.slots, first as usize, words);
+    }
+
+    fn write_backend(&mut self, number: u32, backend: &Backend) {
+        write(&self.backends, number as usize * Backend::WORDS, &backend.words());
+        for stripe in self.stripes_of(number) {
+            stripe.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn store_cluster(&mut self, number: u32, down: bool) {
+        self.clusters[number as usize].store(down.into(), Ordering::Release);
+    }
+
+    fn rest(&mut self) -> Result<(), WriteError> {
+        let refused = |error| write_error("barrier", &error);
+        self.barrier.set(0, &self.inner, 0).map_err(refused)
+    }
+
+    fn hits(&self, backend: u32) -> u64 {
+        self.stripes_of(backend).iter().map(|stripe| stripe.load(Ordering::Relaxed)).sum()
+    }
+
+    fn unreachable(&self, front: u32) -> u64 {
+        self.fronts[front as usize * Front::WORDS + Front::UNREACHABLE].load(Ordering::Relaxed)
+    }
+}
+
+impl KernelTables {
+    fn stripes_of(&self, backend: u32) -> &[AtomicU64] {
+        let first = backend as usize * self.stripes;
+        &self.hits[first..first + self.stripes]
+    }
+}
+
+/// What nothing leads to yet may be written in any order.
+fn write(words: &Words, first: usize, values: &[u64]) {
+    for (word, value) in words[first..].iter().zip(values) {
+        word.store(*value, Ordering::Relaxed);
+    }
+}
+
+fn set<K: aya::Pod>(
+    map: &mut HashMap<MapData, K, u32>,
+    name: &'static str,
+    key: K,
+    value: Option<u32>,
+) -> Result<(), WriteError> {
+    let written = match value {
+        Some(value) => map.insert(key, value, 0),
+        None => map.remove(&key),
+    };
+    match written {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if value.is_none() && error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(write_error(name, &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn write_error(map: &'static str, error: &MapError) -> WriteError {
+    let code = match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    match code {
+        Some(libc::E2BIG) => WriteError::Full { map },
+        Some(code) => WriteError::Refused { map, error: io::Error::from_raw_os_error(code) },
+        None => WriteError::Refused { map, error: io::Error::other(crate::error::chain(error)) },
+    }
+}
+
+/// Decisions, as they are made, as far as `sample` has them told.
+pub struct Events {
+    ring: RingBuf<MapData>,
+}
+
+impl Events {
+    /// The next one that waits.
+    pub fn take(&mut self) -> Option<Event> {
+        while let Some(item) = self.ring.next() {
+            if let Some(event) = Event::parse(&item) {
+                return Some(event);
+            }
+        }
+        None
+    }
+}
+
+impl std::os::fd::AsRawFd for Events {
+    /// Readable while events wait.
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+/// Where UDP sockets' packets come from.
+pub struct Flows {
+    map: HashMap<MapData, FlowKey, Flow>,
+}
+
+impl Flows {
+    /// What the program of a socket knows a backend as.
+    pub fn find(&self, key: &FlowKey) -> Option<Flow> {
+        self.map.get(key, 0).ok()
+    }
+}

@@ -1,0 +1,254 @@
+//! What stays in the BPF file system when no agent runs.
+//!
+//! ```text
+//! <pins>/v1/links/<hook>       the links: as long as they are there, redirection goes on
+//! <pins>/v1/sessions/<map>     who was sent where: established connections need it, whatever tables there are
+//! ```
+//!
+//! Tables are not pinned: the programs hold them, and each agent makes its own and swaps the programs. What an older agent
+//! wrote is so never read by a newer one, but for the sessions, whose ABI is the `1` in `v1`.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::abi::ABI_VERSION;
+use crate::hooks::{HOOKS, Hook};
+use crate::kernel::SESSIONS;
+use crate::sys::{self, LinkInfo};
+
+/// Why pins are not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// Not where pins can be.
+    #[error(
+        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), or name another folder as `agent.pins`"
+    )]
+    NotBpffs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error(
+        "{path} can't be used: {error}; it must belong to the agent's user, who must be root or have the capability BPF"
+    )]
+    Refused {
+        /// A folder or pin.
+        path: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+    /// Two agents.
+    #[error("another agent uses {path}: end it first, or give this one other `agent.pins`")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An agent of a later release was here.
+    #[error(
+        "{path} is of a newer agent (ABI {theirs}, this one has {ABI_VERSION}): start that one, or have its connections forget their virtual IPs by its `portolan-agent detach`"
+    )]
+    Newer {
+        /// What was found.
+        path: PathBuf,
+        /// Its version.
+        theirs: u32,
+    },
+    /// Somebody else's.
+    #[error(
+        "{path} was not made by Portolan and is left alone: remove it, or name another folder as `agent.pins`"
+    )]
+    Foreign {
+        /// What was found.
+        path: PathBuf,
+    },
+}
+
+/// The folder of one agent, which nobody else uses meanwhile.
+#[derive(Debug)]
+pub struct Pins {
+    root: PathBuf,
+    /// Locked.
+    _lock: File,
+}
+
+/// A link that is pinned.
+pub(crate) struct PinnedLink {
+    pub(crate) fd: OwnedFd,
+    pub(crate) info: LinkInfo,
+}
+
+impl Pins {
+    /// Makes the folders where they are missing.
+    pub fn open(root: &Path) -> Result<Self, PinError> {
+        let existing = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| PinError::Refused { path, error }
+        };
+        let folder = File::open(existing).map_err(at(existing))?;
+        if !sys::is_bpffs(&folder).map_err(at(existing))? {
+            return Err(PinError::NotBpffs { path: root.to_owned() });
+        }
+        fs::create_dir_all(root).map_err(at(root))?;
+        let lock = lock(root)?;
+        let pins = Self { root: root.to_owned(), _lock: lock };
+        pins.check()?;
+        for folder in [pins.links(), pins.sessions()] {
+            fs::create_dir_all(&folder).map_err(at(&folder))?;
+        }
+        Ok(pins)
+    }
+
+    /// The folder, if there is one that an agent made. Nothing is made.
+    pub fn find(root: &Path) -> Result<Option<Self>, PinError> {
+        if !root.exists() {
+            return Ok(None);
+        }
+        let pins = Self { root: root.to_owned(), _lock: lock(root)? };
+        pins.check()?;
+        Ok(Some(pins))
+    }
+
+    /// Removes all links, and all that is remembered: connections that are established go on, but show where they really go.
+    pub fn remove(self) -> Result<Vec<&'static str>, PinError> {
+        let mut removed = Vec::new();
+        // In the reverse order of attaching.
+        for hook in HOOKS.into_iter().rev() {
+            if self.link(hook)?.is_some() {
+                self.unlink(hook)?;
+                removed.push(hook.name);
+            }
+        }
+        for name in SESSIONS {
+            let path = self.sessions().join(name);
+            gone(fs::remove_file(&path), &path)?;
+        }
+        for folder in [self.links(), self.sessions(), self.version(), self.root.clone()] {
+            gone(fs::remove_dir(&folder), &folder)?;
+        }
+        Ok(removed)
+    }
+
+    /// Where what outlives agents is pinned.
+    pub fn sessions(&self) -> PathBuf {
+        self.version().join("sessions")
+    }
+
+    pub(crate) fn link_path(&self, hook: Hook) -> PathBuf {
+        self.links().join(hook.name)
+    }
+
+    /// The link of a hook, if it is there.
+    pub(crate) fn link(&self, hook: Hook) -> Result<Option<PinnedLink>, PinError> {
+        link_at(&self.link_path(hook), hook)
+    }
+
+    pub(crate) fn unlink(&self, hook: Hook) -> Result<(), PinError> {
+        let path = self.link_path(hook);
+        gone(fs::remove_file(&path), &path)
+    }
+
+    fn version(&self) -> PathBuf {
+        self.root.join(format!("v{ABI_VERSION}"))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.version().join("links")
+    }
+
+    /// Whether all that is here is ours.
+    fn check(&self) -> Result<(), PinError> {
+        let known = format!("v{ABI_VERSION}");
+        for name in entries(&self.root)? {
+            let path = self.root.join(&name);
+            let version = name.strip_prefix('v').and_then(|number| number.parse::<u32>().ok());
+            match version {
+                _ if name == known => {}
+                Some(theirs) if theirs > ABI_VERSION => return Err(PinError::Newer { path, theirs }),
+                _ => return Err(PinError::Foreign { path }),
+            }
+        }
+        let hooks: Vec<_> = HOOKS.iter().map(|hook| hook.name).collect();
+        for (folder, names) in [
+            (self.version(), &["links", "sessions"][..]),
+            (self.links(), &hooks),
+            (self.sessions(), &SESSIONS),
+        ] {
+            let foreign = entries(&folder)?.into_iter().find(|name| !names.contains(&name.as_str()));
+            if let Some(name) = foreign {
+                return Err(PinError::Foreign { path: folder.join(name) });
+            }
+        }
+        HOOKS.into_iter().try_for_each(|hook| self.link(hook).map(drop))
+    }
+}
+
+/// What is attached by the pins of a folder, without taking it: for people who look.
+pub fn look(root: &Path) -> Vec<Attached> {
+    let links = root.join(format!("v{ABI_VERSION}")).join("links");
+    let of = |hook: Hook| {
+        let link = link_at(&links.join(hook.name), hook).ok()??;
+        let LinkInfo { program, cgroup, .. } = link.info;
+        Some(Attached { hook, program, cgroup })
+    };
+    HOOKS.into_iter().filter_map(of).collect()
+}
+
+/// A hook that is in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Which.
+    pub hook: Hook,
+    /// The program's id, as bpftool has it.
+    pub program: u32,
+    /// The cgroup's id, which is its folder's inode; 0: it is gone.
+    pub cgroup: u64,
+}
+
+fn link_at(path: &Path, hook: Hook) -> Result<Option<PinnedLink>, PinError> {
+    let fd = match sys::open_pin(path) {
+        Ok(fd) => fd,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PinError::Refused { path: path.to_owned(), error }),
+    };
+    // What is not a link has other information, or none.
+    let info = sys::link_info(fd.as_fd()).ok().flatten();
+    match info.filter(|info| info.attach_type == hook.attach_type) {
+        Some(info) => Ok(Some(PinnedLink { fd, info })),
+        None => Err(PinError::Foreign { path: path.to_owned() }),
+    }
+}
+
+fn lock(root: &Path) -> Result<File, PinError> {
+    let refused = |error| PinError::Refused { path: root.to_owned(), error };
+    let folder = File::open(root).map_err(refused)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => Err(PinError::InUse { path: root.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+/// Names in a folder; none where there is no folder.
+fn entries(folder: &Path) -> Result<Vec<String>, PinError> {
+    let refused = |error| PinError::Refused { path: folder.to_owned(), error };
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(refused(error)),
+        Ok(entries) => entries
+            .map(|entry| Ok(entry.map_err(refused)?.file_name().to_string_lossy().into_owned()))
+            .collect(),
+    }
+}
+
+/// What is not there need not be removed.
+fn gone(result: io::Result<()>, path: &Path) -> Result<(), PinError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PinError::Refused { path: path.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! The hook as an agent runs it: programs on a cgroup, and tables that follow snapshots.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portolan_zones::Snapshot;
+
+use crate::follow::{Follower, Pass, Scope};
+use crate::hooks::{self, AttachError, Became, Cgroup, Hook};
+use crate::kernel::{self, Events, Flows, KernelTables, LoadError, Loaded};
+use crate::pins::Pins;
+use crate::tables::{Sizes, WriteError};
+
+/// See the module. Dropping it leaves all as it is: redirection goes on, by what was known.
+pub struct Redirection {
+    programs: aya::Ebpf,
+    pins: Pins,
+    cgroup: Cgroup,
+    follower: Follower<KernelTables>,
+}
+
+/// What else comes of loading.
+pub struct Extras {
+    /// Decisions that are told.
+    pub events: Events,
+    /// Where UDP sockets' packets come from.
+    pub flows: Flows,
+    /// What the kernel does without.
+    pub lacks: Vec<&'static str>,
+}
+
+impl Redirection {
+    /// Loads programs and empty tables. Nothing is redirected by them, or otherwise than before, until `attach`.
+    pub fn load(
+        pins: Pins,
+        cgroup: Cgroup,
+        sizes: Sizes,
+        scope: Scope,
+        node: Option<Arc<str>>,
+    ) -> Result<(Self, Extras), LoadError> {
+        let Loaded { programs, tables, events, flows, lacks } = kernel::load(sizes, &pins.sessions())?;
+        let follower = Follower::new(tables, scope, node);
+        Ok((Self { programs, pins, cgroup, follower }, Extras { events, flows, lacks }))
+    }
+
+    /// Brings the tables up to a snapshot.
+    pub fn follow(&mut self, snapshot: &Arc<Snapshot>) -> (Pass, Result<(), WriteError>) {
+        self.follower.follow(snapshot)
+    }
+
+    /// Puts the programs on the cgroup, in the place of a former agent's where there are any.
+    pub fn attach(&mut self) -> Result<Vec<(Hook, Became)>, AttachError> {
+        hooks::attach(&mut self.programs, &self.pins, &self.cgroup)
+    }
+
+    /// Attaches again where the cgroup was removed and made anew. Whether that was needed.
+    pub fn reattach(&mut self, path: &Path) -> Result<bool, AttachError> {
+        if self.cgroup.is_there() {
+            return Ok(false);
+        }
+        self.cgroup = Cgroup::open(Some(path))?;
+        self.attach()?;
+        Ok(true)
+    }
+
+    /// Where it is attached.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// What the tables hold.
+    pub fn follower(&self) -> &Follower<KernelTables> {
+        &self.follower
+    }
+}

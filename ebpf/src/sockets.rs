@@ -1,0 +1,233 @@
+//! Connected UDP sockets whose backend is gone: nothing tells them, so they are closed (SOCK_DESTROY, sock_diag(7)), their
+//! programs get ECONNABORTED, and connect again.
+//!
+//! Sockets are asked for in each network namespace that some process is in; which of them were redirected the flows tell, by the
+//! socket's cookie.
+#![expect(unsafe_code, reason = "the edge to the kernel: netlink and namespaces")]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use crate::abi::{Address, Flow, FlowKey};
+use crate::reconcile::Lost;
+
+/// linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const TCP_ESTABLISHED: u32 = 1;
+/// Octets of `nlmsghdr`, `inet_diag_sockid` and, before that, of `inet_diag_req_v2` and of `inet_diag_msg`.
+const HEADER: usize = 16;
+const SOCKET_ID: usize = 48;
+const REQUEST: usize = 8;
+const MESSAGE: usize = 4;
+
+/// What came of closing sockets.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// How many there were.
+    pub sockets: usize,
+    /// Namespaces that could not be looked into, and why of the first one.
+    pub failed: usize,
+    /// See `failed`.
+    pub why: Option<io::Error>,
+}
+
+/// Closes all connected UDP sockets that were redirected to a backend that is lost. `find` says what a socket's program knows its
+/// peer as. It may take as long as there are sockets: not for a thread that others wait for.
+pub fn close(lost: &[Lost], find: &(dyn Fn(&FlowKey) -> Option<Flow> + Sync)) -> Closed {
+    let mut dead: HashMap<(IpAddr, u16), Vec<(Address, u16)>> = HashMap::new();
+    for lost in lost {
+        let vips = lost.vips.iter().map(|vip| (Address::from(*vip), lost.port));
+        dead.entry(lost.backend).or_default().extend(vips);
+    }
+    let mut closed = Closed::default();
+    for namespace in namespaces() {
+        // Entering a namespace changes the thread: one that ends with it.
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or_else(|_| Ok(0))
+        });
+        match result {
+            Ok(count) => closed.sockets += count,
+            Err(error) => {
+                closed.failed += 1;
+                closed.why.get_or_insert(error);
+            }
+        }
+    }
+    closed
+}
+
+/// Every network namespace that a process is in, once.
+fn namespaces() -> Vec<File> {
+    let mut found: HashMap<u64, File> = HashMap::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let is_number = process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let path = process.path().join("ns/net");
+        // Processes come and go meanwhile.
+        let Some(inode) = fs::metadata(&path).ok().filter(|_| is_number).map(|found| found.ino()) else {
+            continue;
+        };
+        if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(inode)
+            && let Ok(file) = File::open(&path)
+        {
+            entry.insert(file);
+        }
+    }
+    found.into_values().collect()
+}
+
+type Dead = HashMap<(IpAddr, u16), Vec<(Address, u16)>>;
+
+fn close_in(
+    namespace: &File,
+    dead: &Dead,
+    find: &(dyn Fn(&FlowKey) -> Option<Flow> + Sync),
+) -> io::Result<usize> {
+    // SAFETY: the descriptor is that of a namespace, and this thread ends after this.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let netlink = Netlink::open()?;
+    let mut count = 0;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for socket in netlink.connected(family as u8)? {
+            let Some(vips) = dead.get(&socket.peer) else { continue };
+            let (address, port) = (Address::from(socket.peer.0), socket.peer.1);
+            let key = FlowKey { cookie: socket.cookie, backend: address, port: port.into(), pad: [0; 3] };
+            let is_ours = find(&key).is_some_and(|flow| vips.contains(&(flow.vip, flow.port.into())));
+            if is_ours && netlink.destroy(family as u8, &socket.id)? {
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// A connected UDP socket.
+#[derive(Debug, PartialEq, Eq)]
+struct Socket {
+    peer: (IpAddr, u16),
+    cookie: u64,
+    /// `inet_diag_sockid`, as the kernel wants it back.
+    id: [u8; SOCKET_ID],
+}
+
+/// A conversation with sock_diag.
+struct Netlink(OwnedFd);
+
+impl Netlink {
+    fn open() -> io::Result<Self> {
+        // SAFETY: it makes a descriptor, and nothing else.
+        let fd = unsafe {
+            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made it for us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    fn connected(&self, family: u8) -> io::Result<Vec<Socket>> {
+        let request = request(family, 1 << TCP_ESTABLISHED, &[0; SOCKET_ID]);
+        self.send(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request)?;
+        let mut sockets = Vec::new();
+        loop {
+            let octets = self.receive()?;
+            for message in messages(&octets) {
+                match message {
+                    (NLMSG_DONE, _) => return Ok(sockets),
+                    (NLMSG_ERROR, body) => return result_of(body).map(|()| sockets),
+                    (_, body) => sockets.extend(socket(family, body)),
+                }
+            }
+        }
+    }
+
+    /// Whether it was there.
+    fn destroy(&self, family: u8, id: &[u8; SOCKET_ID]) -> io::Result<bool> {
+        self.send(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request(family, 1 << TCP_ESTABLISHED, id))?;
+        let octets = self.receive()?;
+        let answer = messages(&octets).into_iter().find(|(kind, _)| *kind == NLMSG_ERROR);
+        match answer.map_or(Ok(()), |(_, body)| result_of(body)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
+    fn send(&self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        let mut octets = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend(flags.to_ne_bytes());
+        octets.extend([0; 8]);
+        octets.extend(body);
+        // SAFETY: the buffer is as long as it is said to be.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), octets.as_ptr().cast(), octets.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; 32 * 1024];
+        // SAFETY: the buffer is as long as it is said to be.
+        let got = unsafe { libc::recv(self.0.as_raw_fd(), octets.as_mut_ptr().cast(), octets.len(), 0) };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        octets.truncate(got as usize);
+        Ok(octets)
+    }
+}
+
+/// `inet_diag_req_v2`.
+fn request(family: u8, states: u32, id: &[u8; SOCKET_ID]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(REQUEST + SOCKET_ID);
+    body.extend([family, libc::IPPROTO_UDP as u8, 0, 0]);
+    body.extend(states.to_ne_bytes());
+    body.extend(id);
+    body
+}
+
+/// Type and body of each message.
+fn messages(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let Some(header) = octets.get(..HEADER) {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let Some(body) = octets.get(HEADER..length) else { break };
+        found.push((kind, body));
+        // NLMSG_ALIGN
+        octets = octets.get((length + 3) & !3..).unwrap_or_default();
+    }
+    found
+}
+
+/// `nlmsgerr`: the negative error, 0 for none.
+fn result_of(body: &[u8]) -> io::Result<()> {
+    let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
+}
+
+/// `inet_diag_msg`: family and state, then the socket's id: ports, addresses, interface, cookie.
+fn socket(family: u8, body: &[u8]) -> Option<Socket> {
+    let id: [u8; SOCKET_ID] = body.get(MESSAGE..MESSAGE + SOCKET_ID)?.try_into().ok()?;
+    let port = u16::from_be_bytes([id[2], id[3]]);
+    let octets: [u8; 16] = id[20..36].try_into().ok()?;
+    let address = if i32::from(family) == libc::AF_INET {
+        IpAddr::from([octets[0], octets[1], octets[2], octets[3]])
+    } else {
+        IpAddr::from(octets).to_canonical()
+    };
+    let half = |at: usize| u32::from_ne_bytes([id[at], id[at + 1], id[at + 2], id[at + 3]]);
+    let cookie = u64::from(half(44)) << 32 | u64::from(half(40));
+    Some(Socket { peer: (address, port), cookie, id })
+}

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
+use portolan_config::{DEFAULTS, Problem};
 use portolan_zones::Snapshot;
 use serde_json::json;
 
 use crate::cli::{Check, Format};
 use crate::clusters;
-use crate::config::{Config, DEFAULTS, Problem};
+use crate::config::Config;
 use crate::output::Outcome;
 
 /// What a check finds.
@@ -97,14 +98,13 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
 /// What was read, and what only a running process reads.
 fn summary(snapshot: &Snapshot, config: &Config) -> String {
     let zones: Vec<_> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
-    let counts = snapshot.counts;
-    let (clusters, services) =
-        (counted(config.clusters.len(), "cluster"), counted(counts.services, "service"));
+    let (counts, of) = (snapshot.counts, &config.clusterset);
+    let (clusters, services) = (counted(of.clusters.len(), "cluster"), counted(counts.services, "service"));
     let endpoints = counted(counts.endpoints, "endpoint");
     let read = format!("{clusters}, {services}, {endpoints} in {}", zones.join(" "));
-    let followed = config.peers.len() + usize::from(config.own.is_some());
+    let followed = of.peers.len() + usize::from(of.own.is_some());
     let unasked = format!("{} behind API servers, not asked", counted(followed, "cluster"));
-    match (config.clusters.is_empty(), followed) {
+    match (of.clusters.is_empty(), followed) {
         (_, 0) => read,
         (true, _) => unasked,
         (false, _) => format!("{read}; {unasked}"),

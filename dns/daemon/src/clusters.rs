@@ -1,41 +1,17 @@
-//! From the configuration to `portolan-sync`, and from its words to ours.
+//! What `portolan-sync` finds and knows, in our words.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use portolan_config::Problem;
 use portolan_dns::geo::{Geo, GeoConfig};
-use portolan_sync::kubernetes::{Access, ClusterState, KubernetesConfig, Origin};
+use portolan_sync::kubernetes::{Access, ClusterState, Origin};
 use portolan_sync::{Severity, SourceStatus};
-use portolan_zones::{ClusterId, Snapshot, Zones};
+use portolan_zones::{ClusterId, Snapshot};
 use serde_json::{Value, json};
 
-use crate::config::{Config, Problem};
-
-/// What feeds the snapshot.
-pub(crate) fn config(config: &Config) -> anyhow::Result<portolan_sync::Config> {
-    let zones = Zones::with(config.all_zones(), config.options());
-    Ok(portolan_sync::Config {
-        clusters: config.clusters.clone(),
-        kubernetes: kubernetes(config),
-        home: config.home.clone(),
-        places: config.places(),
-        policies: config.policies.clone().into(),
-        forced: config.states.clone().into(),
-        pool: config.pool(),
-        probes: config.probes,
-        zones: zones.context("these zones can't be served")?,
-    })
-}
-
-/// In a cluster, a server follows that one alone: what the others export is in it, for the controller writes it there.
-fn kubernetes(config: &Config) -> KubernetesConfig {
-    match &config.own {
-        Some(own) => KubernetesConfig { own: Some(own.clone()), clusters: Vec::new() },
-        None => KubernetesConfig { own: None, clusters: config.peers.clone() },
-    }
-}
+use crate::config::Config;
 
 /// What is wrong with the clusters.
 pub(crate) struct Found {
@@ -48,7 +24,8 @@ pub(crate) struct Found {
 /// Reads everything once; writes nothing.
 pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Found)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (snapshot, problems) = portolan_sync::load_once(&config(wanted)?, i64::try_from(now)?)?;
+    let (snapshot, problems) =
+        portolan_sync::load_once(&wanted.served().sync_config()?, i64::try_from(now)?)?;
     let (errors, warnings): (Vec<_>, Vec<_>) =
         problems.into_iter().partition(|problem| problem.severity == Severity::Error);
     let problems = errors.into_iter().map(problem).collect();
@@ -59,8 +36,8 @@ pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Found
 /// What is wrong with the kubeconfigs of the configuration `file`, as far as it shows without asking a cluster. Who
 /// checks what will run in a Pod may be anywhere: its service account is not looked for.
 pub(crate) fn check_kubeconfigs(config: &Config, file: &Path) -> anyhow::Result<Vec<Problem>> {
-    let own = config.own.iter().map(|own| ("kubernetes".to_owned(), &own.access));
-    let peers = config.peers.iter().map(|peer| (format!("cluster {}", peer.name), &peer.access));
+    let own = config.clusterset.own.iter().map(|own| ("kubernetes".to_owned(), &own.access));
+    let peers = config.clusterset.peers.iter().map(|peer| (format!("cluster {}", peer.name), &peer.access));
     let with_files = own.chain(peers).filter(|(_, access)| **access != Access::InCluster);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let problem = |(field, access): (String, &Access)| {

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use portolan_config::{LogLevel, Problem, Vips};
 use portolan_sync::controller::{
     ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller,
 };
-use portolan_zones::Zones;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::interval;
@@ -17,9 +17,8 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Shown};
 use crate::cli;
-use crate::config::{Config, Problem, Vips};
+use crate::config::Config;
 use crate::life::{self, Signals, Told};
-use crate::logging::{self, LogLevel};
 use crate::metrics::{ClusterMetrics, ControllerMetrics};
 use crate::output::Outcome;
 use crate::status::{Listener, Phase, Status, VERSION};
@@ -35,7 +34,7 @@ pub(crate) fn run(asked: cli::Controller) -> anyhow::Result<Outcome> {
     let mut watch = Watch::new().context("files can't be watched")?;
     watch.follow(file(&asked));
     let config = load(&asked).map_err(|problems| source::failure(&problems))?;
-    let level = logging::start(&config.log)?;
+    let level = config.log.start()?;
     life::live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
 }
 
@@ -46,7 +45,7 @@ fn file(asked: &cli::Controller) -> Option<PathBuf> {
 /// The configuration as the command line has it; it names a cluster to write to.
 fn load(asked: &cli::Controller) -> Result<Config, Vec<Problem>> {
     let config = asked.source().load_for(&asked.own)?;
-    if config.own.is_none() {
+    if config.clusterset.own.is_none() {
         let message =
             "which cluster is written to? Name it as `kubernetes`, or give --in-cluster or --kubeconfig FILE";
         return Err(vec![Problem::of_file(&file(asked).unwrap_or_default(), message)]);
@@ -78,7 +77,7 @@ impl Daemon {
         level: LogLevel,
         mut watch: Watch,
     ) -> anyhow::Result<Self> {
-        info!(version = VERSION, peers = config.peers.len(), "starting");
+        info!(version = VERSION, peers = config.clusterset.peers.len(), "starting");
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(file(&asked), &mut registry));
         let admin = match config.admin {
@@ -160,12 +159,12 @@ impl Daemon {
         self.level.set(&config.log)?;
         let needs_restart = self.started_with.controller_needs_restart(&config);
         let decisions = lock(&self.controller).as_mut().map(|running| {
-            running.set_peers(config.peers);
+            running.set_peers(config.clusterset.peers);
             running.decisions()
         });
         if let Some(decisions) = decisions {
             // The table may have much to read before: whoever asks how all is does not wait for that.
-            let (policies, states) = (config.policies, config.states);
+            let (policies, states) = (config.clusterset.policies, config.clusterset.states);
             tokio::task::spawn_blocking(move || decisions.set(&policies, &states)).await?;
         }
         Ok(needs_restart)
@@ -180,23 +179,23 @@ impl Daemon {
 }
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
-    let own = config.own.clone().context("no cluster to write to is configured")?;
-    let zones = Zones::with(config.all_zones(), config.options());
+    let clusterset = config.served();
+    let zones = clusterset.served_zones()?;
     Ok(ControllerConfig {
-        own,
-        peers: config.peers.clone(),
-        vips: match config.controller.vips {
+        own: clusterset.own.context("no cluster to write to is configured")?,
+        peers: clusterset.peers,
+        vips: match clusterset.controller.vips {
             Vips::Service => VipMode::Service,
-            Vips::Pool => VipMode::Pool(config.vips.clone()),
+            Vips::Pool => VipMode::Pool(clusterset.vips),
         },
         identity: identity()?,
-        cluster_peers: config.controller.cluster_peers,
-        cluster_profiles: config.controller.cluster_profiles.clone(),
-        lease: config.controller.lease,
-        probes: config.probes,
-        policies: config.policies.clone().into(),
-        forced: config.states.clone().into(),
-        zones: zones.context("these zones can't be served")?,
+        cluster_peers: clusterset.controller.cluster_peers,
+        cluster_profiles: clusterset.controller.cluster_profiles,
+        lease: clusterset.controller.lease,
+        probes: clusterset.probes,
+        policies: clusterset.policies.into(),
+        forced: clusterset.states.into(),
+        zones,
     })
 }
 

@@ -13,7 +13,6 @@ mod explain;
 mod export;
 mod get;
 mod life;
-mod logging;
 mod lookup;
 mod metrics;
 mod output;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use portolan_config::{LogLevel, Problem};
 use portolan_dns::cookie::Secret;
 use portolan_dns::geo::Geo;
 use portolan_dns::server::{Listeners, Server};
@@ -17,14 +18,13 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Shown};
 use crate::cli::Serve;
-use crate::config::{Config, Problem};
+use crate::config::Config;
 use crate::life::{self, Signals, Told};
-use crate::logging::{self, LogLevel};
 use crate::metrics::ClusterMetrics;
 use crate::output::Outcome;
 use crate::status::{Listener, Phase, Status, VERSION};
 use crate::watch::Watch;
-use crate::{clusters, sockets, source};
+use crate::{sockets, source};
 
 /// What is in flight when listening ends may take so long.
 const FINISH: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(crate) fn serve(asked: Serve) -> anyhow::Result<Outcome> {
     let mut watch = Watch::new().context("files can't be watched")?;
     watch.follow(asked.source.file_for(&asked.own));
     let config = load(&asked).map_err(|problems| source::failure(&problems))?;
-    let level = logging::start(&config.log)?;
+    let level = config.log.start()?;
     life::live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
 }
 
@@ -83,7 +83,7 @@ struct Daemon {
 impl Daemon {
     /// Reads, binds and answers, in this order; an error leaves nothing behind.
     async fn start(asked: Serve, config: Config, level: LogLevel, mut watch: Watch) -> anyhow::Result<Self> {
-        info!(version = VERSION, clusters = config.clusters.len(), "starting");
+        info!(version = VERSION, clusters = config.clusterset.clusters.len(), "starting");
         warn_of(&asked, &config);
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(asked.source.file_for(&asked.own), &mut registry));
@@ -93,7 +93,7 @@ impl Daemon {
         let certificate = certificate.transpose().context("TLS can't be set up")?;
         let geo = Geo::start(config.geo.clone());
 
-        let running = portolan_sync::start(clusters::config(&config)?)?;
+        let running = portolan_sync::start(config.served().sync_config()?)?;
         let snapshots = running.snapshots();
         let witness = running.witness();
         let clusters = Arc::new(Mutex::new(running));
@@ -203,7 +203,7 @@ impl Daemon {
 
     /// What may fail comes first: then either all of it is in force or nothing.
     fn change(&mut self, config: &Config) -> anyhow::Result<Vec<&'static str>> {
-        let clusters = clusters::config(config)?;
+        let clusters = config.served().sync_config()?;
         if let Some(certificate) = &self.certificate {
             certificate.reload().context("the TLS certificate")?;
         }

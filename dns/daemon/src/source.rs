@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use portolan_config::Problem;
 use portolan_sync::ClusterSource;
 
 use crate::cli::{DEFAULT_CONFIG, Own, Source};
-use crate::config::{Config, Problem};
+use crate::config::Config;
 
 impl Source {
     /// The configuration file, if one is read: a folder of manifests alone needs none.
@@ -32,13 +33,14 @@ impl Source {
             None => trial(),
         };
         if let Some(folder) = &self.manifests {
-            config.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
-            config.peers.clear();
+            config.clusterset.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
+            config.clusterset.peers.clear();
         }
         if own.is_given() {
-            config.run_for(own.kubeconfig.clone(), own.context.clone());
+            config.clusterset.run_for(own.kubeconfig.clone(), own.context.clone());
         }
-        if config.clusters.is_empty() && config.peers.is_empty() && config.own.is_none() {
+        let of = &config.clusterset;
+        if of.clusters.is_empty() && of.peers.is_empty() && of.own.is_none() {
             let message = "there is no cluster: list them as `clusters`, name the one that this process runs for as \
                            `kubernetes`, or give --manifests DIR";
             return Err(vec![Problem::of_file(&file.unwrap_or_default(), message)]);
@@ -59,7 +61,7 @@ impl Source {
     /// [`Source::load`] for commands that read manifests once, and can only go on or end.
     pub(crate) fn load_manifests(&self) -> anyhow::Result<Config> {
         let config = self.load().map_err(|problems| failure(&problems))?;
-        if config.clusters.is_empty() {
+        if config.clusterset.clusters.is_empty() {
             anyhow::bail!(
                 "all clusters of the configuration are behind API servers, which only a running server follows: ask it \
                  by dig, or give --manifests DIR"
@@ -78,7 +80,7 @@ pub(crate) fn failure(problems: &[Problem]) -> anyhow::Error {
 /// Without a file nothing is written either: VIPs are not remembered.
 fn trial() -> Config {
     let mut config = Config::default();
-    config.vips.state_file = None;
+    config.clusterset.vips.state_file = None;
     config
 }
 
@@ -120,9 +122,10 @@ mod tests {
         }
         std::fs::write(folder.path().join("README.md"), "").unwrap();
         let config = source(None, Some(folder.path())).load().unwrap();
-        let manifests: Vec<_> = config.clusters.iter().map(|cluster| cluster.path.clone()).collect();
+        let manifests: Vec<_> =
+            config.clusterset.clusters.iter().map(|cluster| cluster.path.clone()).collect();
         assert_eq!(manifests, ["paris", "tokyo"].map(|name| folder.path().join(name)));
-        assert_eq!(config.vips.state_file, None);
+        assert_eq!(config.clusterset.vips.state_file, None);
     }
 
     #[test]
@@ -132,12 +135,16 @@ mod tests {
         let file = folder.path().join("portolan.yaml");
         std::fs::write(&file, "version: v1\nmax-endpoints: 3\nclusters: [{manifests: other}]").unwrap();
         let config = source(Some(&file), Some(&folder.path().join("clusters"))).load().unwrap();
-        assert_eq!((config.max_endpoints, config.clusters.len()), (3, 1));
-        assert!(config.clusters[0].path.ends_with("clusters/paris"));
-        assert_eq!(config.vips.state_file, Some(folder.path().join("vips.json")));
+        assert_eq!((config.clusterset.max_endpoints, config.clusterset.clusters.len()), (3, 1));
+        assert!(config.clusterset.clusters[0].path.ends_with("clusters/paris"));
+        assert_eq!(config.clusterset.vips.state_file, Some(folder.path().join("vips.json")));
         let state = Some("/var/lib/portolan".into());
         let config = Source { config: Some(file), manifests: None, state_directory: state }.load().unwrap();
-        assert_eq!(config.vips.state_file, Some("/var/lib/portolan/vips.json".into()), "systemd.exec(5)");
+        assert_eq!(
+            config.clusterset.vips.state_file,
+            Some("/var/lib/portolan/vips.json".into()),
+            "systemd.exec(5)"
+        );
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use portolan_config::Section;
 use portolan_dns::settings::{Access, AccessList, Edns, Identity, RateLimit, Settings, Tcp};
-
-use super::section::Section;
 
 /// Octets of the NSID that are told.
 const MAX_NSID: usize = 128;

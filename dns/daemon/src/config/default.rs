@@ -1,41 +1,22 @@
-//! What holds when nothing is written. `defaults.yaml` says the same to people; a test compares them.
+//! What holds when nothing is written. `portolan_config::DEFAULTS` says the same to people; a test compares them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use portolan_config::{Clusterset, Log};
 use portolan_dns::geo::GeoConfig;
 use portolan_dns::settings::Settings;
-use portolan_sync::vip::PoolRanges;
-use portolan_sync::{PoolConfig, ProbeBudget};
-use portolan_zones::{Name, ZoneConfig};
 
-use super::{Config, Controller, Cookies, Listen, Log, LogFormat};
+use super::{Config, Cookies, Listen};
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            clusters: Vec::new(),
-            peers: Vec::new(),
-            home: None,
-            own: None,
-            controller: Controller::default(),
-            zones: Name::parse("clusterset.local").map(ZoneConfig::new).into_iter().collect(),
-            reverse_zones: Vec::new(),
-            max_endpoints: 1000,
-            zonal_names: false,
-            vips: PoolConfig {
-                ranges: PoolRanges::default(),
-                quarantine: Duration::from_secs(3600),
-                state_file: Some("vips.json".into()),
-            },
-            policies: Vec::new(),
-            states: Vec::new(),
-            probes: ProbeBudget::default(),
+            clusterset: Clusterset::default(),
             listen: Listen::default(),
             tls: None,
             https_path: "/dns-query".into(),
             answers: Settings::default(),
-            networks: Vec::new(),
             geo: GeoConfig::default(),
             cookies: Cookies::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9153))),
@@ -56,11 +37,5 @@ impl Default for Listen {
 impl Default for Cookies {
     fn default() -> Self {
         Self { enabled: true, secrets: Vec::new(), secret_file: None }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { format: LogFormat::Human, level: "info".into() }
     }
 }

@@ -6,22 +6,22 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
-use super::section::{unknown, within};
-use super::tree::{Entry, Node, Value};
+use crate::section::{unknown, within};
+use crate::tree::{Entry, Node, Value};
 
 /// Why a node is not what it should be.
 #[derive(Debug, PartialEq)]
-pub(super) struct Mismatch {
+pub(crate) struct Mismatch {
     /// Where; 0 until that is known.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Path below the node.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// What is wrong.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// Reads a node as a type.
-pub(super) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mismatch> {
+pub(crate) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mismatch> {
     T::deserialize(node).map_err(|wrong| wrong.at(node.line, ""))
 }
 
@@ -231,8 +231,8 @@ mod tests {
 
     use portolan_sync::kubernetes::traffic_policy::{Level, TrafficPolicySpec};
 
-    use super::super::tree::parse;
     use super::*;
+    use crate::tree::parse;
 
     fn spec(text: &str) -> Result<TrafficPolicySpec, Mismatch> {
         read(&parse(text).unwrap())

@@ -9,16 +9,16 @@ use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, S
 
 /// A value and where it starts.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Line, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// What is there.
-    pub(super) value: Value,
+    pub(crate) value: Value,
 }
 
 impl Node {
     /// The line of what is at a path such as `weights[0].cluster`, or of as much of the path as is written.
-    pub(super) fn line_of(&self, path: &str) -> usize {
+    pub(crate) fn line_of(&self, path: &str) -> usize {
         let mut node = self;
         for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
             let next = match &node.value {
@@ -39,7 +39,7 @@ impl Node {
 
 /// What a YAML node holds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Nothing, `null` or `~`: as if the key were not written.
     Null,
     /// Text, quoted or not.
@@ -52,21 +52,21 @@ pub(super) enum Value {
 
 /// One `key: value`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The key as written.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Where the key is.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// What it holds.
-    pub(super) node: Node,
+    pub(crate) node: Node,
 }
 
 /// Why a text is no tree: the line and the reason.
 #[derive(Debug, PartialEq)]
-pub(super) struct Malformed(pub(super) usize, pub(super) String);
+pub(crate) struct Malformed(pub(crate) usize, pub(crate) String);
 
 /// Reads one document. An empty text is an empty mapping.
-pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
+pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
     let options = granit_parser::options! { emit_comments: false };
     let mut events = Events(Parser::new_from_str_with_options(text, options));
     let mut root = Node { line: 1, value: Value::Map(Vec::new()) };

@@ -1,74 +1,18 @@
 //! Reading a mapping field by field: typed getters that collect every problem instead of stopping at the first,
 //! and that remember which keys were asked for, so that all others are unknown.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::objects;
-use super::scalar::Scalar;
-use super::tree::{Entry, Node, Value};
+use crate::document::Findings;
+use crate::objects;
+use crate::scalar::Scalar;
+use crate::tree::{Entry, Node, Value};
 
-/// One thing that is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Problem {
-    /// The file that must be changed.
-    pub file: PathBuf,
-    /// Line in it, from 1; 0 when it is about the file as a whole.
-    pub line: usize,
-    /// Path of the field, such as `zones[0].ttl`; empty when it is about the file as a whole.
-    pub field: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl Problem {
-    /// A problem of the file as a whole.
-    pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: 0, field: String::new(), message: message.into() }
-    }
-}
-
-/// `file:line: field: message`, the parts that are known.
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if self.line > 0 {
-            write!(f, "{}:", self.line)?;
-        }
-        if !self.field.is_empty() {
-            write!(f, " {}:", self.field)?;
-        }
-        write!(f, " {}", self.message)
-    }
-}
-
-/// What reading a file finds besides values.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    /// The file that is read.
-    pub(super) file: PathBuf,
-    /// The folder of what is to be remembered.
-    pub(super) state_folder: PathBuf,
-    /// Everything that is wrong.
-    pub(super) problems: Vec<Problem>,
-    /// Every key that was asked for, with its sections; list positions are left out.
-    pub(super) known: BTreeSet<String>,
-}
-
-impl Findings {
-    /// Notes a problem.
-    pub(super) fn add(&mut self, line: usize, field: &str, message: impl Into<String>) {
-        let (file, field, message) = (self.file.clone(), field.to_owned(), message.into());
-        self.problems.push(Problem { file, line, field, message });
-    }
-}
-
-/// A mapping that is being read.
-pub(super) struct Section<'a> {
+/// A mapping that is being read. Its getters return what holds; what is wrong is found when all of the file is read.
+pub struct Section<'a> {
     findings: &'a mut Findings,
     /// Path of this section; empty for the root.
     path: String,
@@ -79,7 +23,7 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// Lets `read` take what it knows from `node`, then refuses every key that it did not ask for.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         findings: &'a mut Findings,
         path: String,
         node: &'a Node,
@@ -100,12 +44,12 @@ impl<'a> Section<'a> {
     }
 
     /// The value at `key`, or `default` when it is not written.
-    pub(super) fn get<T: Scalar>(&mut self, key: &'static str, default: T) -> T {
+    pub fn get<T: Scalar>(&mut self, key: &'static str, default: T) -> T {
         self.optional(key).unwrap_or(default)
     }
 
     /// The value at `key` when there is one; an empty text counts as none.
-    pub(super) fn optional<T: Scalar>(&mut self, key: &'static str) -> Option<T> {
+    pub fn optional<T: Scalar>(&mut self, key: &'static str) -> Option<T> {
         let node = self.find(key)?;
         match &node.value {
             Value::Scalar(text) if text.is_empty() && !T::MAY_BE_EMPTY => None,
@@ -113,8 +57,13 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The value at `key`, which an empty text turns off.
+    pub fn or_off<T: Scalar>(&mut self, key: &'static str, default: Option<T>) -> Option<T> {
+        if self.has(key) { self.optional(key) } else { default }
+    }
+
     /// The value at `key`, which has no default.
-    pub(super) fn required<T: Scalar>(&mut self, key: &'static str) -> Option<T> {
+    pub fn required<T: Scalar>(&mut self, key: &'static str) -> Option<T> {
         if self.find(key).is_none() {
             let message = format!("`{key}` is missing: it has no default");
             self.findings.add(self.line, &self.field(key), message);
@@ -123,7 +72,7 @@ impl<'a> Section<'a> {
     }
 
     /// A number at `key` that must not be 0.
-    pub(super) fn at_least_one(&mut self, key: &'static str, default: usize) -> usize {
+    pub fn at_least_one(&mut self, key: &'static str, default: usize) -> usize {
         let number = self.get(key, default);
         if number == 0 {
             self.problem(key, "must be at least 1");
@@ -132,7 +81,7 @@ impl<'a> Section<'a> {
     }
 
     /// The list at `key`, or `default` when it is not written. A single scalar is a list of one.
-    pub(super) fn list<T: Scalar>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
+    pub fn list<T: Scalar>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
         let Some(node) = self.find(key) else {
             return default;
         };
@@ -147,7 +96,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section at `key`; an absent one is read as an empty one.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let field = self.field(key);
         let absent = Node { line: self.line, value: Value::Null };
         let node = self.find(key).unwrap_or(&absent);
@@ -155,7 +104,7 @@ impl<'a> Section<'a> {
     }
 
     /// The list of sections at `key`, or `default` when it is not written. Items of which `read` makes nothing are left out.
-    pub(super) fn sections<T>(
+    pub fn sections<T>(
         &mut self,
         key: &'static str,
         default: Vec<T>,
@@ -176,7 +125,7 @@ impl<'a> Section<'a> {
     }
 
     /// What is written at `key` as a type of Kubernetes' API.
-    pub(super) fn object<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+    pub fn object<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
         let node = self.find(key)?;
         let wrong = match objects::read(node) {
             Ok(object) => return Some(object),
@@ -187,7 +136,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether something is written at `name` in the section at `key`.
-    pub(super) fn has_below(&mut self, key: &'static str, name: &str) -> bool {
+    pub fn has_below(&mut self, key: &'static str, name: &str) -> bool {
         match self.find(key).map(|node| &node.value) {
             Some(Value::Map(entries)) => entries.iter().any(|entry| entry.key == name),
             _ => false,
@@ -195,14 +144,14 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that something within what is written at `key` can't be; `path` is below `key`.
-    pub(super) fn problem_below(&mut self, key: &'static str, path: &str, message: impl Into<String>) {
+    pub fn problem_below(&mut self, key: &'static str, path: &str, message: impl Into<String>) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         let line = entry.map_or(self.line, |entry| entry.node.line_of(path));
         self.findings.add(line, &within(&self.field(key), path), message);
     }
 
     /// The same for one entry of the section at `key`, whatever its name is made of; at its own line.
-    pub(super) fn problem_of(&mut self, key: &'static str, name: &str, message: impl Into<String>) {
+    pub fn problem_of(&mut self, key: &'static str, name: &str, message: impl Into<String>) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         let line = match entry.map(|entry| &entry.node) {
             Some(Node { value: Value::Map(entries), line }) => {
@@ -215,14 +164,14 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that what is written at `key` can't be, at its line, or at the section's when it is not written.
-    pub(super) fn problem(&mut self, key: &'static str, message: impl Into<String>) {
+    pub fn problem(&mut self, key: &'static str, message: impl Into<String>) {
         let line =
             self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.node.line);
         self.findings.add(line, &self.field(key), message);
     }
 
     /// The same for one item of the list at `key`.
-    pub(super) fn problem_in(&mut self, key: &'static str, at: usize, message: impl Into<String>) {
+    pub fn problem_in(&mut self, key: &'static str, at: usize, message: impl Into<String>) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
         let line = match entry.map(|entry| &entry.node) {
             Some(Node { value: Value::List(items), line }) => items.get(at).map_or(*line, |item| item.line),
@@ -232,13 +181,40 @@ impl<'a> Section<'a> {
         self.findings.add(line, &format!("{}[{at}]", self.field(key)), message);
     }
 
+    /// Refuses to have one thing twice in the list at `key`; `None` is no thing.
+    pub fn refuse_twice<'t, T: PartialEq + fmt::Display + 't>(
+        &mut self,
+        key: &'static str,
+        items: impl Iterator<Item = Option<&'t T>>,
+    ) {
+        let items: Vec<_> = items.collect();
+        if self.items(key) != items.len() {
+            return; // Wrong items are left out, so positions are not those of the file.
+        }
+        let mut seen: Vec<Option<&T>> = Vec::new();
+        for (at, item) in items.into_iter().enumerate() {
+            match item {
+                Some(twice) if seen.contains(&item) => {
+                    self.problem_in(key, at, format!("`{twice}` is listed twice: remove one"));
+                }
+                _ => seen.push(item),
+            }
+        }
+    }
+
+    /// Takes `keys` for known without looking at what is written there: others read it.
+    pub(crate) fn leave_to_others(&mut self, keys: &[&'static str]) {
+        let unread: Vec<_> = keys.iter().filter(|key| !self.keys.contains(key)).collect();
+        self.keys.extend(unread);
+    }
+
     /// Whether something is written at `key`.
-    pub(super) fn has(&mut self, key: &'static str) -> bool {
+    pub fn has(&mut self, key: &'static str) -> bool {
         self.find(key).is_some()
     }
 
     /// How many items are written at `key`; a single value counts as one.
-    pub(super) fn items(&mut self, key: &'static str) -> usize {
+    pub fn items(&mut self, key: &'static str) -> usize {
         match self.find(key).map(|node| &node.value) {
             Some(Value::List(items)) => items.len(),
             Some(_) => 1,
@@ -247,12 +223,12 @@ impl<'a> Section<'a> {
     }
 
     /// `path`, which is relative to the configuration file's folder.
-    pub(super) fn beside_file(&self, path: &Path) -> PathBuf {
+    pub fn beside_file(&self, path: &Path) -> PathBuf {
         self.findings.file.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 
     /// A path of what is to be remembered.
-    pub(super) fn in_state_folder(&self, path: &Path) -> PathBuf {
+    pub fn in_state_folder(&self, path: &Path) -> PathBuf {
         self.findings.state_folder.join(path)
     }
 
@@ -301,7 +277,7 @@ impl<'a> Section<'a> {
 }
 
 /// The path of what is at `path` below `field`.
-pub(super) fn within(field: &str, path: &str) -> String {
+pub(crate) fn within(field: &str, path: &str) -> String {
     match path.chars().next() {
         None => field.to_owned(),
         Some('[') => format!("{field}{path}"),
@@ -310,7 +286,7 @@ pub(super) fn within(field: &str, path: &str) -> String {
 }
 
 /// Names the nearest known key when one is near enough to be meant, else all of them.
-pub(super) fn unknown(key: &str, known: &[&'static str]) -> String {
+pub(crate) fn unknown(key: &str, known: &[&'static str]) -> String {
     let distance = |known: &&&str| strsim::damerau_levenshtein(key, known);
     let near_enough = |known: &&&str| distance(known) <= key.len().max(3) / 3;
     match known.iter().filter(near_enough).min_by_key(distance) {

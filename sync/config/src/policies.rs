@@ -9,8 +9,8 @@ use portolan_zones::peers::{Forced, Labels, Scope, State};
 use portolan_zones::policy::{Configured, Rules};
 use portolan_zones::{ClusterId, Name, ServiceName, ZoneConfig};
 
-use super::kubernetes::Namespace;
-use super::section::Section;
+use crate::kubernetes::Namespace;
+use crate::section::Section;
 
 /// Most policies, and most states: each service's are looked for among them.
 const MOST: usize = 1000;
@@ -22,7 +22,7 @@ const MOST_LABELS: usize = 64;
 const LONGEST: usize = 63;
 
 /// Policies that hold whatever clusters say.
-pub(super) fn policies(root: &mut Section<'_>, zones: &[ZoneConfig]) -> Vec<Configured> {
+pub(crate) fn policies(root: &mut Section<'_>, zones: &[ZoneConfig]) -> Vec<Configured> {
     // Of zones that can't be read nothing is known.
     let all_known = root.items("zones") <= zones.len();
     let is_zone = |name: &Name| !all_known || zones.iter().any(|zone| zone.origin == *name);
@@ -87,7 +87,7 @@ fn rules(section: &mut Section<'_>, spec: &TrafficPolicySpec) -> Option<Rules> {
 }
 
 /// What the operator decides of clusters.
-pub(super) fn states(root: &mut Section<'_>) -> Vec<Forced> {
+pub(crate) fn states(root: &mut Section<'_>) -> Vec<Forced> {
     let states = root.sections("states", Vec::new(), |section| {
         let cluster = section.required::<ClusterId>("cluster");
         let of = scope(section);
@@ -120,7 +120,7 @@ fn bounded(root: &mut Section<'_>, key: &'static str) {
 }
 
 /// A cluster's labels, as Kubernetes has them.
-pub(super) fn labels(section: &mut Section<'_>) -> Labels {
+pub(crate) fn labels(section: &mut Section<'_>) -> Labels {
     let labels = section.object::<BTreeMap<String, String>>("labels").unwrap_or_default();
     if labels.len() > MOST_LABELS {
         section.problem("labels", format!("has {} labels: at most {MOST_LABELS} are read", labels.len()));

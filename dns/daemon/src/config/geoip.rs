@@ -1,40 +1,17 @@
-//! The sections that say where clients are: networks that the operator knows, and what databases find of all others.
+//! Where clients are of whom no network of `view` is known: what databases find of them.
 
 use std::path::PathBuf;
 
-use ipnet::IpNet;
+use portolan_config::{Section, place};
 use portolan_dns::geo::{Clue, Code, GeoConfig, Position, Rule};
-use portolan_zones::places::{Mapping, Place};
 
 use super::scalar::{Continent, Country, Subdivision};
-use super::section::Section;
 
 /// Most rules: what a database's networks are ranked by has 16 bits.
 const MAX_PLACES: usize = 10_000;
 
-/// Networks whose place is written down.
-pub(super) fn view(section: &mut Section<'_>) -> Vec<Mapping> {
-    let networks = section.sections("networks", Vec::new(), |item| {
-        let network = item.required::<IpNet>("network");
-        let place = place(item)?;
-        Some((network?, place))
-    });
-    if section.items("networks") == networks.len() {
-        for (at, (network, _)) in networks.iter().enumerate() {
-            if networks[..at].iter().any(|(earlier, _)| earlier == network) {
-                section.problem_in("networks", at, format!("`{network}` is listed twice: remove one"));
-            }
-        }
-    }
-    let mapping = |(network, place): (IpNet, Place)| Mapping {
-        network: Some((network.addr(), network.prefix_len())),
-        place,
-    };
-    networks.into_iter().map(mapping).collect()
-}
-
 /// Databases and what they mean.
-pub(super) fn geoip(section: &mut Section<'_>) -> GeoConfig {
+pub(super) fn read(section: &mut Section<'_>) -> GeoConfig {
     let databases: Vec<PathBuf> = section.list("databases", Vec::new());
     if section.items("databases") == databases.len() {
         for (at, file) in databases.iter().enumerate() {
@@ -111,15 +88,4 @@ fn near(section: &mut Section<'_>) -> Option<Position> {
         );
     }
     position
-}
-
-/// Where clients are, in Kubernetes' words.
-fn place(section: &mut Section<'_>) -> Option<Place> {
-    let mut name = |key| section.optional::<String>(key).filter(|name| !name.is_empty()).map(Into::into);
-    let (region, az) = (name("region"), name("zone"));
-    let place = Place { cluster: section.optional("cluster"), region, az, node: None };
-    if place == Place::default() && !["region", "zone", "cluster"].into_iter().any(|key| section.has(key)) {
-        section.problem("region", "none of `region`, `zone` and `cluster` is given: where is it?");
-    }
-    (place != Place::default()).then_some(place)
 }

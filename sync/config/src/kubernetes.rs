@@ -12,10 +12,9 @@ use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
 use portolan_zones::peers::Labels;
 
-use super::policies::labels;
-use super::scalar::Scalar;
-use super::section::Section;
-use super::spec::or_off;
+use crate::policies::labels;
+use crate::scalar::Scalar;
+use crate::section::Section;
 
 /// The namespace of our own objects when nobody says otherwise.
 const NAMESPACE: &str = "portolan-system";
@@ -25,7 +24,7 @@ const OF_KUBECONFIGS: [&str; 6] =
 
 /// What `portolan controller` does besides merging.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Controller {
+pub struct Controller {
     /// Where the virtual IPs of imports come from.
     pub vips: Vips,
     /// Whether ClusterPeer objects are followed.
@@ -38,7 +37,7 @@ pub(crate) struct Controller {
 
 /// Where the virtual IPs of imports come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vips {
+pub enum Vips {
     /// A derived Service without a selector gives its ClusterIP.
     Service,
     /// `vips.pool`.
@@ -53,7 +52,7 @@ impl Default for Controller {
 }
 
 /// One item of `clusters`.
-pub(super) enum Cluster {
+pub(crate) enum Cluster {
     /// Read from files.
     Manifests(ClusterSource),
     /// Followed at its API server.
@@ -62,14 +61,14 @@ pub(super) enum Cluster {
 
 impl Cluster {
     /// What an item must have for itself, when it is known already.
-    pub(super) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Manifests(source) => source.name.as_ref().map(ClusterId::as_str),
             Self::Api(peer) => Some(&peer.name),
         }
     }
 
-    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
         let id = section.optional::<ClusterId>("name");
         let manifests = section.optional::<PathBuf>("manifests");
         let kubeconfig = section.optional::<PathBuf>("kubeconfig");
@@ -108,7 +107,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
     if stale_after < Duration::from_secs(1) {
         section.problem("stale-after", "must be at least 1s: the cluster is asked every few seconds");
     }
-    let withdraw_after = or_off(section, "withdraw-after", Some(DEFAULT_WITHDRAW_AFTER));
+    let withdraw_after = section.or_off("withdraw-after", Some(DEFAULT_WITHDRAW_AFTER));
     if withdraw_after.is_some_and(|withdraw| withdraw < stale_after) {
         section.problem("withdraw-after", "must not be shorter than `stale-after`");
     }
@@ -134,7 +133,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
 
 /// The cluster that this process runs for: the section is there, even if empty. Its id is `home` where no ClusterProperty says
 /// it.
-pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConfig {
+pub(crate) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConfig {
     let kubeconfig = section.optional::<PathBuf>("kubeconfig").map(|file| section.beside_file(&file));
     let context = text(section, "context");
     if context.is_some() && kubeconfig.is_none() {
@@ -147,12 +146,12 @@ pub(super) fn own(section: &mut Section<'_>, home: Option<ClusterId>) -> OwnConf
 }
 
 /// The cluster behind `access`, of which nothing else is said.
-pub(super) fn own_at(access: Access, home: Option<ClusterId>) -> OwnConfig {
+pub(crate) fn own_at(access: Access, home: Option<ClusterId>) -> OwnConfig {
     OwnConfig { access, id: home, network: "".into(), labels: Box::default(), namespace: NAMESPACE.into() }
 }
 
 /// Whoever runs a process for a cluster chose its kubeconfig: it may run programs to get credentials.
-pub(super) fn own_access(kubeconfig: Option<PathBuf>, context: Option<String>) -> Access {
+pub(crate) fn own_access(kubeconfig: Option<PathBuf>, context: Option<String>) -> Access {
     kubeconfig.map_or(Access::InCluster, |path| Access::File { path, context, allow_exec: true })
 }
 
@@ -162,7 +161,7 @@ fn text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
 }
 
 impl Controller {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(crate) fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
         Self {
             vips: section.get("vips", default.vips),
@@ -190,7 +189,7 @@ fn lease(section: &mut Section<'_>, default: LeaseTimes) -> LeaseTimes {
 
 /// A namespace's name: one DNS label.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Namespace(pub(super) String);
+pub(crate) struct Namespace(pub(crate) String);
 
 impl Scalar for Namespace {
     const EXPECTED: &'static str = "a namespace";

@@ -10,7 +10,7 @@ use crate::section::Section;
 use crate::tree::{self, Malformed};
 
 /// All keys of the file's root, in its order. Each program reads some of them and leaves the others alone.
-pub const ROOT: [&str; 28] = [
+pub const ROOT: [&str; 29] = [
     "version",
     "clusters",
     "kubernetes",
@@ -38,6 +38,7 @@ pub const ROOT: [&str; 28] = [
     "probes",
     "admin",
     "shutdown",
+    "agent",
     "log",
 ];
 
@@ -129,6 +130,7 @@ impl Findings {
         let (file, field, message) = (self.file.clone(), field.to_owned(), message.into());
         self.problems.push(Problem { file, line, field, message });
     }
+
     /// What `read` makes of `text`, if that is a tree at all.
     fn walk<T>(&mut self, text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
         let root = match tree::parse(text) {

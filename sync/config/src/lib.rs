@@ -1,7 +1,8 @@
 //! The configuration file: one for all programs of Portolan, each of which takes from it what it needs.
 //!
 //! A file goes through three stages: text → located tree (`tree`), tree → values with every problem collected
-//! ([`Section`], [`Scalar`]), and values → [`Clusterset`], [`Log`] and what a program adds of its own, which know nothing of YAML.
+//! ([`Section`], [`Scalar`]), and values → [`Clusterset`], [`Log`], [`Agent`] and what a program adds of its own, which know
+//! nothing of YAML.
 //! Units and the reason for each default stand in [`DEFAULTS`]; tests hold them equal to the `Default` of what is read.
 //!
 //! ```
@@ -18,6 +19,7 @@
 //! assert_eq!(problems[0].message, "unknown key `hom`, did you mean `home`?");
 //! ```
 
+mod agent;
 mod clusterset;
 mod document;
 mod kubernetes;
@@ -30,6 +32,7 @@ mod tree;
 mod view;
 mod zones;
 
+pub use agent::{Agent, MapSizes};
 pub use clusterset::{Clusterset, Unservable};
 pub use document::{Problem, ROOT, keys, load, parse};
 pub use kubernetes::{Controller, Vips};

@@ -41,6 +41,13 @@ fn every_known_key_is_in_the_printed_defaults() {
     }
 }
 
+/// One file for all programs: what the agent makes of its section is its own affair.
+#[test]
+fn the_agents_section_is_left_alone() {
+    assert_eq!(parse("version: v1\nagent: {maps: 7}"), parse("version: v1"));
+    assert_eq!(problems("agnt: {}"), ["2: agnt: unknown key `agnt`, did you mean `agent`?"]);
+}
+
 /// One row per section: what is written and what it changes.
 #[test]
 fn every_section_takes_effect() {

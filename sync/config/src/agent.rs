@@ -1,7 +1,6 @@
 //! What only the node agent reads: where it hooks in, and how much it may remember.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -26,8 +25,8 @@ pub struct Agent {
     pub maps: MapSizes,
     /// Admin HTTP; `None` is off.
     pub admin: Option<SocketAddr>,
-    /// Of so many connections one is traced.
-    pub trace_sample: NonZeroU32,
+    /// Of so many decisions of the hook one is told; 0: none.
+    pub trace_sample: u32,
 }
 
 /// Most entries of each map, from 1 to 16 Mi.
@@ -39,9 +38,9 @@ pub struct MapSizes {
     pub ports: u32,
     /// Backends of all ports.
     pub backends: u32,
-    /// Redirected UDP sockets, and those whose peer is asked for.
+    /// Flows of UDP sockets that are known at a time.
     pub sockets: u32,
-    /// Clients that are sent to the backend that they had.
+    /// Clients that are known where services ask for session affinity.
     pub affinity: u32,
 }
 
@@ -101,7 +100,7 @@ impl Default for Agent {
             skip: Vec::new(),
             maps: MapSizes::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9154))),
-            trace_sample: NonZeroU32::MIN,
+            trace_sample: 1,
         }
     }
 }
@@ -140,7 +139,8 @@ mod tests {
             ("maps: {sockets: 9}", |a| a.maps.sockets = 9),
             ("admin: {listen: ''}", |a| a.admin = None),
             ("admin: {listen: '[::]:9154'}", |a| a.admin = "[::]:9154".parse().ok()),
-            ("trace-sample: 100", |a| a.trace_sample = NonZeroU32::new(100).unwrap()),
+            ("trace-sample: 100", |a| a.trace_sample = 100),
+            ("trace-sample: 0", |a| a.trace_sample = 0),
         ];
         for (text, change) in rows {
             let mut expected = Agent::default();
@@ -177,10 +177,6 @@ mod tests {
             (
                 "agent:\n  skip:\n  - 10.96.0.1/12",
                 "4: agent.skip[0]: `10.96.0.1/12` has bits behind its prefix: write 10.96.0.0/12",
-            ),
-            (
-                "agent: {trace-sample: 0}",
-                "2: agent.trace-sample: `0` is not a whole number from 1 to 4294967295",
             ),
             (
                 "agent: {admin: {listen: 9154}}",

@@ -228,6 +228,11 @@ impl<T: Tables> Reconciler<T> {
         self.held.len()
     }
 
+    /// What services are redirected to, in no order.
+    pub fn wanted(&self) -> impl Iterator<Item = (&ServiceName, &Wanted)> {
+        self.held.iter().map(|(name, held)| (name, &held.wanted))
+    }
+
     /// Every address that is redirected.
     pub fn vips(&self) -> impl Iterator<Item = (IpAddr, &ServiceName)> {
         self.held.iter().flat_map(|(name, held)| held.wanted.vips.iter().map(move |vip| (*vip, name)))

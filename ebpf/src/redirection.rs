@@ -63,6 +63,11 @@ impl Redirection {
         Ok(true)
     }
 
+    /// One decision of so many is told; 0: none.
+    pub fn sample(&self, one_of: u32) {
+        self.follower.reconciler().tables().sample(one_of);
+    }
+
     /// Where it is attached.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup

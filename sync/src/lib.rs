@@ -29,6 +29,6 @@ pub use kubernetes::{ClusterState, KubernetesConfig};
 pub use manifest::{ClusterSource, Problem, Severity};
 pub use owner::PoolConfig;
 pub use probing::{ProbeBudget, ProbeStatus};
-pub use publish::Snapshots;
+pub use publish::{Generations, Snapshots};
 pub use run::{Config, Running, StartError, load_once, start};
 pub use status::{SourceStatus, Status};

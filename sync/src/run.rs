@@ -17,7 +17,7 @@ use crate::manifest::watch::Watch;
 use crate::manifest::{self, ClusterSource, Problem, Severity};
 use crate::owner::{Message, Owner, OwnerStatus, PoolConfig, compile_once};
 use crate::probing::{ProbeBudget, Probing};
-use crate::publish::Snapshots;
+use crate::publish::{Generations, Snapshots};
 use crate::servers::{Servers, States};
 use crate::status::{SourceStatus, Status, heard};
 use crate::vip::VipError;
@@ -115,6 +115,17 @@ impl Running {
     /// Where readers load the newest snapshot from.
     pub fn snapshots(&self) -> Snapshots {
         self.owner.snapshots()
+    }
+
+    /// Changes with every snapshot that is published.
+    pub fn generations(&self) -> Generations {
+        self.owner.generations()
+    }
+
+    /// Whether every source was tried, and what could be read is in the snapshot: what can't be read now may never be.
+    pub fn has_read_clusters(&self) -> bool {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        self.snapshots().load().complete || sources.iter().any(|source| !source.synced)
     }
 
     /// How sources, pool and exports are.

@@ -1,9 +1,8 @@
 //! From the command line to a configuration: the file, or a folder of manifests, or both.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use portolan_config::Problem;
-use portolan_sync::ClusterSource;
 
 use crate::cli::{DEFAULT_CONFIG, Own, Source};
 use crate::config::Config;
@@ -33,7 +32,7 @@ impl Source {
             None => trial(),
         };
         if let Some(folder) = &self.manifests {
-            config.clusterset.clusters = subfolders(folder).map_err(|problem| vec![problem])?;
+            config.clusterset.clusters = portolan_config::manifests_in(folder).map_err(|problem| vec![problem])?;
             config.clusterset.peers.clear();
         }
         if own.is_given() {
@@ -84,26 +83,10 @@ fn trial() -> Config {
     config
 }
 
-/// A cluster for each subfolder, in the order of their names.
-fn subfolders(folder: &Path) -> Result<Vec<ClusterSource>, Problem> {
-    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = entries.map_err(|error| Problem::of_file(folder, format!("cannot be read: {error}")))?;
-    let visible = |path: &PathBuf| {
-        path.is_dir() && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    let mut folders: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
-    if folders.is_empty() {
-        return Err(Problem::of_file(
-            folder,
-            "has no subfolder: each subfolder is a cluster, with its manifests",
-        ));
-    }
-    folders.sort();
-    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path, labels: Box::default() }).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn source(config: Option<&Path>, manifests: Option<&Path>) -> Source {

@@ -1,6 +1,6 @@
 //! What all programs of a clusterset must agree on: the clusters, the zones, virtual IPs, and what the operator decides of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use portolan_zones::zone::{Options, ZonesError};
 use portolan_zones::{ClusterId, Name, ZoneConfig, Zones};
 
 use crate::kubernetes::{self, Cluster, Controller};
+use crate::document::Problem;
 use crate::section::Section;
 use crate::{policies, view, zones};
 
@@ -134,6 +135,24 @@ impl Clusterset {
             None => kubernetes::own_at(access, self.home.clone()),
         });
     }
+}
+
+/// A cluster for each subfolder of a folder of manifests, in the order of their names.
+pub fn manifests_in(folder: &Path) -> Result<Vec<ClusterSource>, Problem> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|error| Problem::of_file(folder, format!("cannot be read: {error}")))?;
+    let visible = |path: &PathBuf| {
+        path.is_dir() && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    let mut folders: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
+    if folders.is_empty() {
+        return Err(Problem::of_file(
+            folder,
+            "has no subfolder: each subfolder is a cluster, with its manifests",
+        ));
+    }
+    folders.sort();
+    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path, labels: Box::default() }).collect())
 }
 
 /// Those of files, and those of API servers.

@@ -1,0 +1,51 @@
+//! `portolan-agent`: the composition root of the node agent.
+//!
+//! ```text
+//!  clusters ── portolan-sync ──► snapshots ── keeper ──► portolan-ebpf ──► kernel
+//!                                               │            │
+//!                                   admin HTTP ─┴─ report, metrics, trace
+//! ```
+//!
+//! The agent never watches another cluster: what others export is in its own, for the controller writes it there.
+
+mod admin;
+mod cli;
+mod dry_run;
+mod keeper;
+mod metrics;
+mod report;
+mod run;
+mod settings;
+mod show;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use portolan_program::output;
+
+use cli::{Cli, Command};
+
+/// Many small objects live long here: no header for each of them, and what a change frees goes back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(asked) => run::run(asked),
+        Command::Status(asked) => show::status(&asked),
+        Command::Trace(asked) => show::trace(&asked),
+        Command::Detach(asked) => show::detach(&asked),
+    };
+    let printed = outcome.and_then(|outcome| {
+        output::print(&outcome.text)?;
+        Ok(outcome.status)
+    });
+    match printed {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            output::complain("portolan-agent", &error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Metrics, read when they are asked for. Backends are there by name as soon as they were used: who has thousands that nobody
+//! connects to pays nothing for them.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::keeper::{Kept, Shared, Shown, lock};
+use crate::report::protocol;
+
+/// Collects from the tables and the keeper.
+pub(crate) struct AgentMetrics {
+    redirection: Shared,
+    shown: Shown,
+}
+
+impl AgentMetrics {
+    pub(crate) fn new(redirection: Shared, shown: Shown) -> Self {
+        Self { redirection, shown }
+    }
+}
+
+impl fmt::Debug for AgentMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Collector for AgentMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let kept = lock(&self.shown).clone();
+        of_keeper(&mut encoder, &kept)?;
+        let redirection = lock(&self.redirection);
+        let reconciler = redirection.follower().reconciler();
+        let fill = reconciler.fill();
+        let refused = reconciler.refused().len();
+        gauge(&mut encoder, "portolan_agent_services", "Services that are redirected", reconciler.services() as i64)?;
+        let help = "Services that are not, or not wholly, redirected";
+        gauge(&mut encoder, "portolan_agent_refused_services", help, refused as i64)?;
+        let maps = [
+            ("vips", fill.vips),
+            ("ports", fill.ports),
+            ("slots", fill.slots),
+            ("backends", fill.backends),
+            ("clusters", fill.clusters),
+        ];
+        let used = maps.map(|(map, (used, _))| (map, used));
+        of_maps(&mut encoder, "portolan_agent_map_entries", "Entries in use", &used)?;
+        let size = maps.map(|(map, (_, size))| (map, size));
+        of_maps(&mut encoder, "portolan_agent_map_size", "Most entries", &size)?;
+        let counted: Vec<_> = reconciler.counted().collect();
+        of_ports(&mut encoder, &counted)?;
+        of_backends(&mut encoder, &counted)
+    }
+}
+
+fn of_keeper(encoder: &mut DescriptorEncoder<'_>, kept: &Kept) -> fmt::Result {
+    for (name, help, value) in [
+        ("portolan_agent_ready", "Whether connections are redirected by what this agent knows", u64::from(kept.attached)),
+        ("portolan_agent_snapshot_generation", "Generation of the snapshot that the kernel follows", kept.generation),
+        (
+            "portolan_agent_last_pass_microseconds",
+            "How long the last snapshot took to be in the kernel",
+            u64::try_from(kept.last_pass.as_micros()).unwrap_or(u64::MAX),
+        ),
+        ("portolan_agent_in_trouble", "Whether something keeps it from its work: /status says what", u64::from(kept.trouble.is_some())),
+    ] {
+        gauge(encoder, name, help, i64::try_from(value).unwrap_or(i64::MAX))?;
+    }
+    for (name, help, value) in [
+        ("portolan_agent_passes", "Snapshots that were followed", kept.passes),
+        ("portolan_agent_written_services", "Services that were looked at for them", kept.services),
+        ("portolan_agent_clusters_down", "Clusters that were taken out of all services at once", kept.clusters_down),
+        ("portolan_agent_closed_sockets", "UDP sockets that were closed, for their backend was gone", kept.closed_sockets),
+        ("portolan_agent_reattached", "How often the cgroup was removed and made anew", kept.reattached),
+    ] {
+        let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(descriptor)?;
+    }
+    Ok(())
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
+    let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(descriptor)
+}
+
+fn of_maps(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: &[(&str, u32)],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (map, value) in values {
+        ConstGauge::new(i64::from(*value)).encode(metric.encode_family(&[("map", *map)])?)?;
+    }
+    Ok(())
+}
+
+type Counted<'r> = portolan_ebpf::reconcile::Counted<'r>;
+
+fn of_ports(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> fmt::Result {
+    type Value = fn(&Counted<'_>) -> u64;
+    let metrics: [(&str, &str, Value); 2] = [
+        ("portolan_agent_connections", "Connections, and flows of UDP, that were sent to a backend", |c| c.connections),
+        ("portolan_agent_unreachable", "Connections that were refused, for there was no backend", |c| c.unreachable),
+    ];
+    for (name, help, value) in metrics {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for port in counted.iter().filter(|port| value(port) > 0) {
+            let (namespace, service) = (port.service.namespace(), port.service.name());
+            let number = port.port.to_string();
+            let labels = [
+                ("namespace", namespace),
+                ("service", service),
+                ("protocol", protocol(port.protocol)),
+                ("port", &*number),
+            ];
+            ConstCounter::new(value(port)).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_backends(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> fmt::Result {
+    let (name, help) = ("portolan_agent_backend_connections", "The same by backend, as long as it is one");
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for port in counted {
+        let number = port.port.to_string();
+        for (cluster, address, to, connections) in port.backends.iter().filter(|(.., connections)| *connections > 0) {
+            let backend = std::net::SocketAddr::from((*address, *to)).to_string();
+            let labels = [
+                ("namespace", port.service.namespace()),
+                ("service", port.service.name()),
+                ("protocol", protocol(port.protocol)),
+                ("port", &*number),
+                ("cluster", cluster.as_str()),
+                ("backend", &*backend),
+            ];
+            ConstCounter::new(*connections).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}

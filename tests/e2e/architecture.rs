@@ -7,20 +7,24 @@ use portolan_tests::harness::repository;
 use serde_json::Value;
 
 /// Crates of ours that a crate may use, by what its users may therefore rely on. `portolan-tests` may use all.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("portolan-zones", &[]),
     ("portolan-sync", &["portolan-zones"]),
     ("portolan-config", &["portolan-zones", "portolan-sync"]),
+    ("portolan-program", &[]),
     ("portolan-dns", &["portolan-zones"]),
     ("portolan-ebpf", &["portolan-zones"]),
-    ("portolan", &["portolan-zones", "portolan-sync", "portolan-config", "portolan-dns"]),
-    ("portolan-agent", &["portolan-zones", "portolan-sync", "portolan-config", "portolan-ebpf"]),
+    ("portolan", &["portolan-zones", "portolan-sync", "portolan-config", "portolan-program", "portolan-dns"]),
+    (
+        "portolan-agent",
+        &["portolan-zones", "portolan-sync", "portolan-config", "portolan-program", "portolan-ebpf"],
+    ),
 ];
 /// Crates of others and who may name them, as CONTRIBUTING.md has it.
 const BELONGS_TO: [(&str, &[&str]); 13] = [
     ("kube", &["portolan-sync", "portolan-tests"]),
     ("k8s-openapi", &["portolan-sync", "portolan-tests"]),
-    ("notify", &["portolan-sync", "portolan"]),
+    ("notify", &["portolan-sync", "portolan-program"]),
     ("serde-saphyr", &["portolan-sync", "portolan-config", "portolan", "portolan-tests"]),
     ("hickory-server", &["portolan-dns"]),
     ("governor", &["portolan-dns", "portolan-sync"]),
@@ -28,9 +32,9 @@ const BELONGS_TO: [(&str, &[&str]); 13] = [
     ("rustls", &["portolan-dns", "portolan-sync", "portolan-tests"]),
     ("tokio-rustls", &["portolan-dns", "portolan-sync"]),
     ("aya", &["portolan-ebpf", "portolan-agent"]),
-    ("clap", &["portolan"]),
-    ("anyhow", &["portolan"]),
-    ("axum", &["portolan"]),
+    ("clap", &["portolan", "portolan-agent"]),
+    ("anyhow", &["portolan", "portolan-agent", "portolan-program"]),
+    ("axum", &["portolan", "portolan-agent", "portolan-program"]),
 ];
 /// What the pure crate must do without: no runtime, no cluster, no files, no sockets, no randomness of its
 /// own.

@@ -1,17 +1,16 @@
 //! HTTP for operators: `/health`, `/ready`, `/metrics`, `/status`, `/explain`. Reads, never writes.
 
-mod bounded;
 mod explaining;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use portolan_dns::geo::Geo;
+use portolan_program::serve_admin;
 use portolan_sync::Snapshots;
 use portolan_zones::policy::explain::Witness;
 use prometheus_client::registry::Registry;
@@ -19,7 +18,6 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::bounded::{Bounded, DEADLINE};
 use self::explaining::{Explaining, explanation};
 use crate::clusters::{cluster_json, source_json};
 use crate::status::{Phase, Status, VERSION, unix_now};
@@ -49,16 +47,9 @@ pub(crate) struct Shown {
     pub registry: Registry,
 }
 
-/// Serves in a task until `end`. A connection is good for one request, see [`Bounded`].
+/// Serves in a task until `end`, see [`serve_admin`].
 pub(crate) fn start(listener: TcpListener, shown: Shown, end: CancellationToken) {
-    start_within(DEADLINE, listener, shown, end);
-}
-
-/// [`start`] with another deadline for a connection.
-fn start_within(deadline: Duration, listener: TcpListener, shown: Shown, end: CancellationToken) {
-    let listener = Bounded::new(listener, deadline);
-    let served = axum::serve(listener, router(shown)).with_graceful_shutdown(end.cancelled_owned());
-    tokio::spawn(served.into_future());
+    serve_admin(listener, router(shown), end);
 }
 
 fn router(shown: Shown) -> Router {
@@ -75,13 +66,6 @@ fn router(shown: Shown) -> Router {
         .route("/status", get(status))
         .route("/explain", get(explanation).with_state(explaining))
         .with_state(shown)
-        .layer(axum::middleware::map_response(close))
-}
-
-/// Ends the connection, so that its deadline is that of one request.
-async fn close(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 /// Whether queries should be sent here, and why not.
@@ -104,16 +88,8 @@ pub(crate) fn own_is_read(status: &portolan_sync::Status) -> bool {
     status.kubernetes.iter().any(|cluster| cluster.origin.is_none() && cluster.synced)
 }
 
-/// OpenMetrics text, which Prometheus reads.
-async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &shown.registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n").into_response(),
-    }
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    portolan_program::metrics(&shown.registry)
 }
 
 async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
@@ -189,7 +165,6 @@ mod tests {
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
-    use tokio::time::timeout;
 
     use super::*;
     use crate::metrics::{ClusterMetrics, ControllerMetrics};
@@ -202,7 +177,7 @@ mod tests {
     }
 
     async fn start() -> Server {
-        start_with(DEADLINE, None, Vec::new()).await
+        start_with(None, Vec::new()).await
     }
 
     /// A cluster behind an API server, of which all is known.
@@ -231,20 +206,14 @@ mod tests {
         }
     }
 
-    /// Connections end after `deadline`.
-    async fn start_with(
-        deadline: Duration,
-        controller: Option<ControllerState>,
-        kubernetes: Vec<ClusterState>,
-    ) -> Server {
+    async fn start_with(controller: Option<ControllerState>, kubernetes: Vec<ClusterState>) -> Server {
         let witness = Witness::new(|_, _| Evidence::default());
-        start_witnessed(witness, deadline, controller, kubernetes).await
+        start_witnessed(witness, controller, kubernetes).await
     }
 
     /// The same, with somebody else who knows how old all is.
     pub(super) async fn start_witnessed(
         witness: Witness,
-        deadline: Duration,
         controller: Option<ControllerState>,
         kubernetes: Vec<ClusterState>,
     ) -> Server {
@@ -284,7 +253,7 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        start_within(deadline, listener, shown, CancellationToken::new());
+        super::start(listener, shown, CancellationToken::new());
         Server { address, status, snapshots }
     }
 
@@ -319,53 +288,6 @@ mod tests {
         assert_eq!(server.get("/health").await.0, 200);
     }
 
-    /// Connections on which half a request was sent.
-    async fn half_open(server: &Server, count: usize) -> Vec<TcpStream> {
-        let mut waiting = Vec::new();
-        for _ in 0..count {
-            let mut stream = TcpStream::connect(server.address).await.unwrap();
-            stream.write_all(b"GET /health HT").await.unwrap();
-            waiting.push(stream);
-        }
-        waiting
-    }
-
-    #[tokio::test]
-    async fn half_sent_requests_are_cut_off() {
-        let server = start_with(Duration::from_millis(200), None, Vec::new()).await;
-        for mut stream in half_open(&server, 20).await {
-            let read = timeout(Duration::from_secs(10), stream.read(&mut [0; 100])).await;
-            let cut_off = read.expect("an end");
-            assert!(matches!(cut_off, Ok(0) | Err(_)), "{cut_off:?}");
-        }
-        assert_eq!(server.get("/health").await.0, 200);
-    }
-
-    #[tokio::test]
-    async fn half_sent_requests_do_not_pile_up() {
-        let server = start_with(Duration::from_secs(600), None, Vec::new()).await;
-        let mut waiting = half_open(&server, bounded::MAX_CONNECTIONS).await;
-        let late = server.get("/health");
-        tokio::pin!(late);
-        assert!(timeout(Duration::from_millis(100), &mut late).await.is_err(), "no place is left");
-        waiting.pop();
-        let (code, _) = timeout(Duration::from_secs(10), late).await.expect("there is a place again");
-        assert_eq!(code, 200);
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_good_for_one_request() {
-        let server = start().await;
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let request = "GET /health HTTP/1.1\r\nhost: test\r\n\r\n";
-        stream.write_all(request.repeat(2).as_bytes()).await.unwrap();
-        let mut response = String::new();
-        // The second request is never read, which may end the connection with a reset.
-        let _ = stream.read_to_string(&mut response).await;
-        assert_eq!(response.matches("HTTP/1.1 200").count(), 1, "{response}");
-        assert!(response.contains("connection: close"), "{response}");
-    }
-
     #[tokio::test]
     async fn status_and_metrics_say_what_runs() {
         let server = start().await;
@@ -394,7 +316,7 @@ mod tests {
     async fn a_controller_is_ready_once_its_own_cluster_is_read() {
         for (synced, expected) in [(false, 503), (true, 200)] {
             let own = ClusterState { synced, ..own() };
-            let server = start_with(DEADLINE, Some(ControllerState::default()), vec![own]).await;
+            let server = start_with(Some(ControllerState::default()), vec![own]).await;
             server.status.enter(Phase::Serving);
             assert_eq!(server.get("/ready").await.0, expected);
         }
@@ -411,7 +333,7 @@ mod tests {
             ..ControllerState::default()
         };
         let peer = ClusterState { origin: Some(Origin::ClusterPeer), name: "west".into(), id: None, ..own() };
-        let server = start_with(DEADLINE, Some(state), vec![own(), peer]).await;
+        let server = start_with(Some(state), vec![own(), peer]).await;
         let (_, status) = server.get("/status").await;
         let body: Value = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!((&body["command"], &body["controller"]["queue"]), (&json!("controller"), &json!(2)));

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use portolan_config::{DEFAULTS, Problem};
+use portolan_program::Outcome;
 use portolan_zones::Snapshot;
 use serde_json::json;
 
 use crate::cli::{Check, Format};
 use crate::clusters;
 use crate::config::Config;
-use crate::output::Outcome;
 
 /// What a check finds.
 #[derive(Default)]

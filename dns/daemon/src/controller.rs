@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use portolan_config::{LogLevel, Problem, Vips};
+use portolan_program::{Outcome, Signals, Told, Watch, bind_admin, live};
 use portolan_sync::controller::{
     ControllerConfig, ControllerStatus, RunningController, VipMode, start_controller,
 };
@@ -18,12 +19,9 @@ use tracing::{info, warn};
 use crate::admin::{self, Shown};
 use crate::cli;
 use crate::config::Config;
-use crate::life::{self, Signals, Told};
 use crate::metrics::{ClusterMetrics, ControllerMetrics};
-use crate::output::Outcome;
 use crate::status::{Listener, Phase, Status, VERSION};
-use crate::watch::Watch;
-use crate::{sockets, source};
+use crate::{reload, sockets, source};
 
 /// How often it is looked whether the own cluster is read, until it is.
 const READY_POLL: Duration = Duration::from_millis(20);
@@ -35,7 +33,7 @@ pub(crate) fn run(asked: cli::Controller) -> anyhow::Result<Outcome> {
     watch.follow(file(&asked));
     let config = load(&asked).map_err(|problems| source::failure(&problems))?;
     let level = config.log.start()?;
-    life::live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
+    live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
 }
 
 fn file(asked: &cli::Controller) -> Option<PathBuf> {
@@ -81,7 +79,7 @@ impl Daemon {
         let mut registry = Registry::default();
         let status = Arc::new(Status::new(file(&asked), &mut registry));
         let admin = match config.admin {
-            Some(address) => Some(sockets::bind_admin(address).await?),
+            Some(address) => Some(bind_admin(address, "admin.listen").await?),
             None => None,
         };
         let address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -152,7 +150,7 @@ impl Daemon {
             Ok(config) => self.change(config).await.map_err(|error| vec![format!("{error:#}")]),
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
         };
-        life::tell_reload(&self.status, changed);
+        reload::tell(&self.status, changed);
     }
 
     async fn change(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
+use portolan_program::Outcome;
 use portolan_sync::kubernetes::resources;
-
-use crate::output::Outcome;
 
 /// One YAML document each, as `kubectl apply -f -` takes them.
 pub(crate) fn run() -> anyhow::Result<Outcome> {

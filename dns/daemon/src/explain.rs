@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use portolan_dns::geo::Geo;
+use portolan_program::{Outcome, get};
 use portolan_sync::convert;
 use portolan_sync::kubernetes::traffic_policy::TrafficPolicySpec;
 use portolan_zones::object::UnixTime;
@@ -22,8 +23,6 @@ use self::picture::Drawn;
 use self::told::Told;
 use crate::cli::{self, Format};
 use crate::clusters;
-use crate::get::get;
-use crate::output::Outcome;
 use crate::status::unix_now;
 
 /// What is to be explained, as the admin server is asked for it.
@@ -73,7 +72,7 @@ pub(crate) fn run(asked: &cli::Explain) -> anyhow::Result<Outcome> {
     };
     let body = match asked.source.is_given() {
         true => explain_files(&asked.source, &question)?,
-        false => get(&asked.admin, &path(&question))?,
+        false => get("portolan", &asked.admin, &path(&question))?,
     };
     let foreign = "the answer is not ours";
     Ok(Outcome::good(match (asked.format, asked.everywhere) {

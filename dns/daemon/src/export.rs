@@ -1,9 +1,9 @@
 //! `portolan export` and `portolan unexport`: one ServiceExport, created or deleted.
 
+use portolan_program::Outcome;
 use portolan_sync::kubernetes::exports::{self, Exported, Target};
 
 use crate::cli;
-use crate::output::Outcome;
 
 /// Creates the ServiceExport, or has it export other labels.
 pub(crate) fn export(asked: &cli::Export) -> anyhow::Result<Outcome> {

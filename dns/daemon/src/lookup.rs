@@ -16,12 +16,12 @@ use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::Settings;
 use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
+use portolan_program::Outcome;
 use portolan_zones::Snapshot;
 use serde_json::{Value, json};
 
 use crate::cli::{Format, Lookup};
 use crate::clusters;
-use crate::output::Outcome;
 
 /// EDNS option code of Extended DNS Errors (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;

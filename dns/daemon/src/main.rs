@@ -3,6 +3,7 @@
 //! The libraries know nothing of each other but the snapshot; what an operator writes becomes their settings here.
 
 mod admin;
+mod age;
 mod check;
 mod cli;
 mod clusters;
@@ -11,27 +12,23 @@ mod controller;
 mod crds;
 mod explain;
 mod export;
-mod get;
-mod life;
 mod lookup;
 mod metrics;
-mod output;
 mod overview;
+mod reload;
 mod serve;
 mod sockets;
 mod source;
 mod status;
-mod table;
-mod watch;
 mod writing;
 mod zone;
 
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use portolan_program::{Outcome, complain, print};
 
 use cli::{Cli, Command};
-use output::Outcome;
 
 /// Many small objects live long here: no header for each of them, and what a reload frees goes back to the system.
 #[global_allocator]
@@ -39,13 +36,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let status = run(cli::parse(std::env::args_os()).command).and_then(|outcome| {
-        output::print(&outcome.text)?;
+        print(&outcome.text)?;
         Ok(outcome.status)
     });
     match status {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            output::complain(&error);
+            complain("portolan", &error);
             ExitCode::FAILURE
         }
     }

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Context;
+use portolan_program::{Outcome, Table, get};
 use serde::Deserialize;
 
+use crate::age::age;
 use crate::cli::{self, Format};
-use crate::get::get;
-use crate::output::Outcome;
-use crate::table::{Table, age};
 
 /// Kinds as the table has them; others are shown as they are called.
 const KINDS: [(&str, &str); 9] = [
@@ -26,7 +25,7 @@ const KINDS: [(&str, &str); 9] = [
 
 /// Status 1 when a cluster is not as it should be.
 pub(crate) fn run(asked: &cli::Status) -> anyhow::Result<Outcome> {
-    let body = get(&asked.admin, "/status")?;
+    let body = get("portolan", &asked.admin, "/status")?;
     let report: Report = serde_json::from_str(&body).with_context(|| {
         format!("{} is no admin address of portolan: its status is not ours", asked.admin)
     })?;

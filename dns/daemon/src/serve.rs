@@ -11,6 +11,7 @@ use portolan_dns::geo::Geo;
 use portolan_dns::server::{Listeners, Server};
 use portolan_dns::settings::Settings;
 use portolan_dns::tls::Certificate;
+use portolan_program::{Outcome, Signals, Told, Watch, bind_admin, live};
 use prometheus_client::registry::Registry;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +20,9 @@ use tracing::{info, warn};
 use crate::admin::{self, Shown};
 use crate::cli::Serve;
 use crate::config::Config;
-use crate::life::{self, Signals, Told};
 use crate::metrics::ClusterMetrics;
-use crate::output::Outcome;
 use crate::status::{Listener, Phase, Status, VERSION};
-use crate::watch::Watch;
-use crate::{sockets, source};
+use crate::{reload, sockets, source};
 
 /// What is in flight when listening ends may take so long.
 const FINISH: Duration = Duration::from_secs(5);
@@ -38,7 +36,7 @@ pub(crate) fn serve(asked: Serve) -> anyhow::Result<Outcome> {
     watch.follow(asked.source.file_for(&asked.own));
     let config = load(&asked).map_err(|problems| source::failure(&problems))?;
     let level = config.log.start()?;
-    life::live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
+    live(async |signals| Daemon::start(asked, config, level, watch).await?.run(signals).await)
 }
 
 /// The configuration as the command line has it.
@@ -108,7 +106,7 @@ impl Daemon {
         };
         let bound = Server::bind(&listeners, snapshots.clone(), settings.clone(), metrics)?;
         let admin = match config.admin {
-            Some(address) => Some(sockets::bind_admin(address).await?),
+            Some(address) => Some(bind_admin(address, "admin.listen").await?),
             None => None,
         };
         let server = bound.run().context("the DNS server can't be started")?;
@@ -198,7 +196,7 @@ impl Daemon {
                 warn_of(&self.asked, &config);
                 self.change(&config).map_err(|error| vec![format!("{error:#}")])
             });
-        life::tell_reload(&self.status, changed);
+        reload::tell(&self.status, changed);
     }
 
     /// What may fail comes first: then either all of it is in force or nothing.

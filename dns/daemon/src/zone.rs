@@ -1,11 +1,11 @@
 //! `portolan zone`: a compiled zone as text.
 
 use anyhow::{Context, bail};
+use portolan_program::Outcome;
 use portolan_zones::{Name, zonefile};
 
 use crate::cli::Zone;
 use crate::clusters;
-use crate::output::Outcome;
 
 /// The zone that is asked for, by default the first one of services.
 pub(crate) fn run(asked: &Zone) -> anyhow::Result<Outcome> {

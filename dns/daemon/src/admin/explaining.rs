@@ -84,7 +84,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::admin::DEADLINE;
     use crate::admin::tests::start_witnessed;
 
     /// Who explains is held up, and everything else is not: two at a time are explained, others are told to try again.
@@ -99,7 +98,7 @@ mod tests {
             let _ = gate.lock().unwrap().recv_timeout(Duration::from_secs(8));
             Evidence::default()
         });
-        let server = Arc::new(start_witnessed(witness, DEADLINE, None, Vec::new()).await);
+        let server = Arc::new(start_witnessed(witness, None, Vec::new()).await);
         server.snapshots.store(Arc::new(with_a_service()));
         let ask = || {
             let server = server.clone();

@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Write};
 
+use portolan_program::Table;
 use portolan_zones::policy::explain::{Picture, Row};
 use serde::{Deserialize, Serialize};
 
 use super::told::{Place, percent};
-use crate::table::Table;
 
 /// Columns of clusters that a table has; of further ones only bars tell.
 const MOST_COLUMNS: usize = 12;

@@ -3,13 +3,12 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use portolan_program::Table;
 use portolan_zones::ClusterId;
 use portolan_zones::places;
 use portolan_zones::policy::explain::{self, Explanation, Percent};
 use portolan_zones::policy::spread::WHOLE;
 use serde::{Deserialize, Serialize};
-
-use crate::table::Table;
 
 /// An explanation.
 #[derive(Debug, Deserialize, Serialize)]

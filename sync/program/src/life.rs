@@ -6,11 +6,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::output::Outcome;
-use crate::status::Status;
 
 /// Lives until `run` is done. Its error is logged: the log is where a process that stays speaks, and a reader of JSON
 /// lines finds the reason of its end there.
-pub(crate) fn live<F>(run: impl FnOnce(Signals) -> F) -> anyhow::Result<Outcome>
+pub fn live<F>(run: impl FnOnce(Signals) -> F) -> anyhow::Result<Outcome>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
@@ -31,8 +30,8 @@ where
     Ok(Outcome { text: String::new(), status })
 }
 
-/// Tells how a reload went: what only a restart brings into force, or every reason why nothing has changed.
-pub(crate) fn tell_reload(status: &Status, changed: Result<Vec<&'static str>, Vec<String>>) {
+/// Tells the log how a reload went: what only a restart brings into force, or every reason why nothing has changed.
+pub fn tell_reload(changed: &Result<Vec<&'static str>, Vec<String>>) {
     match changed {
         Ok(needs_restart) => {
             info!("the configuration is in force");
@@ -40,20 +39,18 @@ pub(crate) fn tell_reload(status: &Status, changed: Result<Vec<&'static str>, Ve
                 let sections = needs_restart.join(" ");
                 warn!(sections, "changed, but only a restart brings them into force");
             }
-            status.reloaded(needs_restart);
         }
         Err(errors) => {
-            for problem in &errors {
+            for problem in errors {
                 error!("{problem}");
             }
             warn!("the configuration stays as it was before");
-            status.refused(errors);
         }
     }
 }
 
 /// What tells the process what to do.
-pub(crate) struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -61,7 +58,7 @@ pub(crate) struct Signals {
 
 /// What a signal says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// SIGTERM and SIGINT.
     End,
     /// SIGHUP.
@@ -78,7 +75,7 @@ impl Signals {
     }
 
     /// The next signal.
-    pub(crate) async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.terminate.recv() => Told::End,
             _ = self.interrupt.recv() => Told::End,
@@ -87,7 +84,7 @@ impl Signals {
     }
 
     /// Returns at the next SIGTERM or SIGINT.
-    pub(crate) async fn end(&mut self) {
+    pub async fn end(&mut self) {
         while self.next().await != Told::End {}
     }
 }

@@ -17,10 +17,10 @@ use tokio::time::{Sleep, sleep};
 /// Connections at once; further ones wait in the kernel's queue.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// From accepting a connection to the last octet of its response. Probes and scrapers wait no longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A listener whose connections are few and short.
-pub(crate) struct Bounded {
+pub(super) struct Bounded {
     listener: TcpListener,
     deadline: Duration,
     places: Arc<Semaphore>,
@@ -28,7 +28,7 @@ pub(crate) struct Bounded {
 
 impl Bounded {
     /// `deadline` is a connection's, see [`DEADLINE`].
-    pub(crate) fn new(listener: TcpListener, deadline: Duration) -> Self {
+    pub(super) fn new(listener: TcpListener, deadline: Duration) -> Self {
         Self { listener, deadline, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 }
@@ -50,7 +50,7 @@ impl Listener for Bounded {
 }
 
 /// A connection that fails once its time is over.
-pub(crate) struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,

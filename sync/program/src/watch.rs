@@ -16,7 +16,7 @@ use tracing::warn;
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Files and what they held last.
-pub(crate) struct Watch {
+pub struct Watch {
     files: Vec<(PathBuf, Option<Vec<u8>>)>,
     folders: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
@@ -27,7 +27,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches nothing yet.
-    pub(crate) fn new() -> notify::Result<Self> {
+    pub fn new() -> notify::Result<Self> {
         let (sender, events) = mpsc::channel(1);
         // A full channel already says that something happened.
         let watcher = notify::recommended_watcher(move |_| {
@@ -38,7 +38,7 @@ impl Watch {
 
     /// Watches `files` from now on, and no others; what is known of one that stays is kept, so that no change is lost.
     /// A folder that can't be watched is left out with a warning, and tried again the next time.
-    pub(crate) fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+    pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         let mut before: HashMap<_, _> = self.files.drain(..).collect();
         for file in files {
             let held = before.remove(&file).unwrap_or_else(|| std::fs::read(&file).ok());
@@ -64,7 +64,7 @@ impl Watch {
     }
 
     /// Returns once a file holds something else than before. An event is not lost when the future is dropped.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         loop {
             match self.look {
                 None if self.events.recv().await.is_none() => return std::future::pending().await,

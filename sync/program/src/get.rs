@@ -11,9 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of a response. The status of a thousand clusters has less than one million.
 const MAX_RESPONSE: u64 = 64 << 20;
 
-/// The body of `http://<address>/<path>`; an error unless the server says that all is well (200).
-pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let mut stream = connect(address)?;
+/// The body of `http://<address><path>`, which `program` serves; an error unless it says that all is well (200).
+pub fn get(program: &str, address: &str, path: &str) -> anyhow::Result<String> {
+    let mut stream = connect(program, address)?;
     let asked = (|| {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -24,7 +24,7 @@ pub(crate) fn get(address: &str, path: &str) -> anyhow::Result<String> {
         Ok::<_, std::io::Error>(response)
     })();
     let response = asked.with_context(|| format!("{address} does not answer"))?;
-    match body(&response).with_context(|| format!("{address} is no admin address of portolan"))? {
+    match body(&response).with_context(|| format!("{address} is no admin address of {program}"))? {
         Answer::Body(body) => Ok(body),
         Answer::Refused(why) => bail!("{why}"),
     }
@@ -37,7 +37,7 @@ enum Answer {
     Refused(String),
 }
 
-fn connect(address: &str) -> anyhow::Result<TcpStream> {
+fn connect(program: &str, address: &str) -> anyhow::Result<TcpStream> {
     let addresses = address.to_socket_addrs().with_context(|| format!("{address} can't be looked up"))?;
     let mut last = None;
     for at in addresses {
@@ -49,9 +49,11 @@ fn connect(address: &str) -> anyhow::Result<TcpStream> {
     let error = last.ok_or_else(|| anyhow!("{address} has no address"))?;
     let advice = match error.kind() {
         ErrorKind::ConnectionRefused => {
-            ": nothing listens there; does portolan run here, and is this its admin.listen? Name it by --admin"
+            format!(
+                ": nothing listens there; does {program} run here, and is this its admin.listen? Name it by --admin"
+            )
         }
-        _ => "",
+        _ => String::new(),
     };
     bail!("{address} can't be reached: {error}{advice}")
 }
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn the_body_is_what_follows_the_head() {
         let (address, served) = serve(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\none\r\n\r\ntwo");
-        assert_eq!(get(&address, "/status").unwrap(), "one\r\n\r\ntwo");
+        assert_eq!(get("portolan", &address, "/status").unwrap(), "one\r\n\r\ntwo");
         let asked = served.join().unwrap();
         assert!(asked.starts_with("GET /status HTTP/1.0\r\n") && asked.contains(&address), "{asked}");
     }
@@ -105,7 +107,7 @@ mod tests {
         for status in ["400 Bad Request", "503 Service Unavailable"] {
             let response = format!("HTTP/1.1 {status}\r\n\r\nbusy; try again\n").leak();
             let (address, served) = serve(response.as_bytes());
-            assert_eq!(get(&address, "/explain").unwrap_err().to_string(), "busy; try again");
+            assert_eq!(get("portolan", &address, "/explain").unwrap_err().to_string(), "busy; try again");
             served.join().unwrap();
         }
     }
@@ -120,7 +122,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\n\r\n\xff", "no text"),
         ] {
             let (address, served) = serve(response);
-            let text = format!("{:#}", get(&address, "/status").unwrap_err());
+            let text = format!("{:#}", get("portolan", &address, "/status").unwrap_err());
             assert!(text.contains(&address) && text.contains(expected), "{text}");
             served.join().unwrap();
         }
@@ -129,8 +131,13 @@ mod tests {
     #[test]
     fn a_port_where_nothing_listens_is_told_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let text = get(&taken.to_string(), "/status").unwrap_err().to_string();
-        assert!(text.contains("nothing listens there") && text.contains("--admin"), "{text}");
-        assert!(get("nowhere.invalid:1", "/").unwrap_err().to_string().contains("nowhere.invalid:1"));
+        let text = get("portolan", &taken.to_string(), "/status").unwrap_err().to_string();
+        assert!(
+            text.contains("nothing listens there; does portolan run here") && text.contains("--admin"),
+            "{text}"
+        );
+        assert!(
+            get("portolan", "nowhere.invalid:1", "/").unwrap_err().to_string().contains("nowhere.invalid:1")
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::{CgroupSockAddr, ProgramError};
@@ -13,7 +14,7 @@ use crate::abi::{
     Backend, Event, Flow, FlowKey, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
 };
 use crate::hooks::HOOKS;
-use crate::sys::Words;
+use crate::sys::{self, Words};
 use crate::tables::{Sizes, Tables, WriteError};
 
 /// The programs, as `build.rs` compiled them.
@@ -357,6 +358,12 @@ pub struct Events {
 }
 
 impl Events {
+    /// Waits until there are some, but not longer than this.
+    pub fn wait(&self, most: Duration) {
+        // Whatever it says: who asks looks.
+        let _ = sys::wait(self.ring.as_fd(), most);
+    }
+
     /// The next one that waits.
     pub fn take(&mut self) -> Option<Event> {
         while let Some(item) = self.ring.next() {
@@ -365,13 +372,6 @@ impl Events {
             }
         }
         None
-    }
-}
-
-impl std::os::fd::AsRawFd for Events {
-    /// Readable while events wait.
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

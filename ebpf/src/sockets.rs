@@ -53,7 +53,7 @@ pub fn close(lost: &[Lost], find: &(dyn Fn(&FlowKey) -> Option<Flow> + Sync)) ->
     for namespace in namespaces() {
         // Entering a namespace changes the thread: one that ends with it.
         let result = std::thread::scope(|scope| {
-            scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or_else(|_| Ok(0))
+            scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or(Ok(0))
         });
         match result {
             Ok(count) => closed.sockets += count,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_OBJ_GET: c_int = 7;
@@ -161,6 +162,15 @@ fn bpf<T>(command: c_int, attributes: &mut T) -> io::Result<c_int> {
     // SAFETY: the struct is as `union bpf_attr` has it for this command, and the kernel reads no more of it than its size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as c_int) }
+}
+
+/// Waits until something can be read, but not longer than this.
+pub(crate) fn wait(fd: BorrowedFd<'_>, most: Duration) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let most = c_int::try_from(most.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: one struct, which is ours.
+    let result = unsafe { libc::poll(&raw mut poll, 1, most) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Whether a folder is on a BPF file system.

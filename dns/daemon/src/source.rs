@@ -32,7 +32,8 @@ impl Source {
             None => trial(),
         };
         if let Some(folder) = &self.manifests {
-            config.clusterset.clusters = portolan_config::manifests_in(folder).map_err(|problem| vec![problem])?;
+            config.clusterset.clusters =
+                portolan_config::manifests_in(folder).map_err(|problem| vec![problem])?;
             config.clusterset.peers.clear();
         }
         if own.is_given() {

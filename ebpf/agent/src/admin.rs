@@ -30,7 +30,10 @@ pub(crate) struct Shown {
 /// What is answered where.
 pub(crate) fn router(shown: Shown) -> Router {
     Router::new()
-        .route("/", get(|| async { "portolan-agent: /health /ready /metrics /status /services?name=TEXT /trace\n" }))
+        .route(
+            "/",
+            get(|| async { "portolan-agent: /health /ready /metrics /status /services?name=TEXT /trace\n" }),
+        )
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
@@ -47,26 +50,18 @@ async fn ready(State(shown): State<Arc<Shown>>) -> Response {
         (true, None) => (StatusCode::OK, "ready\n".to_owned()),
         (true, Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
         (false, Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not attached: {trouble}\n")),
-        (false, None) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "syncing: the cluster is not read yet, /status says why\n".to_owned())
-        }
+        (false, None) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "syncing: the cluster is not read yet, /status says why\n".to_owned(),
+        ),
     }
     .into_response()
 }
 
 /// OpenMetrics text, which Prometheus reads.
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
-    let text = spawn_blocking(move || {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &shown.registry).map(|()| text)
-    });
-    match text.await {
-        Ok(Ok(text)) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n").into_response(),
-    }
+    let text = spawn_blocking(move || portolan_program::metrics(&shown.registry)).await;
+    text.unwrap_or_else(|_| (StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n").into_response())
 }
 
 async fn status(State(shown): State<Arc<Shown>>) -> Response {

@@ -217,7 +217,11 @@ mod tests {
     fn help_teaches_by_example() {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("portolan-agent {}", command.get_name())), "{}", command.get_name());
+            assert!(
+                help.contains(&format!("portolan-agent {}", command.get_name())),
+                "{}",
+                command.get_name()
+            );
         }
     }
 }

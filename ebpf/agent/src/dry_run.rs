@@ -9,8 +9,7 @@ use portolan_ebpf::abi::Address;
 use portolan_ebpf::follow::Follower;
 use portolan_ebpf::tables::Memory;
 use portolan_ebpf::wanted::{ClusterShare, WantedFront};
-use portolan_program::output::Outcome;
-use portolan_program::table::Table;
+use portolan_program::{Outcome, Table};
 use portolan_sync::Severity;
 use serde_json::{Value, json};
 
@@ -30,8 +29,11 @@ pub(crate) fn run(settings: &Settings, format: Format) -> anyhow::Result<Outcome
     let mut follower = Follower::new(tables, settings.scope(&[]), settings.node());
     let (_, rested) = follower.follow(&Arc::new(snapshot));
     rested?;
-    let errors: Vec<String> =
-        problems.iter().filter(|problem| problem.severity == Severity::Error).map(ToString::to_string).collect();
+    let errors: Vec<String> = problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .map(ToString::to_string)
+        .collect();
     let refused = follower.reconciler().refused();
     let status = u8::from(!errors.is_empty() || !refused.is_empty());
     let text = match format {
@@ -53,7 +55,15 @@ fn human(follower: &Follower<Memory>, errors: &[String]) -> String {
                 let port = format!("{}/{}", front.port, protocol(front.protocol));
                 let (family, spread) = spread(front, *vip);
                 let row = |cluster: String, share: String, backends: String| {
-                    [name.to_string(), vip.to_string(), port.clone(), family.to_owned(), cluster, share, backends]
+                    [
+                        name.to_string(),
+                        vip.to_string(),
+                        port.clone(),
+                        family.to_owned(),
+                        cluster,
+                        share,
+                        backends,
+                    ]
                 };
                 if spread.is_empty() {
                     table.row(row("-".to_owned(), "-".to_owned(), "none: EHOSTUNREACH".to_owned()));

@@ -162,7 +162,8 @@ impl Work {
         let redirection = lock(&self.redirection);
         let refused = redirection.follower().reconciler().refused();
         let Some((service, why)) = refused.first_key_value() else { return };
-        let trouble = format!("{} services are not, or not wholly, redirected; {service}: {why}", refused.len());
+        let trouble =
+            format!("{} services are not, or not wholly, redirected; {service}: {why}", refused.len());
         if lock(&self.shown).trouble.as_ref() != Some(&trouble) {
             warn!("{trouble}");
         }
@@ -175,7 +176,8 @@ impl Work {
         let attached = lock(&self.redirection).attach();
         match attached {
             Ok(hooks) => {
-                let replaced = hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
+                let replaced =
+                    hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
                 info!(cgroup = %self.cgroup.display(), hooks = hooks.len(), replaced, "redirecting");
                 let mut shown = lock(&self.shown);
                 shown.attached = true;

@@ -22,7 +22,7 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::Parser;
-use portolan_program::output;
+use portolan_program::{complain, print};
 
 use cli::{Cli, Command};
 
@@ -32,19 +32,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(asked) => run::run(asked),
+        Command::Run(asked) => run::run(&asked),
         Command::Status(asked) => show::status(&asked),
         Command::Trace(asked) => show::trace(&asked),
         Command::Detach(asked) => show::detach(&asked),
     };
     let printed = outcome.and_then(|outcome| {
-        output::print(&outcome.text)?;
+        print(&outcome.text)?;
         Ok(outcome.status)
     });
     match printed {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            output::complain("portolan-agent", &error);
+            complain("portolan-agent", &error);
             ExitCode::FAILURE
         }
     }

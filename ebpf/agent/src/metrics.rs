@@ -38,7 +38,12 @@ impl Collector for AgentMetrics {
         let reconciler = redirection.follower().reconciler();
         let fill = reconciler.fill();
         let refused = reconciler.refused().len();
-        gauge(&mut encoder, "portolan_agent_services", "Services that are redirected", reconciler.services() as i64)?;
+        gauge(
+            &mut encoder,
+            "portolan_agent_services",
+            "Services that are redirected",
+            reconciler.services() as i64,
+        )?;
         let help = "Services that are not, or not wholly, redirected";
         gauge(&mut encoder, "portolan_agent_refused_services", help, refused as i64)?;
         let maps = [
@@ -60,22 +65,42 @@ impl Collector for AgentMetrics {
 
 fn of_keeper(encoder: &mut DescriptorEncoder<'_>, kept: &Kept) -> fmt::Result {
     for (name, help, value) in [
-        ("portolan_agent_ready", "Whether connections are redirected by what this agent knows", u64::from(kept.attached)),
-        ("portolan_agent_snapshot_generation", "Generation of the snapshot that the kernel follows", kept.generation),
+        (
+            "portolan_agent_ready",
+            "Whether connections are redirected by what this agent knows",
+            u64::from(kept.attached),
+        ),
+        (
+            "portolan_agent_snapshot_generation",
+            "Generation of the snapshot that the kernel follows",
+            kept.generation,
+        ),
         (
             "portolan_agent_last_pass_microseconds",
             "How long the last snapshot took to be in the kernel",
             u64::try_from(kept.last_pass.as_micros()).unwrap_or(u64::MAX),
         ),
-        ("portolan_agent_in_trouble", "Whether something keeps it from its work: /status says what", u64::from(kept.trouble.is_some())),
+        (
+            "portolan_agent_in_trouble",
+            "Whether something keeps it from its work: /status says what",
+            u64::from(kept.trouble.is_some()),
+        ),
     ] {
         gauge(encoder, name, help, i64::try_from(value).unwrap_or(i64::MAX))?;
     }
     for (name, help, value) in [
         ("portolan_agent_passes", "Snapshots that were followed", kept.passes),
         ("portolan_agent_written_services", "Services that were looked at for them", kept.services),
-        ("portolan_agent_clusters_down", "Clusters that were taken out of all services at once", kept.clusters_down),
-        ("portolan_agent_closed_sockets", "UDP sockets that were closed, for their backend was gone", kept.closed_sockets),
+        (
+            "portolan_agent_clusters_down",
+            "Clusters that were taken out of all services at once",
+            kept.clusters_down,
+        ),
+        (
+            "portolan_agent_closed_sockets",
+            "UDP sockets that were closed, for their backend was gone",
+            kept.closed_sockets,
+        ),
         ("portolan_agent_reattached", "How often the cgroup was removed and made anew", kept.reattached),
     ] {
         let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -107,8 +132,12 @@ type Counted<'r> = portolan_ebpf::reconcile::Counted<'r>;
 fn of_ports(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> fmt::Result {
     type Value = fn(&Counted<'_>) -> u64;
     let metrics: [(&str, &str, Value); 2] = [
-        ("portolan_agent_connections", "Connections, and flows of UDP, that were sent to a backend", |c| c.connections),
-        ("portolan_agent_unreachable", "Connections that were refused, for there was no backend", |c| c.unreachable),
+        ("portolan_agent_connections", "Connections, and flows of UDP, that were sent to a backend", |c| {
+            c.connections
+        }),
+        ("portolan_agent_unreachable", "Connections that were refused, for there was no backend", |c| {
+            c.unreachable
+        }),
     ];
     for (name, help, value) in metrics {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -132,7 +161,9 @@ fn of_backends(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> 
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for port in counted {
         let number = port.port.to_string();
-        for (cluster, address, to, connections) in port.backends.iter().filter(|(.., connections)| *connections > 0) {
+        for (cluster, address, to, connections) in
+            port.backends.iter().filter(|(.., connections)| *connections > 0)
+        {
             let backend = std::net::SocketAddr::from((*address, *to)).to_string();
             let labels = [
                 ("namespace", port.service.namespace()),

@@ -135,7 +135,8 @@ impl Report {
 
 /// What is in the kernel, whoever put it there.
 pub(crate) fn hooks(pins: &Path) -> Vec<HookReport> {
-    let report = |Attached { hook, program, cgroup }| HookReport { name: hook.name.to_owned(), program, cgroup };
+    let report =
+        |Attached { hook, program, cgroup }| HookReport { name: hook.name.to_owned(), program, cgroup };
     look(pins).into_iter().map(report).collect()
 }
 

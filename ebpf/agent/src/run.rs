@@ -6,9 +6,7 @@ use anyhow::Context;
 use portolan_ebpf::hooks::Cgroup;
 use portolan_ebpf::pins::Pins;
 use portolan_ebpf::{Extras, Redirection};
-use portolan_program::life::{self, Signals, Told};
-use portolan_program::output::Outcome;
-use portolan_program::sockets;
+use portolan_program::{Outcome, Signals, Told, bind_admin, live, serve_admin, write_ready_file};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,13 +21,13 @@ use crate::settings::Settings;
 use crate::trace::Trace;
 
 /// Redirects until a signal says otherwise.
-pub(crate) fn run(asked: Run) -> anyhow::Result<Outcome> {
-    let settings = Settings::read(&asked)?;
+pub(crate) fn run(asked: &Run) -> anyhow::Result<Outcome> {
+    let settings = Settings::read(asked)?;
     if asked.dry_run {
         return dry_run::run(&settings, asked.format);
     }
     let _level = settings.log.start()?;
-    life::live(async |signals| Agent::start(&asked, settings).await?.run(signals).await)
+    live(async |signals| Agent::start(asked, settings).await?.run(signals).await)
 }
 
 /// All parts of a running agent.
@@ -53,10 +51,13 @@ impl Agent {
         }
         let scope = settings.scope(&neighbours);
         if scope.only.is_some() {
-            warn!("Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent");
+            warn!(
+                "Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent"
+            );
         }
         let pins = Pins::open(&settings.agent.pins)?;
-        let (redirection, extras) = Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
+        let (redirection, extras) =
+            Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
         let Extras { events, flows, lacks } = extras;
         for lack in &lacks {
             warn!(kernel = portolan_ebpf::kernel::release(), "this kernel is old: {lack}");
@@ -75,7 +76,7 @@ impl Agent {
         let end_admin = CancellationToken::new();
         let mut admin_address = None;
         if let Some(address) = settings.agent.admin {
-            let listener = sockets::bind_admin(address).await?;
+            let listener = bind_admin(address, "agent.admin.listen").await?;
             admin_address = Some(listener.local_addr()?);
             info!(transport = "admin", address = %listener.local_addr()?, "listening");
             let mut registry = Registry::default();
@@ -84,12 +85,14 @@ impl Agent {
             let shown = Shown {
                 redirection,
                 kept: kept.clone(),
-                sources: Arc::new(move || sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()),
+                sources: Arc::new(move || {
+                    sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()
+                }),
                 fixed: Fixed { pins: settings.agent.pins, lacks, neighbours },
                 trace,
                 registry,
             };
-            portolan_program::admin::serve(listener, admin::router(shown), end_admin.clone());
+            serve_admin(listener, admin::router(shown), end_admin.clone());
         }
         let ready_file = asked.ready_file.clone();
         Ok(Self { clusters, keeper, kept, end_admin, ready_file, admin: admin_address })
@@ -129,9 +132,9 @@ impl Agent {
     }
 
     fn tell_ready(&self) -> anyhow::Result<()> {
-        let admin: Vec<_> = self.admin.into_iter().map(|address| ("admin", address)).collect();
+        let admin = [("admin", self.admin.into_iter().collect())].into();
         match &self.ready_file {
-            Some(file) => sockets::write_ready_file(file, &admin),
+            Some(file) => write_ready_file(file, &admin),
             None => Ok(()),
         }
     }

@@ -79,7 +79,11 @@ impl Settings {
     /// How large the maps are.
     pub(crate) fn sizes(&self) -> Sizes {
         let maps = self.agent.maps;
-        Sizes { flows: maps.sockets, affinities: maps.affinity, ..Sizes::of(maps.vips, maps.ports, maps.backends) }
+        Sizes {
+            flows: maps.sockets,
+            affinities: maps.affinity,
+            ..Sizes::of(maps.vips, maps.ports, maps.backends)
+        }
     }
 
     /// The Node that this is: what the Pod is told, or what the host calls itself.
@@ -94,7 +98,8 @@ impl Settings {
     /// What is redirected beside these programs. Where Cilium replaces kube-proxy in the same cgroup, the addresses of Services
     /// are its own: ours are those of the pool.
     pub(crate) fn scope(&self, neighbours: &[String]) -> Scope {
-        let cilium = neighbours.iter().any(|name| name.starts_with("cil_sock") || name.starts_with("sock4_connect"));
+        let cilium =
+            neighbours.iter().any(|name| name.starts_with("cil_sock") || name.starts_with("sock4_connect"));
         let ranges = &self.clusterset.vips.ranges;
         let pool = || ranges.ipv4.map(IpNet::V4).into_iter().chain(ranges.ipv6.map(IpNet::V6)).collect();
         Scope { skip: self.agent.skip.clone(), only: cilium.then(pool) }

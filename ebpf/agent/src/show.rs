@@ -4,9 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use portolan_ebpf::pins::Pins;
-use portolan_program::get::get;
-use portolan_program::output::{self, Outcome};
-use portolan_program::table::Table;
+use portolan_program::{Outcome, Table, get, print};
 
 use crate::cli::{Asked, Detach, Format, Status, Trace};
 use crate::report::{HookReport, PortReport, Report, hooks};
@@ -18,7 +16,7 @@ pub(crate) fn status(asked: &Status) -> anyhow::Result<Outcome> {
     if let Some(service) = &asked.service {
         return services(&asked.asked, service);
     }
-    let text = match get(&asked.asked.admin, "/status") {
+    let text = match get("portolan-agent", &asked.asked.admin, "/status") {
         Ok(text) => text,
         Err(error) => return without_agent(asked, &error),
     };
@@ -37,7 +35,9 @@ fn without_agent(asked: &Status, error: &anyhow::Error) -> anyhow::Result<Outcom
             let told = serde_json::json!({ "error": format!("{error:#}"), "pins": pins, "hooks": hooks });
             format!("{told:#}\n")
         }
-        (Format::Human, true) => format!("no agent answers: {error:#}\nnothing is attached by {}\n", pins.display()),
+        (Format::Human, true) => {
+            format!("no agent answers: {error:#}\nnothing is attached by {}\n", pins.display())
+        }
         (Format::Human, false) => format!(
             "no agent answers: {error:#}\nconnections are redirected by what the last one knew:\n\n{}",
             hook_table(&hooks)
@@ -49,11 +49,15 @@ fn without_agent(asked: &Status, error: &anyhow::Error) -> anyhow::Result<Outcom
 fn human(report: &Report) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}{value}\n"));
-    line("agent", format!("{}, {}", report.version, if report.ready { "redirecting" } else { "not redirecting yet" }));
+    line(
+        "agent",
+        format!("{}, {}", report.version, if report.ready { "redirecting" } else { "not redirecting yet" }),
+    );
     line("cgroup", report.cgroup.clone());
     line("pins", report.pins.clone());
     line("clients", report.place.clone());
-    let pass = format!("generation {}, in the kernel after {} ms", report.generation, report.last_pass_milliseconds);
+    let pass =
+        format!("generation {}, in the kernel after {} ms", report.generation, report.last_pass_milliseconds);
     line("snapshot", pass);
     line("services", format!("{}, {} refused", report.services, report.refused_count));
     if !report.neighbours.is_empty() {
@@ -93,7 +97,7 @@ fn hook_table(hooks: &[HookReport]) -> String {
 fn services(asked: &Asked, service: &str) -> anyhow::Result<Outcome> {
     // What a name may hold needs no escaping but for a slash, which may stand in a query (RFC 3986 §3.4).
     let safe: String = service.chars().filter(|c| c.is_ascii_alphanumeric() || "-./".contains(*c)).collect();
-    let text = get(&asked.admin, &format!("/services?name={safe}"))?;
+    let text = get("portolan-agent", &asked.admin, &format!("/services?name={safe}"))?;
     if asked.format == Format::Json {
         return Ok(Outcome::good(text));
     }
@@ -102,16 +106,31 @@ fn services(asked: &Asked, service: &str) -> anyhow::Result<Outcome> {
         let text = format!("no service with `{service}` in its name is redirected\n");
         return Ok(Outcome { text, status: 1 });
     }
-    let mut table = Table::new(["SERVICE", "PORT", "CONNECTIONS", "UNREACHABLE", "CLUSTER", "BACKEND", "ITS CONNECTIONS"]);
+    let mut table = Table::new([
+        "SERVICE",
+        "PORT",
+        "CONNECTIONS",
+        "UNREACHABLE",
+        "CLUSTER",
+        "BACKEND",
+        "ITS CONNECTIONS",
+    ]);
     for port in &ports {
         let number = format!("{}/{}", port.port, port.protocol);
-        let head =
-            [port.service.clone(), number, port.connections.to_string(), port.unreachable.to_string()];
+        let head = [port.service.clone(), number, port.connections.to_string(), port.unreachable.to_string()];
         let mut first = Some(head);
         for backend in &port.backends {
             let [service, number, connections, unreachable] = first.take().unwrap_or_default();
             let (cluster, address) = (backend.cluster.clone(), backend.address.to_string());
-            table.row([service, number, connections, unreachable, cluster, address, backend.connections.to_string()]);
+            table.row([
+                service,
+                number,
+                connections,
+                unreachable,
+                cluster,
+                address,
+                backend.connections.to_string(),
+            ]);
         }
         if let Some([service, number, connections, unreachable]) = first {
             let none = ["-", "none", "-"].map(str::to_owned);
@@ -128,7 +147,7 @@ pub(crate) fn trace(asked: &Trace) -> anyhow::Result<Outcome> {
     let (mut after, mut left) = (None, asked.count);
     loop {
         let number = after.map(|number| format!("&after={number}")).unwrap_or_default();
-        let text = get(admin, &format!("/trace?sample={}{number}", asked.sample))?;
+        let text = get("portolan-agent", admin, &format!("/trace?sample={}{number}", asked.sample))?;
         let told: Told = serde_json::from_str(&text).context("its answer is no trace")?;
         after = Some(told.next);
         let mut lines = Vec::new();
@@ -142,7 +161,7 @@ pub(crate) fn trace(asked: &Trace) -> anyhow::Result<Outcome> {
             }
             left = left.map(|left| left - 1);
         }
-        if !output::print(&String::from_utf8(lines)?)? || left == Some(0) {
+        if !print(&String::from_utf8(lines)?)? || left == Some(0) {
             return Ok(Outcome::good(""));
         }
     }

@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portolan_ebpf::abi::{Event, Verdict};
 use portolan_ebpf::kernel::Events;
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::keeper::{Shared, lock};
@@ -74,12 +71,12 @@ struct State {
 }
 
 impl Trace {
-    /// Reads decisions in a task.
+    /// Reads decisions in a thread.
     pub(crate) fn start(events: Events, redirection: Shared) -> std::io::Result<Arc<Self>> {
         let trace = Arc::new(Self { redirection, state: Mutex::default(), came: Notify::new() });
         lock(&trace.redirection).sample(0);
-        let ring = AsyncFd::with_interest(Ring(events), Interest::READABLE)?;
-        tokio::spawn(trace.clone().read(ring));
+        let reader = trace.clone();
+        std::thread::Builder::new().name("trace".into()).spawn(move || reader.read(events))?;
         Ok(trace)
     }
 
@@ -113,22 +110,25 @@ impl Trace {
         state.next()
     }
 
-    async fn read(self: Arc<Self>, mut ring: AsyncFd<Ring>) {
+    /// Reads for as long as the process runs.
+    fn read(&self, mut events: Events) {
         loop {
-            let ready = tokio::time::timeout(WAIT, ring.readable_mut()).await;
-            if let Ok(Ok(mut ready)) = ready {
-                let mut state = lock(&self.state);
-                while let Some(event) = ready.get_inner_mut().0.take() {
-                    state.keep(&event);
-                }
-                drop(state);
-                ready.clear_ready();
+            events.wait(WAIT);
+            let mut state = lock(&self.state);
+            let before = state.next();
+            while let Some(event) = events.take() {
+                state.keep(&event);
+            }
+            let over = state.until.is_some_and(|until| until <= Instant::now());
+            if over {
+                *state = State { first: state.next(), ..State::default() };
+            }
+            let came = state.next() > before;
+            drop(state);
+            if came {
                 self.came.notify_waiters();
             }
-            let mut state = lock(&self.state);
-            if state.until.is_some_and(|until| until <= Instant::now()) {
-                *state = State { first: state.next(), ..State::default() };
-                drop(state);
+            if over {
                 lock(&self.redirection).sample(0);
             }
         }
@@ -179,14 +179,5 @@ fn protocol(number: u8) -> String {
         6 => "TCP".to_owned(),
         17 => "UDP".to_owned(),
         other => format!("protocol {other}"),
-    }
-}
-
-/// A ring that can be waited for.
-struct Ring(Events);
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }

@@ -13,8 +13,8 @@ use portolan_zones::policy::Configured;
 use portolan_zones::zone::{Options, ZonesError};
 use portolan_zones::{ClusterId, Name, ZoneConfig, Zones};
 
-use crate::kubernetes::{self, Cluster, Controller};
 use crate::document::Problem;
+use crate::kubernetes::{self, Cluster, Controller};
 use crate::section::Section;
 use crate::{policies, view, zones};
 

@@ -19,11 +19,11 @@ impl Outcome {
 }
 
 /// Writes to standard output. A reader that has gone away (`portolan zone | head`) is no error.
-pub fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers of one service: from merged endpoints and addresses to sorted record sets.
 
+mod direct;
 mod groups;
 mod sets;
 mod steer;
@@ -50,6 +51,8 @@ pub(crate) struct Scene<'t> {
     pub(crate) clusters: &'t Clusters,
     /// Where clients are.
     pub(crate) areas: &'t BTreeMap<Key, Place>,
+    /// Whether only clients on nodes with a ready agent can connect to virtual IPs.
+    pub(crate) by_agent: bool,
 }
 
 /// What DNS says of a service by some rules, which have its own fields, and what is wrong with it.
@@ -62,16 +65,28 @@ pub(crate) fn render(service: &Service, rules: Option<&Rules>, scene: &Scene<'_>
     let directly = service.headless || rules.is_some_and(|rules| rules.answer != Form::Vip);
     let (mut answers, mut warnings) =
         if directly { endpoints(service, rules, scene, room) } else { cluster_set_ip(service) };
-    let (ports, long): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut answers.own.ports).into_iter().partition(|port| port.labels.len() <= room);
-    if !long.is_empty() {
-        warnings.push(Warning::NamesTooLong(long.len()));
+    if scene.by_agent && !directly && answers.absent.is_none() {
+        let (mut others, more) = direct::direct(service, rules, &answers, scene, room);
+        leave_out_long(&mut others, room);
+        warnings.extend(more);
+        answers.direct = Some(Box::new(others));
     }
-    answers.own.ports = ports.into();
+    let long = leave_out_long(&mut answers, room);
+    if long > 0 {
+        warnings.push(Warning::NamesTooLong(long));
+    }
     if let Some(rules) = rules.filter(|_| !directly && answers.absent.is_none()) {
         answers.choices = steer::plain(&answers.own, rules).map(Box::new);
     }
     (answers, warnings)
+}
+
+/// Leaves out the names of ports that don't fit; how many that are.
+fn leave_out_long(answers: &mut Answers, room: usize) -> usize {
+    let (ports, long): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut answers.own.ports).into_iter().partition(|port| port.labels.len() <= room);
+    answers.own.ports = ports.into();
+    long.len()
 }
 
 /// A ClusterSetIP service answers its virtual IPs, ready endpoints or not (KEP-1645 DNS §2.3).

@@ -60,6 +60,13 @@ pub fn compile(
         next.standings = table.standings().clone();
         shown_changed = true;
     }
+    if next.agents != *table.agents() {
+        let ready = [&next.agents, table.agents()].map(Option::as_deref);
+        let moved = matches!(ready, [Some(before), Some(now)] if !now.are_ready_where(before));
+        answers_changed |= moved && next.counts.by_agent > 0;
+        next.agents = table.agents().clone();
+        shown_changed = true;
+    }
     let variants = table.variants(zones);
     if next.variants != variants {
         next.variants = variants;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::agents::Agents;
 use crate::name::{ClusterId, ServiceName};
 use crate::places::Places;
 use crate::pods::Pods;
@@ -22,6 +23,7 @@ pub struct Diff {
     places: Arc<Places>,
     variants: Box<[Option<u8>]>,
     pods: Pods,
+    agents: Option<Arc<Agents>>,
     standings: Arc<BTreeMap<ClusterId, Standing>>,
     zones: Arc<Zones>,
     generation: u64,
@@ -62,6 +64,7 @@ impl Snapshot {
             places: self.places.clone(),
             variants: self.variants.clone(),
             pods: self.pods.clone(),
+            agents: self.agents.clone(),
             standings: self.standings.clone(),
             zones: self.zones.clone(),
             generation,
@@ -83,6 +86,7 @@ impl Snapshot {
         next.places = diff.places.clone();
         (next.variants, next.pods) = (diff.variants.clone(), diff.pods.clone());
         next.standings = diff.standings.clone();
+        next.agents = diff.agents.clone();
         Self { generation: diff.generation, serial: diff.serial, complete: diff.complete, ..next }
     }
 

@@ -34,10 +34,15 @@
 //! - What a policy chooses is compiled by place, for places are few and clients many: a query costs one search for the client's
 //!   place and one draw. A, AAAA and all else are spread apart where there are both families, so that nobody is sent to what has
 //!   no address of the family that is asked for.
+//! - Where virtual IPs need a node agent, a service is compiled in both forms and the client's place decides when a query comes:
+//!   agents come and go by the thousand with a rollout, and no service is touched. Names are the same for all: endpoints'
+//!   names answer everybody, and who can be sent nowhere gets NODATA. Transfers, zone files and PTR records, which are for
+//!   nobody in particular, tell of virtual IPs.
 //! - A ClusterSetIP service without a virtual IP has no name yet (NXDOMAIN, as CoreDNS does), and says why.
 //!
 //! Read KEP-1645 (Multi-Cluster Services API) with its DNS specification, RFC 1034, 2308, 2782, 4343 and 8020.
 
+pub mod agents;
 mod answers;
 pub mod choices;
 mod claims;

@@ -45,6 +45,13 @@ pub struct Chosen {
     pub scope: u8,
 }
 
+impl Chosen {
+    /// Nothing but for whom the answer is.
+    fn within(scope: u8, client: &Client<'_>) -> Self {
+        Self { ttl: None, most: None, rotation: client.entropy, scope }
+    }
+}
+
 /// The kinds of answers (RFC 1034 §4.3.2, RFC 2308).
 #[derive(Debug, Clone, Copy)]
 pub enum Found<'s> {
@@ -138,23 +145,34 @@ impl Snapshot {
         client: &Client<'_>,
     ) -> (Found<'s>, Option<Chosen>) {
         let Some(service) = service else { return (self.missing(None), None) };
-        let answers = service.answers_in(variant);
-        let of = Of { service, answers };
-        if answers.absent.is_some() {
-            return (self.missing(answers.absent), None);
+        let own = service.answers_in(variant);
+        if own.absent.is_some() {
+            return (self.missing(own.absent), None);
         }
+        // Names of endpoints answer the same to all.
+        let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
+        let asker = client.address.filter(|_| is_steered);
+        let (answers, place) = match (&own.direct, asker) {
+            (Some(direct), _) if !is_steered => (&**direct, None),
+            (Some(direct), Some(address)) => {
+                let place = self.place_of(address, client);
+                (if self.connects(place.0) { own } else { &**direct }, Some(place))
+            }
+            _ => (own, None),
+        };
+        let of = Of { service, answers };
         if let Some(set) = zonal(answers, name, above) {
             return (set.map_or(Found::NoData, |set| in_set(of, set, above, rtype)), None);
         }
         let Some(choices) = &answers.choices else {
-            return (in_service(of, Some(&answers.own), name, above, rtype), None);
+            let chosen = place.map(|(_, length)| Chosen::within(length, client));
+            return (in_service(of, Some(&answers.own), name, above, rtype), chosen);
         };
-        // Names of endpoints answer the same to all.
-        let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
-        let (place, scope) = client.address.filter(|_| is_steered).map_or((None, 0), |address| {
-            let known = choices.by_place(rtype).then(|| self.place_of(address, client));
-            let (place, length) = known.unwrap_or_default();
-            (place, choices.scope(rtype, address, length))
+        let (place, scope) = asker.map_or((None, 0), |address| {
+            let needed = || choices.by_place(rtype).then(|| self.place_of(address, client));
+            let decided = place.map_or(0, |(_, length)| length);
+            let (place, length) = place.or_else(needed).unwrap_or_default();
+            (place, choices.scope(rtype, address, length).max(decided))
         });
         let key = service.name.wire();
         let set = match client.address {
@@ -164,6 +182,12 @@ impl Snapshot {
         let rotation = choices.rotation(client, key);
         let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope };
         (in_service(of, set, name, above, rtype), Some(chosen))
+    }
+
+    /// Whether clients at a place can connect to virtual IPs.
+    pub(crate) fn connects(&self, place: Option<Keys>) -> bool {
+        let Some(agents) = &self.agents else { return true };
+        place.is_some_and(|keys| agents.is_ready_on(keys.node))
     }
 
     /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that

@@ -103,7 +103,12 @@ impl Service {
 
     /// Whether some zone's answers depend on who asks.
     pub(crate) fn is_steered(&self) -> bool {
-        self.all_answers().any(|answers| answers.choices.is_some())
+        self.all_answers().any(|answers| answers.choices.is_some() || answers.direct.is_some())
+    }
+
+    /// Whether some zone answers virtual IPs to those alone who can connect to them.
+    pub(crate) fn is_by_agent(&self) -> bool {
+        self.all_answers().any(|answers| answers.direct.is_some())
     }
 
     /// The rules that hold in such a zone, with the service's own fields; `None`: there is nothing to choose by.
@@ -306,6 +311,8 @@ pub struct Answers {
     pub choices: Option<Box<Choices>>,
     /// Which of `own` are where, for clients who say where they are in the name; `None`: there are no such names.
     pub zonal: Option<Box<Zonal>>,
+    /// What those get who can't connect to virtual IPs, for no agent is ready on their node; `None`: the same.
+    pub direct: Option<Box<Answers>>,
 }
 
 /// Records of endpoints by where they are.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::agents::Agents;
 use crate::index::Index;
 use crate::name::{ClusterId, ServiceName};
 use crate::places::Places;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub(crate) standings: Arc<BTreeMap<ClusterId, Standing>>,
     /// Where pods are whose Nodes don't say that.
     pub(crate) pods: Pods,
+    /// On which nodes virtual IPs can be connected to; `None`: wherever clients are.
+    pub agents: Option<Arc<Agents>>,
     /// Which of [`Service::by_zone`] each zone answers, by the zones' positions; `None`: what is answered anywhere else.
     pub(crate) variants: Box<[Option<u8>]>,
     /// Labels below `svc` that exist, each with the number of reasons: Namespaces and services with names.
@@ -58,6 +61,8 @@ pub struct Counts {
     pub warnings: usize,
     /// Services whose answers depend on who asks.
     pub steered: usize,
+    /// Of these, those that answer a virtual IP to clients on nodes with a ready agent alone.
+    pub by_agent: usize,
 }
 
 /// Where a PTR record points: an endpoint's name or a service's, in the primary zone.
@@ -178,6 +183,7 @@ impl Counts {
         self.conflicts += service.conflicts.len();
         self.warnings += usize::from(!service.warnings.is_empty());
         self.steered += usize::from(service.is_steered());
+        self.by_agent += usize::from(service.is_by_agent());
     }
 
     fn sub(&mut self, service: &Service) {
@@ -187,6 +193,7 @@ impl Counts {
         self.conflicts -= service.conflicts.len();
         self.warnings -= usize::from(!service.warnings.is_empty());
         self.steered -= usize::from(service.is_steered());
+        self.by_agent -= usize::from(service.is_by_agent());
     }
 }
 

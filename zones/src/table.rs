@@ -4,6 +4,7 @@
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
 mod memory;
+mod readiness;
 mod steering;
 mod vips;
 mod whereabouts;
@@ -27,6 +28,7 @@ use crate::policy::health::{Check, Checks};
 use crate::policy::{Configured, Policies};
 use crate::slices::Slices;
 use memory::Memory;
+use readiness::Readiness;
 use whereabouts::Whereabouts;
 
 /// Something to take into the table.
@@ -63,6 +65,9 @@ pub enum Event {
     },
     /// What came of health checks: whether each is healthy.
     Checked(Vec<(Check, bool)>),
+    /// The Service whose endpoints in home are node agents: virtual IPs are for clients on nodes where one is ready. `None`, as at
+    /// first: they are for everybody.
+    Agents(Option<ServiceName>),
     /// Where the operator says that clients are.
     Map(Box<[Mapping]>),
     /// A cluster's labels, as its own configuration has them.
@@ -113,6 +118,7 @@ pub struct Table {
     checks: Checks,
     memory: Memory,
     whereabouts: Whereabouts,
+    readiness: Readiness,
     /// Touched since they were last merged, in order; each once, as its entry remembers.
     dirty: Vec<ServiceName>,
     /// Merged since the last snapshot; of two of one name the later holds.
@@ -176,6 +182,7 @@ impl Table {
                     self.clusters.home = home;
                     self.clusters.standings.move_home();
                     self.whereabouts.forget();
+                    self.readiness.outdated = true;
                     self.touch_all();
                 }
             }
@@ -203,6 +210,7 @@ impl Table {
                     }
                 }
             }
+            Event::Agents(service) => self.set_agents(service),
             Event::Map(mappings) => self.whereabouts.map(mappings),
             Event::Labels { cluster, labels } => {
                 self.clusters.standings.set_labels(cluster, labels);
@@ -237,6 +245,7 @@ impl Table {
                 self.settle_one(name);
             }
         }
+        self.settle_agents();
         let mut demands: Vec<_> =
             self.pending.iter().filter_map(|(name, merged)| self.demand(name, merged.as_ref())).collect();
         demands.sort_by(|a, b| a.service.cmp(&b.service));
@@ -457,6 +466,7 @@ impl Table {
 
     /// Merges one service and files what follows from it.
     fn settle_one(&mut self, name: ServiceName) {
+        self.readiness.outdated |= self.readiness.service.as_ref() == Some(&name);
         let Some(entry) = self.entries.get_mut(&name) else { return self.pending.push((name, None)) };
         entry.dirty = false;
         let merged = merge(&name, &entry.words, &self.clusters, &self.policies);

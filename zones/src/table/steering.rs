@@ -25,9 +25,11 @@ impl Table {
             self.touch_cluster(&cluster);
         }
         let at_home = moved.iter().any(|(cluster, _)| self.is_home(cluster));
+        self.readiness.outdated |= at_home;
         let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty(), at_home);
-        // Without policies of one's own, there are those that imports tell of.
-        let any = !self.policies.is_empty();
+        // Without policies of one's own, there are those that imports tell of; and what stands in for virtual IPs heeds Services' own
+        // fields.
+        let any = !self.policies.is_empty() || self.readiness.service.is_some();
         let is_steered =
             |word: &Word| any || word.import.as_ref().is_some_and(|import| import.policy.is_some());
         let is_moved = |word: &Word, slice: &Slice, place: &Place| {
@@ -107,7 +109,8 @@ impl Table {
 
     /// What answers depend on besides the service.
     pub(crate) fn scene(&self, limits: Limits) -> Scene<'_> {
-        Scene { limits, clusters: &self.clusters, areas: &self.whereabouts.areas }
+        let by_agent = self.readiness.service.is_some();
+        Scene { limits, clusters: &self.clusters, areas: &self.whereabouts.areas, by_agent }
     }
 
     /// Policies that don't hold for something that they are about, and why.

@@ -33,15 +33,14 @@ impl Agents {
         nodes: impl Iterator<Item = &'t Arc<str>>,
         slices: &'t [Arc<Slice>],
     ) -> Self {
-        let key = |node: &Arc<str>| {
-            Key::of_node(&At { cluster: home, node: Some(node), ..At::default() })
-        };
+        let key = |node: &Arc<str>| Key::of_node(&At { cluster: home, node: Some(node), ..At::default() });
         let own = slices.iter().filter(|slice| slice.source.is_none());
         let agents: Vec<(&Arc<str>, bool)> = own
             .flat_map(|slice| &slice.endpoints)
             .filter_map(|agent| Some((agent.place.as_ref()?.node.as_ref()?, works(agent.conditions))))
             .collect();
-        let ready: BTreeSet<Key> = agents.iter().filter(|(_, ready)| *ready).map(|(node, _)| key(node)).collect();
+        let ready: BTreeSet<Key> =
+            agents.iter().filter(|(_, ready)| *ready).map(|(node, _)| key(node)).collect();
         let all = nodes.chain(agents.iter().map(|(node, _)| *node));
         Self {
             service: service.clone(),

@@ -117,12 +117,12 @@ impl Choices {
 
     /// The records that all clients get, if there is nothing to choose and nothing else is said of them.
     pub(crate) fn only(&self) -> Option<&RecordSet> {
-        let is_one = |classes: &Classes| {
-            matches!(&*classes.classes, [class] if class.options.len() == 1)
-        };
+        let is_one = |classes: &Classes| matches!(&*classes.classes, [class] if class.options.len() == 1);
         let mut all = std::iter::once(&self.all).chain(self.by_family.iter().flat_map(|both| &**both));
         match &*self.sets {
-            [only] if (self.ttl, self.most, self.sticky) == (None, None, false) && all.all(is_one) => Some(only),
+            [only] if (self.ttl, self.most, self.sticky) == (None, None, false) && all.all(is_one) => {
+                Some(only)
+            }
             _ => None,
         }
     }

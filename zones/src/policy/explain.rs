@@ -2,6 +2,7 @@
 //! then would be.
 
 mod evidence;
+mod form;
 mod picture;
 mod stages;
 mod supposed;
@@ -16,6 +17,8 @@ pub use evidence::{Age, Evidence, Heard, Probed, Witness};
 pub use picture::{Picture, Row};
 pub use supposed::Supposed;
 
+use form::Reach;
+
 use super::health::Check;
 use super::spread::{At, Spread, Tier, WHOLE, spread};
 use super::{Attached, Form, Rules};
@@ -23,16 +26,13 @@ use crate::answers::{Group, Target, candidates, groups, targets};
 use crate::choices::Client;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{IpFamily, UnixTime};
-use crate::places::{Authority, Place};
+use crate::places::{Authority, Keys, Place};
 use crate::question::QName;
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 
 /// Addresses, or clusters, that are named one by one.
 const NAMED: usize = 4;
-
-/// What becomes of connections to a virtual IP.
-const SPREAD: &str = "kube-proxy spreads its connections over all that is ready, whatever the shares below";
 
 /// What is to be explained of a service.
 #[derive(Debug, Clone, Copy)]
@@ -127,17 +127,19 @@ impl Snapshot {
         Some((found.service?, self.variant(found.zone_index)))
     }
 
-    /// Where a client is, who says so, and the prefix around its address of which that holds.
-    fn whereabouts(&self, address: IpAddr, client: &Client<'_>) -> (Place, Option<Authority>, u8) {
-        let (keys, length) = self.place_of(address, client);
+    /// Where a client at a place is, and who says so.
+    fn whereabouts(&self, address: IpAddr, keys: Option<Keys>) -> (Place, Option<Authority>) {
         let (known, _) = self.places.find(address);
         if let Some(known) = known.filter(|known| Some(known.keys) == keys) {
-            return (known.place.clone(), Some(known.by), length);
+            return (known.place.clone(), Some(known.by));
         }
-        let place = keys.and_then(|keys| self.places.areas().remove(&keys.area));
+        let mut place = keys.and_then(|keys| self.places.areas().remove(&keys.area));
+        if let (Some(place), Some(keys), Some(agents)) = (&mut place, keys, &self.agents) {
+            place.node = agents.name(keys.node).cloned();
+        }
         let is_pod = self.pods.find(address).is_some();
         let by = place.as_ref().map(|_| if is_pod { Authority::Home } else { Authority::Database });
-        (place.unwrap_or_default(), by, length)
+        (place.unwrap_or_default(), by)
     }
 
     /// Where the endpoints of a service are, put together as they are chosen.
@@ -155,7 +157,8 @@ impl Snapshot {
         let (service, zone) = self.in_zone(name)?;
         let Inquiry { client: asker, rtype, supposed, now, .. } = *inquiry;
         let client = asker.address?;
-        let (place, by, scope) = self.whereabouts(client, &asker);
+        let (keys, scope) = self.place_of(client, &asker);
+        let (place, by) = self.whereabouts(client, keys);
         let service = &*supposed.service(service, &self.standings);
         let (rules, policy) = supposed.rules(service, zone);
         let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
@@ -169,7 +172,8 @@ impl Snapshot {
         let clusters: Vec<ClusterId> = service.members.iter().map(|member| member.cluster.clone()).collect();
         let evidence =
             inquiry.witness.map(|witness| witness.evidence(&clusters, &checks)).unwrap_or_default();
-        let stages = vec![
+        let reach = self.reach_of(service, &rules, client, keys);
+        let stages = [
             stages::reachable(service, rules.answer),
             stages::state(service, supposed),
             stages::ready(&candidates),
@@ -181,6 +185,7 @@ impl Snapshot {
             stages::weight(&rules, &spread),
             stages::subset(&rules),
         ];
+        let stages = reach.stage().into_iter().chain(stages).collect();
         Some(Explanation {
             service: service.name.clone(),
             rtype,
@@ -190,7 +195,7 @@ impl Snapshot {
             by,
             scope,
             held: Held::new(policy, inquiry),
-            answer: answer(service, zone, &rules, rtype, &groups),
+            answer: answer(service, zone, &rules, rtype, &groups, &reach),
             rules,
             stages,
             evidence,
@@ -237,30 +242,28 @@ fn answer(
     rules: &Rules,
     rtype: Option<RecordType>,
     groups: &[Group<'_, '_>],
+    reach: &Reach<'_>,
 ) -> String {
     let asked = rtype.map(|rtype| format!("{rtype}: ")).unwrap_or_default();
     let family = family(rtype);
     let is_asked = |address: IpAddr| family.is_none_or(|family| IpFamily::from(address) == family);
+    let ready = || groups.iter().flat_map(|group| group.targets).filter(|target| target.ready > 0);
+    let direct = match ready().any(|target| is_asked(target.address)) {
+        true => "endpoints, by these shares",
+        false if ready().next().is_none() => "nothing: no endpoint that can be reached is ready",
+        false => "nothing: no endpoint that is ready has such an address",
+    };
     let what = match (service.headless || rules.answer != Form::Vip, service.answers_in(zone).absent) {
         (true, Some(_)) if rules.answer == Form::Gateways => {
             "nothing: no gateway is known, or nothing behind it is ready".to_owned()
         }
         (true, Some(_)) => "nothing: no endpoint is ready".to_owned(),
-        (true, None) => {
-            let ready = groups.iter().flat_map(|group| group.targets).filter(|target| target.ready > 0);
-            match ready.into_iter().any(|target| is_asked(target.address)) {
-                true => "endpoints, by these shares".to_owned(),
-                false => "nothing: no endpoint that is ready has such an address".to_owned(),
-            }
-        }
+        (true, None) => direct.to_owned(),
         (false, Some(_)) => "nothing: it has no virtual IP".to_owned(),
         (false, None) => {
             let ips: Vec<String> =
                 service.ips.iter().filter(|ip| is_asked(**ip)).map(ToString::to_string).collect();
-            match ips.is_empty() {
-                true => "nothing: it has no virtual IP of this family".to_owned(),
-                false => format!("virtual IP {}, whoever asks; {SPREAD}", ips.join(" ")),
-            }
+            reach.answer(&ips.join(" "), direct)
         }
     };
     format!("{asked}{what}")

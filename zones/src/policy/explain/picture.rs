@@ -86,7 +86,7 @@ impl Snapshot {
             rtype: inquiry.rtype,
             generation: self.generation,
             held: Held::new(policy, inquiry),
-            answer: answer(service, zone, &rules, inquiry.rtype, &groups),
+            answer: answer(service, zone, &rules, inquiry.rtype, &groups, &self.reach(service, &rules)),
             clusters,
             rows,
             more: hidden + unseen,

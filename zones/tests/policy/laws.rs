@@ -197,6 +197,40 @@ proptest! {
         }
     }
 
+    /// Who can't connect to virtual IPs gets what everybody would whose rules said `Endpoints`, record by record; who can gets
+    /// them. An answer that depends on agents is never for more clients than are on one node, or on none.
+    #[test]
+    fn what_stands_in_for_virtual_ips_is_what_endpoints_would_be(rules in any_rules(), drawn in any_sites(), ruled in any::<bool>()) {
+        let [mut gated, mut direct] = [start(&drawn), start(&drawn)];
+        for (at, drawn) in drawn.iter().enumerate() {
+            let site = site_of(at, drawn);
+            for object in site.objects("s", ServiceKind::ClusterIp, http()) {
+                gated.apply(site.id, object.clone());
+                direct.apply(site.id, object);
+            }
+        }
+        let rules = if ruled { rules } else { crate::site::rules() };
+        if ruled {
+            gated.apply("a", policy("p", 1, imports(&["s"]), Rules { answer: Form::Vip, ..rules.clone() }));
+        }
+        direct.apply("a", policy("p", 1, imports(&["s"]), rules)).compile();
+        crate::agents::switch_on(&mut gated);
+        gated.apply("a", crate::agents::agents("agents-1", &[("n1", true)])).vip("n", "s", &["241.0.0.1"]).compile();
+        let exists = direct.lookup(NAME, "A") != "NXDOMAIN";
+        for (client, entropy) in clients().flat_map(|client| (0..4).map(move |entropy| (client.clone(), entropy))) {
+            let (records, chosen) = told(&gated.snapshot, NAME, &client, entropy);
+            if client == "10.1.1.200" && !drawn[0].1.is_empty() {
+                prop_assert_eq!(records, [Ipv4Addr::new(241, 0, 0, 1)]);
+            } else if exists {
+                let (expected, by) = told(&direct.snapshot, NAME, &client, entropy);
+                prop_assert_eq!(records, expected, "{}", &client);
+                prop_assert!(by.unwrap().scope <= chosen.unwrap().scope);
+            } else {
+                prop_assert!(records.is_empty());
+            }
+        }
+    }
+
     /// Whatever came first, and whether there was a snapshot in between: the same answers for all.
     #[test]
     fn order_leaves_no_trace(

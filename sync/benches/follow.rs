@@ -76,6 +76,7 @@ fn config(folder: &Path) -> Config {
         places: Box::default(),
         policies: Box::default(),
         forced: Box::default(),
+        agents: None,
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

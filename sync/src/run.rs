@@ -9,7 +9,7 @@ use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
 use portolan_zones::policy::Configured;
 use portolan_zones::policy::explain::{Evidence, Witness};
-use portolan_zones::{ClusterId, Event, Snapshot, Zones};
+use portolan_zones::{ClusterId, Event, ServiceName, Snapshot, Zones};
 
 use crate::joint::{Joint, Side};
 use crate::kubernetes::KubernetesConfig;
@@ -39,6 +39,9 @@ pub struct Config {
     pub forced: Box<[Forced]>,
     /// Virtual IPs of our own; `None`: only imports have some.
     pub pool: Option<PoolConfig>,
+    /// The Service whose endpoints in home are node agents: virtual IPs are for clients on nodes where one is ready. `None`: for
+    /// everybody.
+    pub agents: Option<ServiceName>,
     /// What health checks may cost. A change needs a restart.
     pub probes: ProbeBudget,
     /// The zones to answer.
@@ -69,6 +72,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         Event::Map(config.places.clone()),
         Event::Configure(config.policies.clone()),
         Event::Force(config.forced.clone()),
+        Event::Agents(config.agents.clone()),
     ];
     let _ = owner.sender().send(Message::Events(first));
     let show = move |status| *shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
@@ -171,6 +175,9 @@ impl Running {
         if self.config.forced != config.forced {
             messages.push(Message::Events(vec![Event::Force(config.forced.clone())]));
         }
+        if self.config.agents != config.agents {
+            messages.push(Message::Events(vec![Event::Agents(config.agents.clone())]));
+        }
         if self.servers.is_some() && self.config.kubernetes != config.kubernetes {
             // First, so that no name is denied for want of those whom the former settings knew.
             let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,6 +251,7 @@ pub fn load_once(config: &Config, now: UnixTime) -> Result<(Snapshot, Vec<Proble
     events.insert(1, Event::Map(config.places.clone()));
     events.insert(2, Event::Configure(config.policies.clone()));
     events.insert(3, Event::Force(config.forced.clone()));
+    events.insert(4, Event::Agents(config.agents.clone()));
     let state_file = config.pool.as_ref().and_then(|pool| pool.state_file.clone());
     let (snapshot, status) = compile_once(events, config.zones.clone(), config.pool.clone(), now);
     let warnings = export_warnings(&status);

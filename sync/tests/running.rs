@@ -27,6 +27,7 @@ fn config(root: &Path, clusters: &[&str]) -> Config {
         places: Box::default(),
         policies: Box::default(),
         forced: Box::default(),
+        agents: None,
         pool: Some(PoolConfig {
             ranges: PoolRanges::default(),
             quarantine: Duration::from_secs(3600),

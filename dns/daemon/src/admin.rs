@@ -114,6 +114,8 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let sources: Vec<_> = clusters.sources.iter().map(|source| source_json(source, times)).collect();
     let followed: Vec<_> = clusters.kubernetes.iter().map(|cluster| cluster_json(cluster, times)).collect();
     let zones: Vec<String> = snapshot.zones.iter().map(|zone| zone.config.origin.to_string()).collect();
+    let agents = snapshot.agents.as_deref();
+    let agents = agents.map(|agents| json!({ "ready": agents.ready(), "nodes": agents.nodes() }));
     let body = json!({
         "version": VERSION,
         "command": if shown.controller.is_some() { "controller" } else { "serve" },
@@ -130,6 +132,7 @@ async fn status(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
             "problems": clusters.owner.vip_problems,
             "stateFileError": clusters.owner.state_file_error,
         },
+        "agents": agents,
         "invalidExports": invalid_exports,
         "policyProblems": policies,
         "probes": {

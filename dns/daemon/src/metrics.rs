@@ -90,6 +90,12 @@ impl Collector for ClusterMetrics {
         ] {
             gauge(&mut encoder, name, help, value)?;
         }
+        if let Some(agents) = &snapshot.agents {
+            let help = "Nodes, where virtual IPs are for clients on those that have a ready agent";
+            gauge(&mut encoder, "portolan_agents", help, int(agents.nodes() as u64))?;
+            let help = "Nodes that have a ready agent";
+            gauge(&mut encoder, "portolan_agents_ready", help, int(agents.ready() as u64))?;
+        }
         clusters(&mut encoder, &Cluster::all(&status))
     }
 }

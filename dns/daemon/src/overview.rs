@@ -54,6 +54,8 @@ struct Report {
     clusters: Vec<Cluster>,
     controller: Option<Controller>,
     vips: Vips,
+    /// Where virtual IPs are for clients on nodes that have one.
+    agents: Option<Agents>,
     invalid_exports: Vec<InvalidExport>,
     policy_problems: Vec<PolicyProblem>,
     probes: Probes,
@@ -135,6 +137,14 @@ struct Requests {
 struct Vips {
     problems: Vec<String>,
     state_file_error: Option<String>,
+}
+
+/// Node agents.
+#[derive(Debug, Deserialize)]
+struct Agents {
+    /// How many nodes have a ready one.
+    ready: u64,
+    nodes: u64,
 }
 
 /// Health checks.
@@ -226,6 +236,12 @@ impl Report {
         writeln!(out, "portolan {command} {version}: {phase} for {}{known}", age(self.uptime_seconds))?;
         let Counts { services, endpoints, conflicts } = self.counts;
         writeln!(out, "{services} services, {endpoints} endpoints, {conflicts} conflicts between exports")?;
+        if let Some(Agents { ready, nodes }) = self.agents {
+            writeln!(
+                out,
+                "{ready} of {nodes} nodes have a ready agent: their clients are answered virtual IPs"
+            )?;
+        }
         if let Some(controller) = &self.controller {
             let role = if controller.leading { "leads" } else { "does not lead" };
             let requests: u64 = controller.requests.iter().map(|requests| requests.count).sum();
@@ -426,6 +442,19 @@ mod tests {
             ]
         );
         assert!(!text.contains("PROBLEMS"), "{text}");
+    }
+
+    /// Only where virtual IPs need agents there is anything to say of them.
+    #[test]
+    fn agents_are_counted() {
+        let mut status = status();
+        assert!(!read(status.clone()).human().unwrap().contains("agent"));
+        status["agents"] = json!({"ready": 2, "nodes": 3});
+        let text = read(status).human().unwrap();
+        assert_eq!(
+            text.lines().nth(2),
+            Some("2 of 3 nodes have a ready agent: their clients are answered virtual IPs")
+        );
     }
 
     /// Scripts ask by the exit status.

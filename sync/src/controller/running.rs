@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use portolan_zones::peers::Forced;
 use portolan_zones::policy::Configured;
 use portolan_zones::policy::explain::{Evidence, Witness};
-use portolan_zones::{Event, Zones};
+use portolan_zones::{Event, ServiceName, Zones};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -65,6 +65,8 @@ pub struct ControllerConfig {
     pub policies: Box<[Configured]>,
     /// What the operator decides of endpoints; of two about the same the later one holds.
     pub forced: Box<[Forced]>,
+    /// The Service of the node agents that virtual IPs need, as explanations tell what clients get; `None`: they need none.
+    pub agents: Option<ServiceName>,
     /// What decides how long names may be.
     pub zones: Arc<Zones>,
 }
@@ -134,7 +136,7 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         .enable_all()
         .build()?;
     let owner = Owner::start(config.zones.clone(), pool)?;
-    let decided = decided(&config.policies, &config.forced);
+    let decided = decided(&config.policies, &config.forced, config.agents.clone());
     // An owner that just began hears this.
     let _ = owner.sender().send(Message::Events(decided));
     let shared = Shared {
@@ -251,14 +253,14 @@ pub struct Decisions(SyncSender<Message>);
 
 impl Decisions {
     /// These hold from now on. It waits while the table has much to read: not in an async context.
-    pub fn set(&self, policies: &[Configured], forced: &[Forced]) {
+    pub fn set(&self, policies: &[Configured], forced: &[Forced], agents: Option<ServiceName>) {
         // Equal ones are no news to the table; an owner that is gone needs none.
-        let _ = self.0.send(Message::Events(decided(policies, forced)));
+        let _ = self.0.send(Message::Events(decided(policies, forced, agents)));
     }
 }
 
-fn decided(policies: &[Configured], forced: &[Forced]) -> Vec<Event> {
-    vec![Event::Configure(policies.into()), Event::Force(forced.into())]
+fn decided(policies: &[Configured], forced: &[Forced], agents: Option<ServiceName>) -> Vec<Event> {
+    vec![Event::Configure(policies.into()), Event::Force(forced.into()), Event::Agents(agents)]
 }
 
 impl Drop for RunningController {

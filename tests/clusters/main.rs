@@ -7,6 +7,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod agents;
 mod bad_input;
 mod conflicts;
 mod conformance;

@@ -1,5 +1,6 @@
 //! Traffic policies, from a manifest to what clients get and where they connect.
 
+mod agents;
 mod configured;
 mod explain;
 mod forwarders;

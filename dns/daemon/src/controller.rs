@@ -156,6 +156,7 @@ impl Daemon {
     async fn change(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
         self.level.set(&config.log)?;
         let needs_restart = self.started_with.controller_needs_restart(&config);
+        let agents = config.clusterset.agents();
         let decisions = lock(&self.controller).as_mut().map(|running| {
             running.set_peers(config.clusterset.peers);
             running.decisions()
@@ -163,7 +164,7 @@ impl Daemon {
         if let Some(decisions) = decisions {
             // The table may have much to read before: whoever asks how all is does not wait for that.
             let (policies, states) = (config.clusterset.policies, config.clusterset.states);
-            tokio::task::spawn_blocking(move || decisions.set(&policies, &states)).await?;
+            tokio::task::spawn_blocking(move || decisions.set(&policies, &states, agents)).await?;
         }
         Ok(needs_restart)
     }
@@ -178,7 +179,7 @@ impl Daemon {
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     let clusterset = config.served();
-    let zones = clusterset.served_zones()?;
+    let (zones, agents) = (clusterset.served_zones()?, clusterset.agents());
     Ok(ControllerConfig {
         own: clusterset.own.context("no cluster to write to is configured")?,
         peers: clusterset.peers,
@@ -193,6 +194,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         probes: clusterset.probes,
         policies: clusterset.policies.into(),
         forced: clusterset.states.into(),
+        agents,
         zones,
     })
 }

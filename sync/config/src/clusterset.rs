@@ -11,10 +11,11 @@ use portolan_zones::peers::Forced;
 use portolan_zones::places::Mapping;
 use portolan_zones::policy::Configured;
 use portolan_zones::zone::{Options, ZonesError};
-use portolan_zones::{ClusterId, Name, ZoneConfig, Zones};
+use portolan_zones::{ClusterId, Name, ServiceName, ZoneConfig, Zones};
 
 use crate::document::Problem;
-use crate::kubernetes::{self, Cluster, Controller};
+use crate::kubernetes::{self, Cluster, Controller, Vips};
+use crate::scalar::Scalar;
 use crate::section::Section;
 use crate::{policies, view, zones};
 
@@ -41,6 +42,10 @@ pub struct Clusterset {
     pub zonal_names: bool,
     /// Virtual IPs of our own.
     pub vips: PoolConfig,
+    /// Whom virtual IPs are answered to; `None`: see [`Clusterset::agents`].
+    pub answer_to: Option<AnswerTo>,
+    /// The Service that node agents are behind, whether virtual IPs need them or not.
+    pub agent_service: ServiceName,
     /// Traffic policies of the operator's own; of two about the same the first holds.
     pub policies: Vec<Configured>,
     /// What the operator decides of clusters; of two about the same the later holds.
@@ -49,6 +54,15 @@ pub struct Clusterset {
     pub probes: ProbeBudget,
     /// Where clients are, or may be.
     pub networks: Vec<Mapping>,
+}
+
+/// Whom virtual IPs are answered to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerTo {
+    /// Every client: something on its node connects them, whichever node that is.
+    Everybody,
+    /// Clients on nodes with a ready agent.
+    Agents,
 }
 
 /// Why the zones of a configuration make no snapshot.
@@ -65,6 +79,11 @@ impl Clusterset {
         let own =
             root.has("kubernetes").then(|| root.section("kubernetes", |s| kubernetes::own(s, home.clone())));
         let (zones, reverse_zones) = zones::read(root);
+        let (vips, answer_to, agent_service) = root.section("vips", |section| {
+            let answer_to = section.optional("answer-to");
+            let agent_service = section.get("agents", default.agent_service);
+            (vips(section, default.vips), answer_to, agent_service)
+        });
         Self {
             clusters,
             peers,
@@ -76,7 +95,9 @@ impl Clusterset {
             reverse_zones,
             max_endpoints: root.at_least_one("max-endpoints", default.max_endpoints),
             zonal_names: root.get("zonal-names", default.zonal_names),
-            vips: root.section("vips", |section| vips(section, default.vips)),
+            vips,
+            answer_to,
+            agent_service,
             states: policies::states(root),
             probes: root.section("probes", |section| probes(section, default.probes)),
             networks: root.section("view", view::networks),
@@ -93,6 +114,7 @@ impl Clusterset {
             policies: self.policies.clone().into(),
             forced: self.states.clone().into(),
             pool: self.pool(),
+            agents: self.agents(),
             probes: self.probes,
             zones: self.served_zones()?,
         })
@@ -109,6 +131,14 @@ impl Clusterset {
     /// The virtual IPs that a program other than the controller gives away: none in a cluster, where imports alone have some.
     fn pool(&self) -> Option<PoolConfig> {
         self.own.is_none().then(|| self.vips.clone())
+    }
+
+    /// The Service of the node agents that virtual IPs need; `None`: they need none. Unless the operator knows better, nobody but
+    /// agents connects those of a cluster's pool.
+    pub fn agents(&self) -> Option<ServiceName> {
+        let pooled = self.own.is_some() && self.controller.vips == Vips::Pool;
+        let default = if pooled { AnswerTo::Agents } else { AnswerTo::Everybody };
+        (self.answer_to.unwrap_or(default) == AnswerTo::Agents).then(|| self.agent_service.clone())
     }
 
     /// All zones, as they are answered.
@@ -190,6 +220,18 @@ fn vips(section: &mut Section<'_>, default: PoolConfig) -> PoolConfig {
     PoolConfig { ranges, quarantine: section.get("quarantine", default.quarantine), state_file }
 }
 
+impl Scalar for AnswerTo {
+    const EXPECTED: &'static str = "`Everybody` or `Agents`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "Everybody" => Ok(Self::Everybody),
+            "Agents" => Ok(Self::Agents),
+            _ => Err(format!("is not {}", Self::EXPECTED)),
+        }
+    }
+}
+
 impl Default for Clusterset {
     fn default() -> Self {
         Self {
@@ -207,6 +249,8 @@ impl Default for Clusterset {
                 quarantine: Duration::from_secs(3600),
                 state_file: Some("vips.json".into()),
             },
+            answer_to: None,
+            agent_service: kubernetes::agent_service(),
             policies: Vec::new(),
             states: Vec::new(),
             probes: ProbeBudget::default(),

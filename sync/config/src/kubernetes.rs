@@ -8,9 +8,9 @@ use portolan_sync::ClusterSource;
 use portolan_sync::controller::LeaseTimes;
 use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
 use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig, Pinned};
-use portolan_zones::ClusterId;
 use portolan_zones::name::check_label;
 use portolan_zones::peers::Labels;
+use portolan_zones::{ClusterId, ServiceName};
 
 use crate::policies::labels;
 use crate::scalar::Scalar;
@@ -153,6 +153,13 @@ pub(crate) fn own_at(access: Access, home: Option<ClusterId>) -> OwnConfig {
 /// Whoever runs a process for a cluster chose its kubeconfig: it may run programs to get credentials.
 pub(crate) fn own_access(kubeconfig: Option<PathBuf>, context: Option<String>) -> Access {
     kubeconfig.map_or(Access::InCluster, |path| Access::File { path, context, allow_exec: true })
+}
+
+/// The Service that node agents are behind when nobody says otherwise.
+#[expect(clippy::expect_used, reason = "both names are constants")]
+pub(crate) fn agent_service() -> ServiceName {
+    // Both are RFC 1123 labels.
+    ServiceName::new(NAMESPACE, "portolan-agent").expect("two labels make a name")
 }
 
 /// A text that is not empty.

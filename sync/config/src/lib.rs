@@ -33,7 +33,7 @@ mod view;
 mod zones;
 
 pub use agent::{Agent, MapSizes};
-pub use clusterset::{Clusterset, Unservable, manifests_in};
+pub use clusterset::{AnswerTo, Clusterset, Unservable, manifests_in};
 pub use document::{Problem, ROOT, keys, load, parse};
 pub use kubernetes::{Controller, Vips};
 pub use log::{Log, LogError, LogFormat, LogLevel};

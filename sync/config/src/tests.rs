@@ -47,6 +47,23 @@ fn the_printed_defaults_are_the_defaults() {
     }
 }
 
+/// Nobody but agents connects virtual IPs of a cluster's pool; of others their operator knows.
+#[test]
+fn virtual_ips_of_a_clusters_pool_need_agents() {
+    for (text, expected) in [
+        ("", None),
+        ("kubernetes: {}", None),
+        ("controller: {vips: Pool}", None),
+        ("kubernetes: {}\ncontroller: {vips: Pool}", Some("portolan-system/portolan-agent")),
+        ("kubernetes: {}\ncontroller: {vips: Pool}\nvips: {answer-to: Everybody}", None),
+        ("vips: {answer-to: Agents, agents: a/b}", Some("a/b")),
+        ("vips: {agents: a/b}", None),
+    ] {
+        let agents = parse(&format!("version: v1\n{text}")).unwrap().agents();
+        assert_eq!(agents.map(|name| name.to_string()).as_deref(), expected, "{text}");
+    }
+}
+
 #[test]
 fn every_known_key_is_in_the_printed_defaults() {
     let everything = "version: v1\nclusters: [{manifests: a}]\nkubernetes: {}\nzones: [{origin: a.example}]\n\
@@ -253,6 +270,10 @@ fn every_section_takes_effect() {
                 c.peers[0].labels = labels(&[("b", "no")]);
             },
         ),
+        ("vips: {answer-to: Agents, agents: kube-system/hooks}", |c| {
+            c.answer_to = Some(AnswerTo::Agents);
+            c.agent_service = ServiceName::new("kube-system", "hooks").unwrap();
+        }),
         ("probes: {per-second: 50, in-flight: 8}", |c| {
             c.probes.per_second = std::num::NonZeroU32::new(50).unwrap();
             c.probes.in_flight = std::num::NonZeroUsize::new(8).unwrap();

@@ -50,6 +50,7 @@ fn wrong_values_are_named_with_line_and_field() {
             "kubernetes: {context: a}",
             "2: kubernetes.context: a context is one of a `kubeconfig`, and none is given",
         ),
+        ("vips: {answer-to: Nobody}", "2: vips.answer-to: `Nobody` is not `Everybody` or `Agents`"),
         ("controller: {vips: pool}", "2: controller.vips: `pool` is not `Service` or `Pool`"),
         (
             "controller: {lease: {duration: 10s}}",

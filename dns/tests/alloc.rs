@@ -127,6 +127,26 @@ fn answers_by_place_allocate_nothing() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
+/// Nor does the look at the agents' nodes: who is on one and who is not.
+#[test]
+fn answers_by_agent_allocate_nothing() {
+    let trusting = |settings: &mut portolan_dns::settings::Settings| {
+        settings.edns.trusted_forwarders = vec!["203.0.113.0/24".parse().unwrap()];
+    };
+    let server = Server::of(behind_agents()).set(trusting);
+    let on =
+        |node: u8| ask("cart.shop.svc.clusterset.local A").option(8, &[0, 1, 24, 0, 10, 64, node]).octets();
+    let (queries, mut reply) = ([on(0), on(1), on(2)], Reply::default());
+    let mut last = |query: &[u8]| {
+        assert!(matches!(server.verdict(query, &mut reply), Verdict::Send(facts) if facts.placed.is_some()));
+        reply.octets().windows(4).any(|octets| octets == [241, 0, 0, 1])
+    };
+    assert_eq!(queries.each_ref().map(|query| last(query)), [true, false, false]);
+    let before = ALLOCATIONS.get();
+    (0..500).for_each(|_| queries.iter().for_each(|query| _ = last(query)));
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
 /// Where a client is is looked up in what was made of databases before.
 #[test]
 fn places_of_the_world_allocate_nothing() {

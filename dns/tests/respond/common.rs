@@ -426,10 +426,37 @@ pub fn placed() -> Snapshot {
     compiled(objects, true, 42)
 }
 
+/// Two nodes, of which `n0`'s clients alone can connect to the virtual IP of `cart`.
+pub fn behind_agents() -> Snapshot {
+    let node = |at: u8| {
+        Object::Node(Node {
+            name: format!("n{at}").into(),
+            az: None,
+            region: None,
+            pod_cidrs: [(IpAddr::from([10, 64, at, 0]), 24)].into(),
+            addresses: Box::default(),
+            ready: true,
+            entrances: Box::default(),
+        })
+    };
+    let place = Some(Place { node: Some("n0".into()), az: None }.into());
+    let agent = Endpoint { place, ..endpoint("192.0.2.1", None, 0) };
+    let mut objects = vec![node(0), node(1), slice("agents", "agents-1", &[], vec![agent])];
+    objects.extend(exported("cart", ServiceKind::ClusterIp, &[("http", 80)]));
+    objects.push(import("cart", &["241.0.0.1"]));
+    objects.push(slice("cart", "cart-1", &[("http", 8080)], vec![endpoint("10.1.0.1", None, 1)]));
+    let mut table = Table::default();
+    table.apply(Event::Agents(Some(name("agents"))));
+    compiled_from(table, objects, true, 42)
+}
+
 /// The snapshot of one cluster, `fra1`, which is home.
 pub fn compiled(objects: Vec<Object>, complete: bool, serial: u32) -> Snapshot {
+    compiled_from(Table::default(), objects, complete, serial)
+}
+
+fn compiled_from(mut table: Table, objects: Vec<Object>, complete: bool, serial: u32) -> Snapshot {
     let zones = zones();
-    let mut table = Table::default();
     let other = if complete { None } else { Some(cluster("ams1")) };
     table.apply(Event::Expect([cluster("fra1")].into_iter().chain(other).collect()));
     table.apply(Event::Home(Some(cluster("fra1"))));

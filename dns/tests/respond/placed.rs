@@ -40,6 +40,29 @@ fn clients_that_an_answer_is_for_are_one() {
     assert!(one.subnet != two.subnet && one.ttl == 5, "{one:?}, {two:?}");
 }
 
+/// Virtual IPs that need an agent are for one node's clients: a cache that mixes clients up is seen. Names of addresses are the
+/// same for all.
+#[test]
+fn virtual_ips_that_need_agents_are_for_one_node() {
+    let trusting = |settings: &mut portolan_dns::settings::Settings| {
+        settings.edns.trusted_forwarders = vec!["203.0.113.0/24".parse().unwrap()];
+    };
+    let server = Server::of(behind_agents()).set(trusting);
+    let cart = |node| ask("cart.shop.svc.clusterset.local A").option(8, &subnet([10, 64, node, 0], 24));
+    for (node, address, other) in [(0, " A 241.0.0.1", "10.1.0.1"), (1, " A 10.1.0.1", "241.0.0.1")] {
+        let (octets, facts) = server.reply(&cart(node).octets()).unwrap();
+        let text = server.ask(&cart(node).octets());
+        assert!(text.contains(address) && !text.contains(other), "{text}");
+        assert_eq!(options(&octets)[0], (8, vec![0, 1, 24, 24, 10, 64, node]), "{text}");
+        assert_ne!(facts.placed, seen(&server, &cart(1 - node)));
+    }
+    // The forwarder itself is on no node.
+    assert!(server.ask(&ask("cart.shop.svc.clusterset.local A").octets()).contains(" A 10.1.0.1"));
+    let name = ask("1.0.0.241.in-addr.arpa PTR").option(8, &subnet([10, 64, 1, 0], 24));
+    assert!(server.ask(&name.octets()).contains(" PTR cart.shop.svc.clusterset.local."));
+    assert_eq!(seen(&server, &name), None);
+}
+
 /// Caches keep answers by name, type, DO and CD.
 #[test]
 fn questions_are_told_apart_as_caches_do() {

@@ -146,7 +146,14 @@ impl Config {
                  set zones[].name-server.addresses"
             )
         };
-        without_glue.map(warning).collect()
+        let Clusterset { own, home, .. } = &self.clusterset;
+        let homeless = self.clusterset.agents().filter(|_| own.is_none() && home.is_none()).map(|agents| {
+            format!(
+                "vips.answer-to: nobody is answered a virtual IP, for it is not known in which cluster the agents of {agents} \
+                 count: set `home`"
+            )
+        });
+        without_glue.map(warning).chain(homeless).collect()
     }
 }
 

@@ -253,6 +253,20 @@ fn a_name_server_without_address_is_a_warning() {
     assert!(warnings(one)[0].starts_with("zone b.: ") && warnings(one).len() == 1, "{:?}", warnings(one));
 }
 
+/// Agents are those of home: without one, nobody is behind any.
+#[test]
+fn agents_of_no_cluster_are_a_warning() {
+    let warnings = |text: &str| {
+        let text = format!("version: v1\nlisten: {{udp: ['192.0.2.1:53']}}\n{text}");
+        parse(&text).unwrap().warnings()
+    };
+    let homeless = warnings("vips: {answer-to: Agents}");
+    assert!(homeless.len() == 1 && homeless[0].ends_with("set `home`"), "{homeless:?}");
+    for text in ["", "vips: {answer-to: Agents}\nhome: a", "controller: {vips: Pool}\nkubernetes: {}"] {
+        assert_eq!(warnings(text), [""; 0], "{text}");
+    }
+}
+
 #[test]
 fn cookies_are_off_made_up_or_configured() {
     let made_up = Secret([7; 16]);

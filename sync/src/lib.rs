@@ -10,6 +10,7 @@
 
 pub mod controller;
 pub mod convert;
+pub mod gateway;
 pub mod intern;
 mod joint;
 pub mod kube_types;

@@ -61,6 +61,12 @@ pub struct Annotations<'a> {
     /// Port numbers there that differ: `http=30080, 53/UDP=30053`, by the Service's port name or number.
     #[serde(rename = "portolan.dev/gateway-ports")]
     pub gateway_ports: Option<Text<'a>>,
+    /// The same as `gateway`, of the gateway that all exports of a cluster share: its controller says it.
+    #[serde(rename = "portolan.dev/shared-gateway")]
+    pub shared_gateway: Option<Text<'a>>,
+    /// All ports that are there, and their numbers.
+    #[serde(rename = "portolan.dev/shared-gateway-ports")]
+    pub shared_gateway_ports: Option<Text<'a>>,
     /// The exporter's TrafficPolicy, on a ServiceImport.
     #[serde(rename = "portolan.dev/traffic-policy")]
     pub policy: Option<Text<'a>>,

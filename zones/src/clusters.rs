@@ -193,7 +193,8 @@ impl Clusters {
         let Some(gateway) = gateway else { return Reach::Nowhere };
         let found = match &gateway.at {
             GatewayAt::Unresolved => return Reach::Unresolved,
-            GatewayAt::Addresses(_) => gateway.clone(),
+            GatewayAt::Shared(at) if at.is_empty() => return Reach::Unresolved,
+            GatewayAt::Addresses(_) | GatewayAt::Shared(_) => gateway.clone(),
             GatewayAt::Nodes(_) => match self.entrances.get(cluster) {
                 Some(nodes) => {
                     Arc::new(Gateway { at: GatewayAt::Nodes(nodes.clone()), ports: gateway.ports.clone() })

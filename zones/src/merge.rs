@@ -108,7 +108,7 @@ impl Word {
             export,
             headless: service.kind == ServiceKind::Headless,
             spec: &service.spec,
-            gateway: export.gateway.as_ref().or(service.gateway.as_ref()),
+            gateway: export.gateway(service),
             slices: &self.slices,
         })
     }

@@ -142,10 +142,19 @@ pub struct Export {
     pub created: UnixTime,
     /// What the export takes along for people and programs; `None` for nothing, as is usual.
     pub exported: Option<Arc<Exported>>,
-    /// What its author says: how the service is reached from another network.
+    /// What its author says, or else the cluster's controller: how the service is reached from another network. What holds
+    /// says [`Export::gateway`].
     pub gateway: Option<Arc<Gateway>>,
     /// What its author decides: annotation `portolan.dev/state`.
     pub state: Option<State>,
+}
+
+impl Export {
+    /// How the export is reached: as its author says, else as its Service has it, else through the gateway that all share.
+    pub fn gateway<'g>(&'g self, service: &'g Service) -> Option<&'g Arc<Gateway>> {
+        let said = self.gateway.as_ref().filter(|gateway| !gateway.is_shared());
+        said.or(service.gateway.as_ref()).or(self.gateway.as_ref())
+    }
 }
 
 /// How a service of one cluster is reached from another network.
@@ -164,15 +173,22 @@ impl Gateway {
         let there = self.ports.binary_search_by_key(&(protocol, number), |port| (port.protocol, port.number));
         match (there, &self.at) {
             (Ok(at), _) => Some(self.ports[at].gateway),
-            (Err(_), GatewayAt::Nodes(_)) => None,
+            (Err(_), GatewayAt::Nodes(_) | GatewayAt::Shared(_)) => None,
             (Err(_), GatewayAt::Addresses(_) | GatewayAt::Unresolved) => Some(number),
         }
+    }
+
+    /// Whether it is there for all services of its cluster that have no other.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.at, GatewayAt::Shared(_))
     }
 
     /// Where it listens, as far as that is known.
     pub fn addresses(&self) -> &[IpAddr] {
         match &self.at {
-            GatewayAt::Addresses(addresses) | GatewayAt::Nodes(addresses) => addresses,
+            GatewayAt::Addresses(addresses) | GatewayAt::Nodes(addresses) | GatewayAt::Shared(addresses) => {
+                addresses
+            }
             GatewayAt::Unresolved => &[],
         }
     }
@@ -188,6 +204,9 @@ pub enum GatewayAt {
     /// At nodes of the cluster, by node ports. A Service doesn't say which; [`Reach`](crate::service::Reach) does. Or at whatever
     /// addresses, of which only the ports are there that are listed, as a copy tells it.
     Nodes(Box<[IpAddr]>),
+    /// At the gateway that all services of the cluster share, as its controller says on an export: only the ports are there that
+    /// are listed, and a gateway of the Service's own goes before it. None: its names are not resolved.
+    Shared(Box<[IpAddr]>),
 }
 
 /// A port of a service at its gateway.

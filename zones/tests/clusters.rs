@@ -175,16 +175,48 @@ fn put_on(world: &mut World, id: &str, network: &str) {
     world.compile();
 }
 
+/// The gateway that all services of a cluster share gives way to one of the Service's own, and nothing goes before what the
+/// export's author says.
+#[test]
+fn the_shared_gateway_comes_last() {
+    let gateway = |at: GatewayAt, to: u16| {
+        let port = GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: to };
+        Some(Arc::new(Gateway { at, ports: [port].into() }))
+    };
+    let at = |address: &str| -> Box<[_]> { [address.parse().unwrap()].into() };
+    let said = || gateway(GatewayAt::Addresses(at("192.0.2.1")), 1);
+    let own = || gateway(GatewayAt::Addresses(at("192.0.2.2")), 2);
+    let shared = || gateway(GatewayAt::Shared(at("192.0.2.3")), 3);
+    for (export_says, service_has, expected) in [
+        (said(), own(), "192.0.2.1 :1"),
+        (said(), None, "192.0.2.1 :1"),
+        (shared(), own(), "192.0.2.2 :2"),
+        (shared(), None, "192.0.2.3 :3"),
+        (None, own(), "192.0.2.2 :2"),
+    ] {
+        let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+        let [Object::Export(export), Object::Service(service)] = exported(1) else { unreachable!() };
+        let export = Object::Export(Export { gateway: export_says, ..export });
+        let service = Object::Service(Service { gateway: service_has, ..service });
+        world.home("home").reset("home", Vec::new()).reset("a", vec![export, service]);
+        put_on(&mut world, "a", "east");
+        assert_eq!(reach(&world, "a"), expected);
+    }
+}
+
 /// Two clusters on one network are flat; otherwise a service is reached through its cluster's gateway.
 #[test]
 fn other_networks_are_reached_through_gateways() {
     let balancer = |address: &str| GatewayAt::Addresses([address.parse().unwrap()].into());
+    let shared = |address: &str| GatewayAt::Shared([address.parse().unwrap()].into());
     for (gateway, expected) in [
         (None, "nowhere"),
         (Some((balancer("203.0.113.7"), vec![])), "203.0.113.7 :80"),
         (Some((GatewayAt::Addresses([].into()), vec![])), "nowhere"),
         (Some((GatewayAt::Unresolved, vec![])), "unresolved"),
         (Some((GatewayAt::Nodes([].into()), vec![(80, 30_080)])), "192.0.2.1 192.0.2.2 :30080"),
+        (Some((shared("203.0.113.8"), vec![(80, 20_017)])), "203.0.113.8 :20017"),
+        (Some((GatewayAt::Shared([].into()), vec![(80, 20_017)])), "unresolved"),
     ] {
         let mut world = World::new(&["clusterset.local"], &["home", "a"]);
         let objects = exported(1);

@@ -106,10 +106,10 @@ pub enum ConvertError {
         value: i64,
     },
     /// No port and its number at the gateway.
-    #[error(
-        "metadata.annotations[portolan.dev/gateway-ports]: `{value}` is not of the form 80=30080 or 53/UDP=30053"
-    )]
+    #[error("{field}: `{value}` is not of the form 80=30080 or 53/UDP=30053")]
     GatewayPort {
+        /// The annotation.
+        field: &'static str,
         /// What it holds.
         value: String,
     },

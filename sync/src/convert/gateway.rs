@@ -16,6 +16,8 @@ pub type Names = HashMap<Box<str>, Box<[IpAddr]>>;
 
 const PORTS: &str = "metadata.annotations[portolan.dev/gateway-ports]";
 const GATEWAY: &str = "metadata.annotations[portolan.dev/gateway]";
+const SHARED: &str = "metadata.annotations[portolan.dev/shared-gateway]";
+const SHARED_PORTS: &str = "metadata.annotations[portolan.dev/shared-gateway-ports]";
 const INGRESS: &str = "status.loadBalancer.ingress";
 /// Addresses and names of one gateway, and ports that have other numbers there.
 pub(crate) const MOST_ENTRANCES: usize = 100;
@@ -28,27 +30,49 @@ pub fn names_of_service(service: &kube::Service<'_>) -> Vec<Box<str>> {
         .map_or_else(|_| Vec::new(), |all| all.names)
 }
 
-/// Names that must be resolved to know where an export's author says that its gateway is.
+/// Names that must be resolved to know where an export's gateway is, as it says.
 pub fn names_of_export(export: &kube::ServiceExport<'_>) -> Vec<Box<str>> {
-    let text = annotations(export).and_then(|known| known.gateway.as_deref()).unwrap_or_default();
+    let Some(known) = annotations(export) else { return Vec::new() };
+    let text = known.gateway.as_deref().or(known.shared_gateway.as_deref()).unwrap_or_default();
     entrances(GATEWAY, entries(text), &mut Refused::default()).map_or_else(|_| Vec::new(), |all| all.names)
 }
 
-/// What the author of a ServiceExport says: addresses or names, and the ports that have other numbers there.
+/// What the author of a ServiceExport says: addresses or names, and the ports that have other numbers there. Else what the
+/// controller of its cluster says of the gateway that all share.
 pub(super) fn of_export(
     export: &kube::ServiceExport<'_>,
     names: &Names,
     refused: &mut Refused,
 ) -> Result<Option<Arc<Gateway>>, ConvertError> {
-    let Some(text) = annotations(export).and_then(|known| known.gateway.as_deref()) else {
-        return Ok(None);
+    let Some(known) = annotations(export) else { return Ok(None) };
+    let Some(text) = known.gateway.as_deref() else {
+        // What is wrong with it is none of the author's faults: the export counts all the same.
+        let (at, ports) = (known.shared_gateway.as_deref(), known.shared_gateway_ports.as_deref());
+        let shared = at.zip(ports).map(|(at, ports)| shared(at, ports, names, refused));
+        return Ok(shared.transpose().map(Option::flatten).unwrap_or_else(|error| {
+            refused.push(error);
+            None
+        }));
     };
-    let ports = annotations(export).and_then(|known| known.gateway_ports.as_deref()).unwrap_or_default();
-    let ports: Vec<&str> = entries(ports).collect();
-    let ports = bounded(PORTS, &ports, MOST_ENTRANCES)?.iter();
-    let ports = ports.map(|entry| port(entry)).collect::<Result<Vec<_>, _>>()?;
+    let ports = ports_of(PORTS, known.gateway_ports.as_deref().unwrap_or_default(), MOST_ENTRANCES)?;
     let at = entrances(GATEWAY, entries(text), refused)?.resolve(names);
     Ok(Some(gateway(at.unwrap_or_else(|| GatewayAt::Addresses(Box::default())), ports)))
+}
+
+/// The gateway that all exports of a cluster share, if any of the service's ports is there.
+fn shared(
+    at: &str,
+    ports: &str,
+    names: &Names,
+    refused: &mut Refused,
+) -> Result<Option<Arc<Gateway>>, ConvertError> {
+    let ports = ports_of(SHARED_PORTS, ports, MOST_PORTS)?;
+    let at = match entrances(SHARED, entries(at), refused)?.resolve(names) {
+        Some(GatewayAt::Addresses(addresses)) => addresses,
+        Some(_) => Box::default(),
+        None => return Ok(None),
+    };
+    Ok((!ports.is_empty()).then(|| gateway(GatewayAt::Shared(at), ports)))
 }
 
 /// What our controller says on a copy, in the same words: addresses only, and all ports that are there. What is wrong with it
@@ -62,9 +86,8 @@ pub(super) fn of_copy(metadata: &kube::Metadata<'_>, refused: &mut Refused) -> O
 }
 
 fn told(at: &str, ports: &str) -> Result<Option<Arc<Gateway>>, ConvertError> {
-    let (at, ports): (Vec<&str>, Vec<&str>) = (entries(at).collect(), entries(ports).collect());
-    let ports = bounded(PORTS, &ports, MOST_PORTS)?.iter();
-    let ports = ports.map(|entry| port(entry)).collect::<Result<Vec<_>, _>>()?;
+    let at: Vec<&str> = entries(at).collect();
+    let ports = ports_of(PORTS, ports, MOST_PORTS)?;
     let mut addresses = Vec::with_capacity(at.len().min(MOST_ENTRANCES));
     for entry in bounded(GATEWAY, &at, MOST_ENTRANCES)? {
         let value = address(|| GATEWAY.to_owned(), entry)?;
@@ -208,14 +231,20 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
+/// `80=30080, 53/UDP=30053`.
+fn ports_of(field: &'static str, text: &str, most: usize) -> Result<Vec<GatewayPort>, ConvertError> {
+    let listed: Vec<&str> = entries(text).collect();
+    bounded(field, &listed, most)?.iter().map(|entry| port(field, entry)).collect()
+}
+
 /// `80=30080` or `53/UDP=30053`.
-fn port(entry: &str) -> Result<GatewayPort, ConvertError> {
-    let wrong = || ConvertError::GatewayPort { value: entry.to_owned() };
+fn port(field: &'static str, entry: &str) -> Result<GatewayPort, ConvertError> {
+    let wrong = || ConvertError::GatewayPort { field, value: entry.to_owned() };
     let (service, gateway) = entry.split_once('=').ok_or_else(wrong)?;
     let (number, transport) = service.split_once('/').unwrap_or((service, "TCP"));
     let parse = |text: &str| text.trim().parse::<u16>().ok().filter(|number| *number != 0).ok_or_else(wrong);
     Ok(GatewayPort {
-        protocol: protocol(|| PORTS.to_owned(), Some(transport.trim()))?,
+        protocol: protocol(|| field.to_owned(), Some(transport.trim()))?,
         number: parse(number)?,
         gateway: parse(gateway)?,
     })

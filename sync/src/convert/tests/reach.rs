@@ -16,6 +16,10 @@ fn gateway_text(gateway: &Gateway) -> String {
     let at = match &gateway.at {
         GatewayAt::Nodes(_) => "nodes".to_owned(),
         GatewayAt::Unresolved => "unresolved".to_owned(),
+        GatewayAt::Shared(list) => {
+            let at: Vec<_> = list.iter().map(ToString::to_string).collect();
+            format!("shared {}", at.join(" "))
+        }
         GatewayAt::Addresses(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     format!("{at} :{}", gateway.port(Protocol::Tcp, 80).unwrap_or(0))
@@ -84,6 +88,42 @@ fn an_exports_gateway_is_what_its_author_says() {
     assert!(at("203.0.113.7", "80/tcp=1").unwrap_err().contains("`tcp` is not one of"));
     let value = json!({"metadata": {"annotations": {"portolan.dev/gateway": "gw.example, 203.0.113.7"}}});
     assert_eq!(names_of_export(&read(&value)), ["gw.example".into()]);
+}
+
+/// What the cluster's controller says of the gateway that all share counts where the author says nothing: only the ports that
+/// are listed. What is wrong with it takes nothing away from the export.
+#[test]
+fn an_export_may_share_a_gateway() {
+    let names: Names = [("lb.example".into(), ["203.0.113.9".parse().unwrap()].into())].into();
+    let of = |annotations: Value| {
+        let value = json!({"metadata": {"namespace": "n", "name": "s", "annotations": annotations}});
+        let mut refused = Refused::default();
+        let export = export(&read(&value), &names, &mut Interner::default(), &mut refused).unwrap();
+        let Object::Export(export) = export else { panic!() };
+        (export.gateway.map(|gateway| gateway_text(&gateway)), refused.text().unwrap_or_default())
+    };
+    let at = |gateway: &str, ports: &str| {
+        of(json!({"portolan.dev/shared-gateway": gateway, "portolan.dev/shared-gateway-ports": ports}))
+    };
+    let some = |text: &str| (Some(text.to_owned()), String::new());
+    assert_eq!(at("203.0.113.7,lb.example", "80=20017"), some("shared 203.0.113.7 203.0.113.9 :20017"));
+    assert_eq!(at("203.0.113.7", "443=20018"), some("shared 203.0.113.7 :0"), "this port is not there");
+    assert_eq!(at("not-yet.example", "80=20017"), some("shared  :20017"));
+    for (gateway, ports) in [("", "80=20017"), ("203.0.113.7", "")] {
+        assert_eq!(at(gateway, ports), (None, String::new()));
+    }
+    assert_eq!(of(json!({"portolan.dev/shared-gateway": "203.0.113.7"})).0, None, "no ports are named");
+    let (none, why) = at("203.0.113.7", "80=x");
+    assert!(none.is_none() && why.contains("shared-gateway-ports]: `80=x`"), "{why}");
+    let both = json!({
+        "portolan.dev/gateway": "203.0.113.1",
+        "portolan.dev/shared-gateway": "lb.example",
+        "portolan.dev/shared-gateway-ports": "80=20017",
+    });
+    assert_eq!(of(both.clone()), some("203.0.113.1 :80"), "the author's word goes before");
+    assert!(names_of_export(&read(&json!({"metadata": {"annotations": both}}))).is_empty());
+    let shared = json!({"metadata": {"annotations": {"portolan.dev/shared-gateway": "lb.example"}}});
+    assert_eq!(names_of_export(&read(&shared)), ["lb.example".into()]);
 }
 
 /// Node ports are reached at nodes that take traffic from outside: by external addresses where there are any. Those that are

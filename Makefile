@@ -7,9 +7,11 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
 # A C compiler is needed for the TLS library and the allocator.
 BUILD_PACKAGES := gcc libc6-dev
-# dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder) and a zone checker.
+# dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder), a zone checker, and the proxies that
+# shared gateways are made of.
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
-TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux
+TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux \
+	haproxy nginx-light libnginx-mod-stream
 FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test kubernetes lint build bench fuzz deps-build deps-demo deps-test

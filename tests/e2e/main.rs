@@ -10,6 +10,7 @@
 mod architecture;
 mod cli;
 mod clients;
+mod gateway;
 mod golden;
 mod kube_dns;
 mod limits;

@@ -13,6 +13,8 @@ pub enum Package {
     Bind9Utils,
     Procps,
     UtilLinux,
+    Haproxy,
+    NginxLight,
 }
 
 impl Package {
@@ -25,6 +27,8 @@ impl Package {
             Self::Bind9Utils => "bind9-utils",
             Self::Procps => "procps",
             Self::UtilLinux => "util-linux",
+            Self::Haproxy => "haproxy",
+            Self::NginxLight => "nginx-light",
         }
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use hickory_proto::rr::{Name, RecordType};
+use ipnet::IpNet;
+use portolan_sync::gateway::PortRange;
 use portolan_zones::name::check_label;
 
 /// Where the configuration is when nobody says otherwise.
@@ -106,6 +108,13 @@ pub(crate) enum Command {
     /// Print a zone as text (RFC 1035 §5)
     #[command(after_help = ZONE_EXAMPLES)]
     Zone(Zone),
+    /// Print the configuration of a cluster's shared gateway, for HAProxy or nginx
+    ///
+    /// Through it clients of other networks reach exported services that have no gateway of their own. With manifests it leads to
+    /// endpoints, on the ports that exports name (annotation portolan.dev/gateway-ports) or on stable ones; with a cluster (--kubeconfig,
+    /// --in-cluster, or a --config that has `kubernetes`) to Services, on the ports that its controller has given.
+    #[command(after_help = GATEWAY_EXAMPLES)]
+    Gateway(Gateway),
     /// Print a completion script
     ///
     /// For example: portolan completions bash > /etc/bash_completion.d/portolan
@@ -316,6 +325,59 @@ pub(crate) struct Zone {
     pub source: Source,
 }
 
+/// `portolan gateway`
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub own: Own,
+    /// The cluster, where there are manifests of several
+    #[arg(long, value_name = "ID")]
+    pub cluster: Option<String>,
+    /// The program: haproxy has no UDP
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Proxy,
+    /// What it leads to [default: services in a cluster, endpoints with manifests]
+    #[arg(long, value_enum)]
+    pub to: Option<Upstream>,
+    /// Who may connect; may be repeated [default: everybody]
+    #[arg(long, value_name = "CIDR")]
+    pub allow: Vec<IpNet>,
+    /// The address that it listens at [default: all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// Ports to choose from
+    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
+    pub ports: PortRange,
+    /// Domain of cluster DNS, for names of Services
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = domain)]
+    pub cluster_domain: portolan_zones::Name,
+}
+
+/// For which program a gateway's configuration is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Proxy {
+    /// haproxy.cfg: TCP
+    #[default]
+    Haproxy,
+    /// nginx.conf: TCP and UDP, by its stream module
+    Nginx,
+}
+
+/// What a gateway leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Upstream {
+    /// The Services of the cluster that it runs in
+    Services,
+    /// Pods, which it reaches from where it is
+    Endpoints,
+}
+
+fn domain(text: &str) -> Result<portolan_zones::Name, String> {
+    portolan_zones::Name::parse(text).map_err(|error| error.to_string())
+}
+
 /// Types whose shares differ: of all others, what is said of all holds.
 pub(crate) fn explained_type(text: &str) -> Result<RecordType, String> {
     match text.to_ascii_uppercase().as_str() {
@@ -437,6 +499,12 @@ Examples:
   portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --if fra1=drain --if ber1=3
   portolan explain cart.shop.svc.clusterset.local --everywhere --if fra1=down
   portolan explain cart.shop.svc.clusterset.local --from 10.1.2.3 --policy near.yaml --manifests clusters/";
+
+const GATEWAY_EXAMPLES: &str = "\
+Examples:
+  portolan gateway --manifests clusters/ --cluster tokyo > haproxy.cfg
+  portolan gateway --manifests clusters/ --cluster tokyo --allow 10.0.0.0/8 --allow 2001:db8::/32
+  portolan gateway --format nginx --to endpoints --kubeconfig ~/.kube/config > nginx.conf";
 
 const ZONE_EXAMPLES: &str = "\
 Examples:

@@ -12,6 +12,7 @@ mod controller;
 mod crds;
 mod explain;
 mod export;
+mod gateway;
 mod lookup;
 mod metrics;
 mod overview;
@@ -60,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Lookup(asked) => lookup::run(&asked),
         Command::Explain(asked) => explain::run(&asked),
         Command::Zone(asked) => zone::run(&asked),
+        Command::Gateway(asked) => gateway::run(&asked),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut script);

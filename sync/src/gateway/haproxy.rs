@@ -10,11 +10,12 @@ use super::{HEALTH_PORT, Listener, Plan, Style, Upstream, preamble};
 const NETWORKS_PER_LINE: usize = 32;
 
 /// For connections that last: idle ones are kept for a day, dead peers are found by keep-alives. After a reload the former
-/// process ends with its last connection, or is ended.
+/// process ends with its last connection, or is ended. Without a bound it would make room for as many connections as the node
+/// allows descriptors, which may be a thousand million.
 const GLOBAL: &str = "
 global
     log stdout format raw local0 warning
-    maxconn 20000
+    fd-hard-limit 50000
     hard-stop-after 6h
     mworker-max-reloads 20
 

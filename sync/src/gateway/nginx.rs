@@ -13,7 +13,6 @@ const GLOBAL: &str = "
 worker_processes auto;
 worker_shutdown_timeout 6h;
 error_log stderr warn;
-pid /tmp/nginx.pid;
 
 events {
     worker_connections 20000;

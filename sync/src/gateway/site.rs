@@ -31,6 +31,17 @@ pub enum Explicit {
     Here,
 }
 
+/// What sort of gateway it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// About exports whose author names another gateway.
+    pub explicit: Explicit,
+    /// What it leads to.
+    pub to: To,
+    /// Whether it has UDP ports.
+    pub udp: bool,
+}
+
 /// All ports of a gateway, by number, and what could not be had.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -74,7 +85,8 @@ impl Site {
     }
 
     /// All ports that are to be had, with numbers of `ports`, which is brought in line.
-    pub fn plan(&self, ports: &mut GatewayPorts, explicit: Explicit, to: To, now: UnixTime) -> Plan {
+    pub fn plan(&self, ports: &mut GatewayPorts, wanted: Wanted, now: UnixTime) -> Plan {
+        let Wanted { explicit, to, udp } = wanted;
         let mut plan = Plan::default();
         let mut fixed = BTreeMap::new();
         if explicit == Explicit::Here {
@@ -88,8 +100,9 @@ impl Site {
                 }
             }
         }
-        let wanted = self.exported().flat_map(|(export, service)| shared_ports(export, service)).collect();
-        let refused = ports.settle(&wanted, &fixed.keys().copied().collect(), now);
+        let keys = self.exported().flat_map(|(export, service)| shared_ports(export, service));
+        let keys = keys.filter(|key| udp || key.protocol != Protocol::Udp).collect();
+        let refused = ports.settle(&keys, &fixed.keys().copied().collect(), now);
         plan.refused.extend(refused.iter().map(ToString::to_string));
         let shared = ports.assigned().iter().map(|(key, number)| (key.clone(), *number));
         let fixed = fixed.into_iter().map(|((_, number), key)| (key, number));

@@ -107,7 +107,7 @@ fn style() -> Style {
 }
 
 fn plan(explicit: Explicit, to: To) -> Plan {
-    site().plan(&mut GatewayPorts::default(), explicit, to, 0)
+    site().plan(&mut GatewayPorts::default(), Wanted { explicit, to, udp: true }, 0)
 }
 
 #[test]
@@ -138,7 +138,8 @@ fn configurations_are_golden() {
     for service in ["web", "dns", "told"] {
         with_addresses.add_address(name(service), "10.96.0.1".parse().unwrap());
     }
-    let addressed = with_addresses.plan(&mut GatewayPorts::default(), Explicit::Elsewhere, To::Services, 0);
+    let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: true };
+    let addressed = with_addresses.plan(&mut GatewayPorts::default(), wanted, 0);
     for (file, text) in [
         ("services.cfg", render(Program::Haproxy, &plan(Explicit::Elsewhere, To::Services), &style())),
         ("endpoints.cfg", render(Program::Haproxy, &plan(Explicit::Here, To::Endpoints), &strict)),
@@ -194,8 +195,9 @@ fn texts_have_the_same_form(service: &ServiceName) {
         exported(service, ServiceKind::ClusterIp, &ports).into_iter().for_each(|object| site.add(object));
         site.add(slice(service, None, 80, &[("10.1.0.1", true)]));
         site.add_address(service.clone(), "10.96.0.1".parse().unwrap());
+        let wanted = Wanted { explicit: Explicit::Here, to, udp: true };
         let mut ports = GatewayPorts::new("7-7".parse().unwrap());
-        let text = render(program, &site.plan(&mut ports, Explicit::Here, to, 0), &style()).unwrap();
+        let text = render(program, &site.plan(&mut ports, wanted, 0), &style()).unwrap();
         text.lines()
             .map(|line| line.split([' ', ';', '"', '{', '}', '#', '\'', '$']).count())
             .collect::<Vec<_>>()

@@ -20,6 +20,7 @@ pub(crate) mod discovery;
 mod ear;
 pub mod exports;
 mod followers;
+pub mod gateway;
 mod hosts;
 mod identity;
 mod intake;

@@ -21,6 +21,7 @@ use portolan_zones::ClusterId;
 use portolan_zones::peers::Labels;
 
 pub(crate) use clusters::Clusters;
+pub(crate) use reading::Reading;
 
 /// Where one cluster's objects are.
 #[derive(Debug, Clone, PartialEq, Eq)]

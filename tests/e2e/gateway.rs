@@ -1,0 +1,316 @@
+//! Configurations of shared gateways, by the programs that they are for.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use portolan_tests::harness::{
+    DYING_WITH_US, Package, cluster_set_ip, eventually, launch, list, loopback, portolan, program,
+    repository, run,
+};
+use serde_json::{Value, json};
+
+/// Where the gateway says that it is well.
+const HEALTH: u16 = 8405;
+/// Debian's nginx has `stream` in a file of its own.
+const STREAM: &str = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `portolan gateway` with these words: what it prints, and whether it succeeded.
+fn gateway(words: &[&str]) -> (bool, String) {
+    run(Command::new(portolan()).arg("gateway").args(words))
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let file = folder.join(name);
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// The program's own check of a file.
+fn is_valid(file: &Path, format: &str) {
+    let (good, said) = match format {
+        "haproxy" => run(program("haproxy", Package::Haproxy).args(["-c", "-f"]).arg(file)),
+        _ => {
+            let folder = tempfile::tempdir().unwrap();
+            let global = format!("{STREAM} pid {}/pid;", folder.path().display());
+            run(program("nginx", Package::NginxLight).args(["-t", "-g", &global, "-c"]).arg(file))
+        }
+    };
+    assert!(good, "{}: {said}", file.display());
+}
+
+/// What is printed of samples is what the programs take, is the same each time, and so are the golden files.
+#[test]
+fn configurations_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = repository().join("zones/samples");
+    let bind = loopback().to_string();
+    for (sample, cluster) in [
+        ("three-clusters", "tokyo"),
+        ("dual-stack", "a"),
+        ("conflicts", "alpha"),
+        ("conformance", "cluster1"),
+    ] {
+        let manifests = samples.join(sample).join("clusters").display().to_string();
+        let known = std::fs::read_dir(&manifests).unwrap().any(|e| e.unwrap().file_name() == cluster);
+        let cluster = if known { cluster.to_owned() } else { first_cluster(&manifests) };
+        for words in [
+            &["--format", "haproxy"][..],
+            &["--format", "haproxy", "--to", "services", "--cluster-domain", "k8s.example.com"],
+            &["--format", "nginx"],
+        ] {
+            let common = ["--manifests", &manifests, "--cluster", &cluster, "--bind", &bind];
+            let allow = ["--allow", "10.0.0.0/8", "--allow", "2001:db8::/32"];
+            let words = [&common[..], &allow, words].concat();
+            let (good, text) = gateway(&words);
+            assert!(good, "{sample}: {text}");
+            assert_eq!((good, text.clone()), gateway(&words), "the same each time");
+            let format = if words.contains(&"nginx") { "nginx" } else { "haproxy" };
+            is_valid(&written(folder.path(), format, &text), format);
+        }
+    }
+    let golden = repository().join("sync/src/gateway/golden");
+    for (file, format) in [
+        ("services.cfg", "haproxy"),
+        ("endpoints.cfg", "haproxy"),
+        ("services.conf", "nginx"),
+        ("endpoints.conf", "nginx"),
+    ] {
+        is_valid(&golden.join(file), format);
+    }
+}
+
+fn first_cluster(manifests: &str) -> String {
+    let names = std::fs::read_dir(manifests).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.min().unwrap()
+}
+
+/// What can't be printed is refused with what to do.
+#[test]
+fn what_is_missing_is_said() {
+    let manifests = repository().join("zones/samples/three-clusters/clusters").display().to_string();
+    for (words, expected) in [
+        (&["--manifests", &*manifests][..], "Give --cluster with one of: "),
+        (&["--manifests", &manifests, "--cluster", "atlantis"], "cluster atlantis is not there"),
+        (
+            &["--manifests", &manifests, "--cluster", "tokyo", "--format", "nginx", "--to", "services"],
+            "lead to endpoints instead",
+        ),
+        (&["--manifests", &manifests, "--allow", "everybody"], "--allow"),
+        (&["--manifests", &manifests, "--ports", "9-1"], "20000-29999"),
+    ] {
+        let (good, text) = gateway(words);
+        assert!(!good && text.contains(expected), "{words:?}: {text}");
+    }
+}
+
+/// Manifests of one cluster: services `shop/<name>` behind a gateway, each with its number there, TCP and UDP.
+fn cluster(folder: &Path, services: &[(&str, u16)]) -> String {
+    let mut objects = Vec::new();
+    for (name, number) in services {
+        let [mut service, mut export]: [Value; 2] = cluster_set_ip(name).try_into().unwrap();
+        service["spec"]["ports"] = json!([
+            { "name": "http", "protocol": "TCP", "port": 80 },
+            { "name": "dns", "protocol": "UDP", "port": 53 },
+        ]);
+        export["metadata"]["annotations"] = json!({
+            "portolan.dev/gateway": "192.0.2.1",
+            "portolan.dev/gateway-ports": format!("80={number}, 53/UDP={number}"),
+        });
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": { "namespace": "shop", "name": format!("{name}-1"),
+                "labels": { "kubernetes.io/service-name": name } },
+            "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }, { "name": "dns", "protocol": "UDP", "port": 5353 }],
+            "endpoints": [{ "addresses": ["10.1.0.1"], "conditions": { "ready": true } }],
+        });
+        objects.extend([service, export, slice]);
+    }
+    std::fs::create_dir_all(folder.join("clusters/paris")).unwrap();
+    written(&folder.join("clusters/paris"), "all.json", &list(objects));
+    folder.join("clusters").display().to_string()
+}
+
+/// The configuration of that cluster's gateway, whose pods are at `pod`: no manifest may have pods on the loopback.
+fn configuration(
+    folder: &Path,
+    services: &[(&str, u16)],
+    bind: Ipv4Addr,
+    pod: SocketAddr,
+    words: &[&str],
+) -> String {
+    let (manifests, bind) = (cluster(folder, services), bind.to_string());
+    let (good, text) = gateway(&[&["--manifests", &manifests, "--bind", &bind][..], words].concat());
+    assert!(good, "{text}");
+    assert!(text.contains("10.1.0.1:"), "{text}");
+    text.replace("10.1.0.1:8080", &pod.to_string()).replace("10.1.0.1:5353", &pod.to_string())
+}
+
+/// Sends back what comes, TCP and UDP.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind((loopback(), 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let udp = UdpSocket::bind(at).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    thread::spawn(move || {
+        let mut octets = [0; 512];
+        while let Ok((len, from)) = udp.recv_from(&mut octets) {
+            let _ = udp.send_to(&octets[..len], from);
+        }
+    });
+    at
+}
+
+fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Whether a word comes back.
+fn echoes(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"ahoy")?;
+    let mut word = [0; 4];
+    stream.read_exact(&mut word)?;
+    assert_eq!(&word, b"ahoy");
+    Ok(())
+}
+
+fn is_well(at: SocketAddr) -> bool {
+    let answer = connect(at).and_then(|mut stream| {
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    });
+    answer.is_ok_and(|text| text.split(' ').nth(1) == Some("200"))
+}
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn start(program: &Command) -> Self {
+        let mut command = Command::new(DYING_WITH_US[0]);
+        command.args(&DYING_WITH_US[1..]).arg(program.get_program()).args(program.get_args());
+        Self(launch(command).unwrap())
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let (good, said) = run(program("kill", Package::Procps).args([signal, &pid]));
+        assert!(good, "{said}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // HAProxy's master and nginx take their workers along.
+        self.signal("-TERM");
+        let _ = self.0.wait();
+    }
+}
+
+/// `deploy/gateway` reloads HAProxy by SIGUSR2 to its master: connections go on, and none is refused meanwhile. Whoever is not
+/// allowed is not let in.
+#[test]
+fn haproxy_is_reloaded_without_a_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let at = |port| SocketAddr::from((bind, port));
+    let words = ["--allow", "127.0.0.1/32"];
+    let mut services = vec![("web", 20_000)];
+    let config = |services: &[(&str, u16)]| {
+        let text = configuration(folder.path(), services, bind, pod, &words);
+        written(folder.path(), "haproxy.cfg", &text)
+    };
+    let file = config(&services);
+    is_valid(&file, "haproxy");
+    let mut haproxy = program("haproxy", Package::Haproxy);
+    haproxy.args(["-W", "-db", "-f"]).arg(&file);
+    let haproxy = Running::start(&haproxy);
+    eventually("HAProxy is well", || is_well(at(HEALTH)));
+
+    let held: Vec<_> = (0..5).map(|_| connect(at(20_000)).unwrap()).collect();
+    held.iter().for_each(|stream| echoes(stream).unwrap());
+    let end = Arc::new(AtomicBool::new(false));
+    let (asked, target) = (end.clone(), at(20_000));
+    let load = thread::spawn(move || {
+        let mut served = 0;
+        while !asked.load(Ordering::Relaxed) && served < 20_000 {
+            connect(target)
+                .and_then(|stream| echoes(&stream))
+                .unwrap_or_else(|e| panic!("after {served}: {e}"));
+            served += 1;
+        }
+        served
+    });
+    for (name, port) in [("api", 20_001), ("dns", 20_002), ("db", 20_003)] {
+        assert!(connect(at(port)).is_err(), "{port} is not there yet");
+        services.push((name, port));
+        config(&services);
+        haproxy.signal("-USR2");
+        eventually("the new port is there", || connect(at(port)).is_ok_and(|s| echoes(&s).is_ok()));
+    }
+    end.store(true, Ordering::Relaxed);
+    let served = load.join().expect("no connection fails");
+    assert!(served > 10, "{served} connections during three reloads");
+    held.iter().for_each(|stream| echoes(stream).expect("it goes on"));
+
+    // From another address of this host.
+    let stranger = from(IpAddr::from([127, 0, 0, 2]), at(20_000));
+    assert!(echoes(&stranger).is_err(), "who is not allowed is not let in");
+}
+
+/// Connects from a certain address.
+fn from(source: IpAddr, to: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    });
+    let stream = connected.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// nginx is the way for UDP, and does TCP as well.
+#[test]
+fn nginx_forwards_udp_and_tcp() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let at = SocketAddr::from((bind, 20_000));
+    let words = ["--format", "nginx", "--allow", "127.0.0.0/8"];
+    let file = written(
+        folder.path(),
+        "nginx.conf",
+        &configuration(folder.path(), &[("dns", 20_000)], bind, pod, &words),
+    );
+    is_valid(&file, "nginx");
+    let global = format!("{STREAM} pid {}/pid; daemon off;", folder.path().display());
+    let mut nginx = program("nginx", Package::NginxLight);
+    nginx.args(["-g", &global, "-c"]).arg(&file);
+    let _nginx = Running::start(&nginx);
+    eventually("nginx listens", || connect((bind, HEALTH).into()).is_ok());
+    echoes(&connect(at).unwrap()).unwrap();
+    let udp = UdpSocket::bind((bind, 0)).unwrap();
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
+    for word in [b"one", b"two"] {
+        udp.send_to(word, at).unwrap();
+        let mut answer = [0; 8];
+        let (len, from) = udp.recv_from(&mut answer).unwrap();
+        assert_eq!((&answer[..len], from), (&word[..], at));
+    }
+}

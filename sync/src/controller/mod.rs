@@ -21,6 +21,7 @@ mod desired;
 mod election;
 mod facts;
 pub(crate) mod freshness;
+mod gateway;
 mod imports;
 mod judgement;
 mod memory;
@@ -40,6 +41,7 @@ mod words;
 mod world;
 
 pub use election::LeaseTimes;
+pub use gateway::{GatewayConfig, GatewayStatus};
 pub use progress::WriteStatus;
 pub use running::{
     ControllerConfig, ControllerStatus, Decisions, RunningController, VipMode, start_controller,

@@ -21,6 +21,7 @@ use super::apply::Writer;
 use super::brake::Brake;
 use super::contests::Contests;
 use super::election::{Election, Leadership, LeaseTimes};
+use super::gateway::{self, Both, GatewayConfig, GatewaySeen, GatewayStatus};
 use super::judgement::Clusters;
 use super::memory::{self, Memory};
 use super::observed::Observed;
@@ -67,6 +68,8 @@ pub struct ControllerConfig {
     pub forced: Box<[Forced]>,
     /// The Service of the node agents that virtual IPs need, as explanations tell what clients get; `None`: they need none.
     pub agents: Option<ServiceName>,
+    /// The gateway that exports without one of their own share.
+    pub gateway: GatewayConfig,
     /// What decides how long names may be.
     pub zones: Arc<Zones>,
 }
@@ -93,6 +96,8 @@ pub struct ControllerStatus {
     pub failed: u64,
     /// What is wrong with the clusters' configuration.
     pub peer_problems: Vec<String>,
+    /// The gateway that exports without one of their own share.
+    pub gateway: GatewayStatus,
 }
 
 /// A controller that runs. Dropping it stops it, which waits for what is under way: not in an async context.
@@ -116,6 +121,7 @@ struct Shared {
     list: watch::Sender<Arc<PeerList>>,
     cluster_peers: watch::Sender<Arc<ClusterPeers>>,
     status: Arc<Mutex<WriteStatus>>,
+    gateway: Arc<Mutex<GatewayStatus>>,
     rivals: watch::Sender<Option<String>>,
     writer: Arc<Writer>,
 }
@@ -145,6 +151,7 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         list: watch::Sender::default(),
         cluster_peers: watch::Sender::default(),
         status: Arc::default(),
+        gateway: Arc::default(),
         rivals: watch::Sender::default(),
         writer: Arc::new(Writer::new(config.own.access.clone())),
     };
@@ -155,7 +162,8 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
     let observed = Arc::new(Observed::default());
     let table = owner.sender();
     let feed = move |events| table.send(Message::Events(events)).is_ok();
-    let (handle, tap) = (runtime.handle(), observed.clone());
+    let behind = Arc::new(GatewaySeen::new(&config.own.namespace));
+    let (handle, tap) = (runtime.handle(), Arc::new(Both(observed.clone(), behind.clone())));
     let followers =
         Followers::start(handle, Role::Controller, Some(config.own.clone()), None, Some(tap), feed)?;
     let followers = Arc::new(followers);
@@ -164,6 +172,7 @@ pub fn start_controller(config: ControllerConfig) -> Result<RunningController, S
         ranges,
         shared: shared.clone(),
         observed,
+        behind,
         table: owner.shown(),
         round_trips: probing.round_trips(),
         end: end.clone(),
@@ -202,6 +211,7 @@ impl RunningController {
             writing: shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             writes,
             failed,
+            gateway: shared.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             peer_problems: list.source_problems.iter().cloned().chain(named).collect(),
         }
     }
@@ -275,6 +285,8 @@ struct Supervisor {
     ranges: Option<PoolRanges>,
     shared: Shared,
     observed: Arc<Observed>,
+    /// What the shared gateway depends on.
+    behind: Arc<GatewaySeen>,
     table: Arc<Mutex<OwnerStatus>>,
     round_trips: watch::Receiver<Arc<RoundTrips>>,
     end: CancellationToken,
@@ -338,7 +350,16 @@ impl Supervisor {
             rivals::watch(client.clone(), self.config.own.namespace.clone(), self.shared.rivals.clone());
         let policies =
             policy_status::keep(client.clone(), states.clone(), self.table.clone(), leadership.clone());
+        let gateway = gateway::keep(
+            client.clone(),
+            self.config.own.namespace.clone(),
+            self.config.gateway.clone(),
+            self.behind.clone(),
+            leadership.clone(),
+            self.shared.gateway.clone(),
+        );
         vec![
+            tokio::spawn(gateway),
             tokio::spawn(rivals),
             tokio::spawn(policies),
             tokio::spawn(follow_peers(sources, self.shared.clone(), followers.clone())),

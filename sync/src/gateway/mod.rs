@@ -21,10 +21,12 @@ use ipnet::IpNet;
 use portolan_zones::Name;
 
 pub use ports::{GatewayPorts, PortError, PortKey, PortRange};
-pub use site::{Explicit, Plan, Site, Wanted};
+pub use site::{Explicit, Plan, Site, Taken, Wanted};
 
 /// The ConfigMap that remembers numbers, in the controller's namespace.
 pub const MEMORY: &str = "portolan-gateway-ports";
+/// The ConfigMap that has the programs' configurations, there too.
+pub const FILES: &str = "portolan-gateway";
 /// Where the gateway says by HTTP that it is well; nginx by taking a connection.
 pub const HEALTH_PORT: u16 = 8405;
 

@@ -11,7 +11,7 @@ use portolan_zones::object::{
 use portolan_zones::{ClusterId, Event};
 
 use super::ports::{GatewayPorts, PortKey};
-use super::{Listener, To, Upstream};
+use super::{HEALTH_PORT, Listener, To, Upstream};
 
 /// The objects of one cluster that a gateway depends on.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +41,9 @@ pub struct Wanted {
     /// Whether it has UDP ports.
     pub udp: bool,
 }
+
+/// Numbers of the gateway that are somebody else's.
+pub type Taken = BTreeSet<(Protocol, u16)>;
 
 /// All ports of a gateway, by number, and what could not be had.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,8 +87,35 @@ impl Site {
         self.addresses.insert(service, address);
     }
 
-    /// All ports that are to be had, with numbers of `ports`, which is brought in line.
-    pub fn plan(&self, ports: &mut GatewayPorts, wanted: Wanted, now: UnixTime) -> Plan {
+    /// Replaces an export, or takes it away; whether that makes a difference.
+    pub(crate) fn set_export(&mut self, name: &ServiceName, export: Option<Object>) -> bool {
+        let before = self.exports.remove(name);
+        export.into_iter().for_each(|object| self.add(object));
+        self.exports.get(name) != before.as_ref()
+    }
+
+    /// The same for a Service, and its ClusterIP.
+    pub(crate) fn set_service(
+        &mut self,
+        name: &ServiceName,
+        service: Option<Object>,
+        address: Option<IpAddr>,
+    ) -> bool {
+        let before = (self.services.remove(name), self.addresses.remove(name));
+        if service.is_some() {
+            self.addresses.extend(address.map(|address| (name.clone(), address)));
+        }
+        service.into_iter().for_each(|object| self.add(object));
+        (self.services.get(name), self.addresses.get(name)) != (before.0.as_ref(), before.1.as_ref())
+    }
+
+    /// All Services that are known.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.keys()
+    }
+
+    /// All ports that are to be had, with numbers of `ports`, which is brought in line. None of them is in `taken`.
+    pub fn plan(&self, ports: &mut GatewayPorts, wanted: Wanted, mut taken: Taken, now: UnixTime) -> Plan {
         let Wanted { explicit, to, udp } = wanted;
         let mut plan = Plan::default();
         let mut fixed = BTreeMap::new();
@@ -102,7 +132,8 @@ impl Site {
         }
         let keys = self.exported().flat_map(|(export, service)| shared_ports(export, service));
         let keys = keys.filter(|key| udp || key.protocol != Protocol::Udp).collect();
-        let refused = ports.settle(&keys, &fixed.keys().copied().collect(), now);
+        taken.extend(fixed.keys().copied().chain([(Protocol::Tcp, HEALTH_PORT)]));
+        let refused = ports.settle(&keys, &taken, now);
         plan.refused.extend(refused.iter().map(ToString::to_string));
         let shared = ports.assigned().iter().map(|(key, number)| (key.clone(), *number));
         let fixed = fixed.into_iter().map(|((_, number), key)| (key, number));

@@ -107,7 +107,7 @@ fn style() -> Style {
 }
 
 fn plan(explicit: Explicit, to: To) -> Plan {
-    site().plan(&mut GatewayPorts::default(), Wanted { explicit, to, udp: true }, 0)
+    site().plan(&mut GatewayPorts::default(), Wanted { explicit, to, udp: true }, Taken::new(), 0)
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn configurations_are_golden() {
         with_addresses.add_address(name(service), "10.96.0.1".parse().unwrap());
     }
     let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: true };
-    let addressed = with_addresses.plan(&mut GatewayPorts::default(), wanted, 0);
+    let addressed = with_addresses.plan(&mut GatewayPorts::default(), wanted, Taken::new(), 0);
     for (file, text) in [
         ("services.cfg", render(Program::Haproxy, &plan(Explicit::Elsewhere, To::Services), &style())),
         ("endpoints.cfg", render(Program::Haproxy, &plan(Explicit::Here, To::Endpoints), &strict)),
@@ -197,7 +197,7 @@ fn texts_have_the_same_form(service: &ServiceName) {
         site.add_address(service.clone(), "10.96.0.1".parse().unwrap());
         let wanted = Wanted { explicit: Explicit::Here, to, udp: true };
         let mut ports = GatewayPorts::new("7-7".parse().unwrap());
-        let text = render(program, &site.plan(&mut ports, wanted, 0), &style()).unwrap();
+        let text = render(program, &site.plan(&mut ports, wanted, Taken::new(), 0), &style()).unwrap();
         text.lines()
             .map(|line| line.split([' ', ';', '"', '{', '}', '#', '\'', '$']).count())
             .collect::<Vec<_>>()

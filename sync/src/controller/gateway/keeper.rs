@@ -1,0 +1,260 @@
+//! What is to be written next, given what is seen. Pure: requests and the clock are the caller's.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use portolan_zones::ServiceName;
+use portolan_zones::object::{Protocol, UnixTime};
+
+use super::seen::{Entrance, EntrancePort, Seen, Told};
+use super::{GatewayConfig, GatewayStatus};
+use crate::controller::words::fingerprint;
+use crate::gateway::ports::{Hold, PortKey};
+use crate::gateway::{Explicit, GatewayPorts, Plan, Program, Style, Taken, To, Wanted, memory, render};
+
+/// What is refused is left alone for so long, unless something else is to be written there.
+const RETRY: Duration = Duration::from_secs(60);
+/// The API server takes ConfigMaps of a mebibyte.
+const MOST_OCTETS: usize = 1_000_000;
+
+/// A request to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Write {
+    /// What is remembered of numbers.
+    Memory(BTreeMap<String, String>),
+    /// The programs' configurations.
+    Files { haproxy: String, nginx: String },
+    /// The ports of the gateway's Service: name, protocol, number.
+    Ports { uid: String, ports: Vec<(String, Protocol, u16)> },
+    /// What an export says: addresses, and numbers; nothing.
+    Told { name: ServiceName, uid: String, words: Option<(String, String)> },
+}
+
+impl Write {
+    /// Whose failure keeps all others from being made.
+    pub(super) fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+
+    /// What it is about, for people.
+    pub(super) fn target(&self) -> String {
+        match self {
+            Self::Memory(_) => "the memory of ports".to_owned(),
+            Self::Files { .. } => "the configuration".to_owned(),
+            Self::Ports { .. } => "the Service's ports".to_owned(),
+            Self::Told { name, .. } => format!("ServiceExport {name}"),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Keeper {
+    config: GatewayConfig,
+    ports: GatewayPorts,
+    /// `None`: nobody has looked yet.
+    remembered: Option<BTreeMap<String, String>>,
+    files: Option<u64>,
+    /// What was refused, when and why, by what it is about.
+    refused: BTreeMap<String, (u64, Instant, String)>,
+    status: GatewayStatus,
+}
+
+impl Keeper {
+    pub(super) fn new(config: GatewayConfig) -> Self {
+        let ports = GatewayPorts::new(config.ports);
+        let status = GatewayStatus::default();
+        Self { config, ports, remembered: None, files: None, refused: BTreeMap::new(), status }
+    }
+
+    /// Takes up what was written down. What exports say that we told goes after it: it helps where the memory is lost.
+    pub(super) fn remember(&mut self, written: &BTreeMap<String, String>, seen: &Seen, now: UnixTime) {
+        self.ports.restore(memory::read(written), now);
+        let by_nodes = seen.entrance.as_ref().is_some_and(|entrance| entrance.by_nodes);
+        let ours = seen.told.iter().filter(|(_, told)| told.ours && !by_nodes);
+        let told: Vec<_> = ours.flat_map(|(name, told)| told_ports(name, told)).collect();
+        self.ports.restore(told, now);
+        self.remembered = Some(written.clone());
+    }
+
+    pub(super) fn remembers(&self) -> bool {
+        self.remembered.is_some()
+    }
+
+    /// All is to be written anew, whoever changed it.
+    pub(super) fn forget_written(&mut self) {
+        self.remembered = self.remembered.take().map(|_| BTreeMap::new());
+        self.files = None;
+    }
+
+    pub(super) fn status(&self) -> GatewayStatus {
+        self.status.clone()
+    }
+
+    /// The next requests, in their order; none when all is as it should be.
+    pub(super) fn due(&mut self, seen: &Seen, now: UnixTime) -> Vec<Write> {
+        self.status = GatewayStatus::default();
+        let writes = match &seen.entrance {
+            Some(entrance) if self.config.enabled => self.install(entrance, seen, now),
+            _ => self.tell(seen, &BTreeMap::new()),
+        };
+        let clock = Instant::now();
+        let is_new = |write: &Write| {
+            let before = self.refused.get(&write.target());
+            before.is_none_or(|(print, at, _)| *print != fingerprint(write) || clock >= *at + RETRY)
+        };
+        let (due, waits): (Vec<_>, Vec<_>) = writes.into_iter().partition(is_new);
+        self.refused.retain(|target, _| waits.iter().any(|write| write.target() == *target));
+        self.status.problems.extend(self.refused.values().map(|(.., why)| why.clone()));
+        due
+    }
+
+    /// It was made.
+    pub(super) fn wrote(&mut self, write: &Write) {
+        match write {
+            Write::Memory(memory) => self.remembered = Some(memory.clone()),
+            Write::Files { .. } => self.files = Some(fingerprint(write)),
+            Write::Ports { .. } | Write::Told { .. } => {}
+        }
+    }
+
+    /// It came to nothing.
+    pub(super) fn refused(&mut self, write: &Write, why: &str, now: Instant) {
+        let why = format!("shared gateway: {} can't be written: {why}", write.target());
+        tracing::warn!("{why}");
+        self.refused.insert(write.target(), (fingerprint(write), now, why));
+    }
+
+    fn install(&mut self, entrance: &Entrance, seen: &Seen, now: UnixTime) -> Vec<Write> {
+        let others = entrance.ports.iter().filter(|port| !port.is_ours());
+        let taken: Taken = others.map(|port| (port.protocol, port.number)).collect();
+        let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: self.config.udp };
+        let plan = seen.site.plan(&mut self.ports, wanted, taken, now);
+        let at = seen.at();
+        self.status.installed = true;
+        self.status.ports = plan.listeners.len();
+        self.status.refused.clone_from(&plan.refused);
+        if at.is_empty() {
+            let what =
+                if entrance.by_nodes { "no Node is there" } else { "its load balancer has no address yet" };
+            self.status.problems.push(format!("shared gateway: peers are told nothing of it: {what}"));
+        }
+        let words = words(&plan, entrance, &at);
+        self.status.at = at;
+        let told = self.tell(seen, &words);
+        let (added, removed): (Vec<_>, Vec<_>) =
+            told.into_iter().partition(|write| matches!(write, Write::Told { words: Some(_), .. }));
+        let memory = memory::write(&self.ports);
+        let memory = (self.remembered.as_ref() != Some(&memory)).then_some(Write::Memory(memory));
+        let middle = [self.files(&plan), ports(&plan, entrance)].into_iter().flatten();
+        memory.into_iter().chain(removed).chain(middle).chain(added).collect()
+    }
+
+    fn files(&mut self, plan: &Plan) -> Option<Write> {
+        let style =
+            Style { allow: self.config.allow.clone(), ..Style::new(self.config.cluster_domain.clone()) };
+        let text = |program| render(program, plan, &style);
+        let (haproxy, nginx) = match (text(Program::Haproxy), text(Program::Nginx)) {
+            (Ok(haproxy), Ok(nginx)) => (haproxy, nginx),
+            (Err(error), _) | (_, Err(error)) => {
+                self.status
+                    .problems
+                    .push(format!("shared gateway: its configuration stays as it is: {error}"));
+                return None;
+            }
+        };
+        if haproxy.len() + nginx.len() > MOST_OCTETS {
+            let text = "shared gateway: its configuration stays as it is, for it would not fit into a ConfigMap: give services \
+                        gateways of their own, or narrow the range of ports";
+            self.status.problems.push(text.to_owned());
+            return None;
+        }
+        let write = Write::Files { haproxy, nginx };
+        (self.files != Some(fingerprint(&write))).then_some(write)
+    }
+
+    /// What exports say otherwise than they should. Other people's words are left alone.
+    fn tell(&mut self, seen: &Seen, words: &BTreeMap<ServiceName, (String, String)>) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for (name, told) in &seen.told {
+            let wanted = words.get(name);
+            let says =
+                told.at.as_ref().zip(told.ports.as_ref()).map(|(at, ports)| (at.clone(), ports.clone()));
+            let silent = told.at.is_none() && told.ports.is_none();
+            if says.as_ref() == wanted && (says.is_some() || silent) {
+                continue;
+            }
+            if !silent && !told.ours {
+                if self.config.enabled && seen.entrance.is_some() {
+                    self.status.problems.push(format!(
+                        "shared gateway: what ServiceExport {name} says of it was not written by Portolan and is left alone: \
+                         remove its portolan.dev/shared-gateway annotations, or name the gateway by portolan.dev/gateway"
+                    ));
+                }
+                continue;
+            }
+            writes.push(Write::Told { name: name.clone(), uid: told.uid.clone(), words: wanted.cloned() });
+        }
+        writes
+    }
+}
+
+/// What each export is to say: only ports that the Service has already.
+fn words(plan: &Plan, entrance: &Entrance, at: &[String]) -> BTreeMap<ServiceName, (String, String)> {
+    let mut words: BTreeMap<ServiceName, (String, String)> = BTreeMap::new();
+    if at.is_empty() {
+        return words;
+    }
+    let mut listeners: Vec<_> = plan.listeners.iter().collect();
+    listeners.sort_by(|a, b| a.key.cmp(&b.key));
+    for listener in listeners {
+        let PortKey { service, protocol, number } = &listener.key;
+        let is_it = |port: &&EntrancePort| {
+            port.is_ours() && (port.protocol, port.number) == (*protocol, listener.port)
+        };
+        let Some(port) = entrance.ports.iter().find(is_it) else { continue };
+        let there = if entrance.by_nodes { port.node } else { Some(port.number) };
+        let Some(there) = there else { continue };
+        let (_, ports) = words.entry(service.clone()).or_insert_with(|| (at.join(","), String::new()));
+        if !ports.is_empty() {
+            ports.push(',');
+        }
+        *ports += &match protocol {
+            Protocol::Udp => format!("{number}/UDP={there}"),
+            _ => format!("{number}={there}"),
+        };
+    }
+    words
+}
+
+/// The Service's ports, if ours are not as they should be.
+fn ports(plan: &Plan, entrance: &Entrance) -> Option<Write> {
+    let wanted: Vec<_> = plan
+        .listeners
+        .iter()
+        .map(|listener| {
+            let protocol = listener.key.protocol;
+            (EntrancePort::name_of(protocol, listener.port), protocol, listener.port)
+        })
+        .collect();
+    let ours = entrance.ports.iter().filter(|port| port.is_ours());
+    let mut has: Vec<_> = ours.map(|port| (&port.name, port.target)).collect();
+    has.sort();
+    let mut wants: Vec<_> = wanted.iter().map(|(name, _, number)| (name, Some(*number))).collect();
+    wants.sort();
+    (has != wants).then(|| Write::Ports { uid: entrance.uid.clone(), ports: wanted })
+}
+
+/// The numbers that we once told of a service.
+fn told_ports(name: &ServiceName, told: &Told) -> Vec<((Protocol, u16), Hold)> {
+    let entry = |entry: &str| {
+        let (service, there) = entry.split_once('=')?;
+        let (number, protocol) = match service.split_once('/') {
+            Some((number, "UDP")) => (number, Protocol::Udp),
+            Some(_) => return None,
+            None => (service, Protocol::Tcp),
+        };
+        let key = PortKey { service: name.clone(), protocol, number: number.parse().ok()? };
+        Some(((protocol, there.parse().ok()?), Hold { by: Some(key), until: None }))
+    };
+    told.ports.iter().flat_map(|text| text.split(',')).filter_map(entry).collect()
+}

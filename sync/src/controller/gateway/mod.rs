@@ -1,0 +1,173 @@
+//! Keeps the cluster's shared gateway: who is behind it, by which numbers, and what peers are told of it.
+//!
+//! ```text
+//! tap (exports, Services, Nodes) ──► seen ──► keeper ──► requests, in an order that is safe to break off:
+//!                                     ▲                    memory, configuration, the Service's ports, exports
+//!                                     └── answers ◄────────┘
+//! ```
+//!
+//! A number is remembered before anything leads to it, and told to peers after the gateway's Service has it. All that there
+//! is without a Service `portolan-gateway` in the own namespace is nothing.
+
+mod keeper;
+mod requests;
+mod seen;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+use kube::Client;
+use portolan_zones::Name;
+use portolan_zones::object::UnixTime;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::election::Leadership;
+use crate::convert::Kind;
+use crate::gateway::PortRange;
+use crate::kubernetes::Tap;
+use keeper::Keeper;
+use requests::{Failed, Requests};
+pub(super) use seen::{Both, GatewaySeen};
+
+/// Between two rounds of requests: what changes meanwhile is written at once.
+const PACE: Duration = Duration::from_secs(2);
+/// All is written anew, whoever changed it.
+const SWEEP: Duration = Duration::from_secs(300);
+/// After a request that the API server could not answer.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What the shared gateway is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayConfig {
+    /// Whether it is kept at all; if not, what is told of it is taken back.
+    pub enabled: bool,
+    /// Numbers to choose from.
+    pub ports: PortRange,
+    /// Whether UDP ports are told: HAProxy has none.
+    pub udp: bool,
+    /// The domain of cluster DNS.
+    pub cluster_domain: Name,
+    /// Who may connect; empty: everybody.
+    pub allow: Vec<IpNet>,
+}
+
+/// How it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayStatus {
+    /// Whether there is a Service for it.
+    pub installed: bool,
+    /// Where peers reach it: addresses and names.
+    pub at: Vec<String>,
+    /// How many ports have numbers.
+    pub ports: usize,
+    /// Ports that get none: one line each.
+    pub refused: Vec<String>,
+    /// What else is wrong.
+    pub problems: Vec<String>,
+}
+
+/// Keeps it while we lead; runs until it is dropped.
+pub(super) async fn keep(
+    client: Client,
+    namespace: String,
+    config: GatewayConfig,
+    seen: Arc<GatewaySeen>,
+    mut leadership: Leadership,
+    status: Arc<Mutex<GatewayStatus>>,
+) {
+    let tell = |told: GatewayStatus| *status.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    let requests = Requests { client, namespace };
+    let mut keeper: Option<Keeper> = None;
+    loop {
+        tokio::select! {
+            () = seen.changed.notified() => {}
+            _ = leadership.changed() => {}
+            () = sleep(SWEEP) => if let Some(keeper) = &mut keeper { keeper.forget_written() },
+        }
+        if !leadership.is_leader() {
+            keeper = None;
+            tell(GatewayStatus::default());
+            continue;
+        }
+        if !seen.is_synced() {
+            continue;
+        }
+        let pace = match round(&requests, &config, &seen, &leadership, &mut keeper).await {
+            Ok(()) => PACE,
+            Err(why) => {
+                tracing::warn!("the shared gateway can't be kept: {why}");
+                tell(GatewayStatus {
+                    problems: vec![why],
+                    ..keeper.as_ref().map(Keeper::status).unwrap_or_default()
+                });
+                seen.changed.notify_one();
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        tell(keeper.as_ref().map(Keeper::status).unwrap_or_default());
+        sleep(pace).await;
+    }
+}
+
+/// Writes until nothing is left to do.
+async fn round(
+    requests: &Requests,
+    config: &GatewayConfig,
+    seen: &GatewaySeen,
+    leadership: &Leadership,
+    keeper: &mut Option<Keeper>,
+) -> Result<(), String> {
+    let keeper = keeper.get_or_insert_with(|| Keeper::new(config.clone()));
+    // Without a gateway nothing is asked for that needs a right.
+    if config.enabled && seen.is_installed() && !keeper.remembers() {
+        let remembered = requests.remembered().await.map_err(|failed| failed.to_string())?;
+        seen.with(|seen| keeper.remember(&remembered.unwrap_or_default(), seen, now()));
+    }
+    loop {
+        let writes = seen.with(|seen| keeper.due(seen, now()));
+        if writes.is_empty() {
+            return Ok(());
+        }
+        for write in writes {
+            let Some(end) = leadership.until() else { return Ok(()) };
+            match timeout_at(Instant::from_std(end), requests.send(&write)).await {
+                Ok(Ok(answer)) => {
+                    keeper.wrote(&write);
+                    if let Some(kind) = write.kind() {
+                        seen.apply(kind, &answer);
+                    }
+                }
+                Ok(Err(Failed::Refused(why))) => {
+                    keeper.refused(&write, &why, std::time::Instant::now());
+                    // Nothing may lead to what is not remembered.
+                    if write.is_memory() {
+                        return Err(why);
+                    }
+                }
+                Ok(Err(Failed::Unreachable(why))) => return Err(why),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+fn now() -> UnixTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime::try_from(now.as_secs()).unwrap_or(UnixTime::MAX)
+}
+
+impl keeper::Write {
+    /// The kind of the answer, where it is one that is watched.
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Memory(_) | Self::Files { .. } => None,
+            Self::Ports { .. } => Some(Kind::Service),
+            Self::Told { .. } => Some(Kind::ServiceExport),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The requests that keep the shared gateway: all by server-side apply, so that other people's fields stay theirs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::core::Request;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::keeper::Write;
+use super::seen::{SERVICE, SHARED, SHARED_PORTS};
+use crate::controller::bodies::protocol;
+use crate::controller::words::MCS;
+use crate::gateway::{FILES, MEMORY};
+use crate::kubernetes::access::tell;
+use crate::kubernetes::discovery::{Topic, find};
+
+/// Field manager of what is written for the gateway.
+pub(super) const WRITER: &str = "portolan-gateway";
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks the own cluster.
+pub(super) struct Requests {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    /// Others would fare no better.
+    #[error("{0}")]
+    Unreachable(String),
+    /// This one is not taken.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Requests {
+    /// What was written down of numbers; `None`: nothing ever was.
+    pub(super) async fn remembered(&self) -> Result<Option<BTreeMap<String, String>>, Failed> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = answered(api.get_opt(MEMORY)).await?;
+        Ok(map.map(|map| map.data.unwrap_or_default()))
+    }
+
+    /// Makes a request; the object as it is then.
+    pub(super) async fn send(&self, write: &Write) -> Result<String, Failed> {
+        let (path, name, body, force) = match write {
+            Write::Memory(data) => self.map(MEMORY, &json!(data)),
+            Write::Files { haproxy, nginx } => {
+                self.map(FILES, &json!({ "haproxy.cfg": haproxy, "nginx.conf": nginx }))
+            }
+            Write::Ports { uid, ports } => self.ports(uid, ports),
+            Write::Told { name, uid, words } => {
+                let resource = answered(find(&self.client, Topic::ServiceExport)).await?;
+                let version = resource.map(|resource| resource.version);
+                let version = version.ok_or_else(|| Failed::Refused(Topic::ServiceExport.absence()))?;
+                let (namespace, name) = (name.namespace(), name.name());
+                let mut metadata = json!({ "namespace": namespace, "name": name, "uid": uid });
+                if let Some((at, ports)) = words {
+                    metadata["annotations"] = json!({ (SHARED): at, (SHARED_PORTS): ports });
+                }
+                let body = json!({ "apiVersion": format!("{MCS}/{version}"), "kind": "ServiceExport",
+                    "metadata": metadata });
+                let path = format!("/apis/{MCS}/{version}/namespaces/{namespace}/serviceexports");
+                (path, name.to_owned(), body, false)
+            }
+        };
+        let params = PatchParams { force, ..PatchParams::apply(WRITER) };
+        let request = Request::new(path).patch(&name, &params, &Patch::Apply(body));
+        let request = request.map_err(|error| Failed::Refused(error.to_string()))?;
+        answered(self.client.request_text(request)).await
+    }
+
+    /// A ConfigMap of ours.
+    fn map(&self, name: &str, data: &Value) -> (String, String, Value, bool) {
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "namespace": self.namespace, "name": name,
+                "labels": { "app.kubernetes.io/part-of": "portolan" } },
+            "data": data,
+        });
+        (format!("/api/v1/namespaces/{}/configmaps", self.namespace), name.to_owned(), body, true)
+    }
+
+    /// Only the ports of a Service that is there: one that was replaced is another one.
+    fn ports(
+        &self,
+        uid: &str,
+        ports: &[(String, portolan_zones::object::Protocol, u16)],
+    ) -> (String, String, Value, bool) {
+        let port = |(name, transport, number): &(String, _, u16)| json!({ "name": name, "protocol": protocol(*transport), "port": number, "targetPort": number });
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "namespace": self.namespace, "name": SERVICE, "uid": uid },
+            "spec": { "ports": ports.iter().map(port).collect::<Vec<_>>() },
+        });
+        (format!("/api/v1/namespaces/{}/services", self.namespace), SERVICE.to_owned(), body, false)
+    }
+}
+
+/// Waits for an answer, and judges whose matter it is.
+async fn answered<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) if !matches!(status.code, 401 | 429 | 500..) => {
+            Err(Failed::Refused(tell(&kube::Error::Api(status))))
+        }
+        Ok(Err(error)) => Err(Failed::Unreachable(tell(&error))),
+        Err(_) => Err(Failed::Unreachable("the API server does not answer".to_owned())),
+    }
+}

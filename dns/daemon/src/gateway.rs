@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use portolan_sync::gateway::{Explicit, GatewayPorts, Plan, Program, Site, Style, To, Wanted, render};
+use portolan_sync::gateway::{Explicit, GatewayPorts, Plan, Program, Site, Style, Taken, To, Wanted, render};
 use portolan_sync::kubernetes;
 use portolan_sync::manifest;
 use portolan_zones::{ClusterId, Event};
@@ -24,7 +24,7 @@ pub(crate) fn run(asked: &Gateway) -> anyhow::Result<Outcome> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let read = runtime.block_on(kubernetes::gateway::read(own, asked.ports, to, now));
             let (site, mut ports) = read?;
-            site.plan(&mut ports, Wanted { explicit: Explicit::Elsewhere, to, udp: true }, now)
+            site.plan(&mut ports, Wanted { explicit: Explicit::Elsewhere, to, udp: true }, Taken::new(), now)
         }
         _ => of_manifests(asked, &config, now)?,
     };
@@ -70,7 +70,7 @@ fn of_manifests(asked: &Gateway, config: &Config, now: i64) -> anyhow::Result<Pl
     let site = Site::of_cluster(&cluster, events);
     let to = to(asked).unwrap_or(To::Endpoints);
     let wanted = Wanted { explicit: Explicit::Here, to, udp: true };
-    Ok(site.plan(&mut GatewayPorts::new(asked.ports), wanted, now))
+    Ok(site.plan(&mut GatewayPorts::new(asked.ports), wanted, Taken::new(), now))
 }
 
 fn cluster_of(event: &Event) -> Option<&ClusterId> {

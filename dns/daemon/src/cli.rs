@@ -341,18 +341,18 @@ pub(crate) struct Gateway {
     /// What it leads to [default: services in a cluster, endpoints with manifests]
     #[arg(long, value_enum)]
     pub to: Option<Upstream>,
-    /// Who may connect; may be repeated [default: everybody]
+    /// Who may connect; may be repeated [default: as configured, else everybody]
     #[arg(long, value_name = "CIDR")]
     pub allow: Vec<IpNet>,
     /// The address that it listens at [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
-    /// Ports to choose from
-    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
-    pub ports: PortRange,
-    /// Domain of cluster DNS, for names of Services
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = domain)]
-    pub cluster_domain: portolan_zones::Name,
+    /// Ports to choose from [default: as configured, else 20000-29999]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub ports: Option<PortRange>,
+    /// Domain of cluster DNS, for names of Services [default: as configured, else cluster.local]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+    pub cluster_domain: Option<portolan_zones::Name>,
 }
 
 /// For which program a gateway's configuration is.

@@ -191,6 +191,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         cluster_peers: clusterset.controller.cluster_peers,
         cluster_profiles: clusterset.controller.cluster_profiles,
         lease: clusterset.controller.lease,
+        gateway: clusterset.controller.gateway.clone(),
         probes: clusterset.probes,
         policies: clusterset.policies.into(),
         forced: clusterset.states.into(),

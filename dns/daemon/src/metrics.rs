@@ -252,6 +252,16 @@ impl Collector for ControllerMetrics {
                 "Objects of others where the controller's should be",
                 int(state.foreign as u64),
             ),
+            (
+                "portolan_controller_gateway_ports",
+                "Ports of services that have numbers at the shared gateway",
+                int(state.gateway.ports as u64),
+            ),
+            (
+                "portolan_controller_gateway_refused_ports",
+                "Ports of services that get no number at the shared gateway, for the range has none left",
+                int(state.gateway.refused as u64),
+            ),
         ] {
             gauge(&mut encoder, name, help, value)?;
         }

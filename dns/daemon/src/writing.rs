@@ -23,8 +23,23 @@ pub(crate) struct ControllerState {
     pub foreign: usize,
     /// Why nothing at all can be written.
     pub unreachable: Option<String>,
+    /// The gateway that exports without one of their own share.
+    pub gateway: GatewayState,
     /// All that keeps something from being written, and all that is wrong with the list of peers.
     pub problems: Vec<String>,
+}
+
+/// How the shared gateway is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct GatewayState {
+    /// Whether there is a Service for it.
+    pub installed: bool,
+    /// Where peers reach it.
+    pub at: Vec<String>,
+    /// How many ports have numbers.
+    pub ports: usize,
+    /// How many get none.
+    pub refused: usize,
 }
 
 /// Requests of one sort.
@@ -50,6 +65,7 @@ impl From<ControllerStatus> for ControllerState {
             .map(|why| format!("nothing can be written: {why}"))
             .chain(writing.notices.iter().cloned())
             .chain(status.peer_problems.iter().cloned())
+            .chain(status.gateway.refused.iter().chain(&status.gateway.problems).cloned())
             .chain(writing.failures.iter().map(|(service, why)| format!("{service} can't be written: {why}")))
             .chain((unlisted > 0).then(|| format!("{unlisted} more services can't be written")))
             .chain(writing.exhausted.iter().map(|service| format!("{service}: no virtual IP is left for it")))
@@ -63,6 +79,12 @@ impl From<ControllerStatus> for ControllerState {
             exhausted: writing.exhausted_count,
             foreign: writing.foreign_count,
             unreachable: writing.unreachable.clone(),
+            gateway: GatewayState {
+                installed: status.gateway.installed,
+                at: status.gateway.at.clone(),
+                ports: status.gateway.ports,
+                refused: status.gateway.refused.len(),
+            },
             problems: problems.collect(),
         }
     }
@@ -70,7 +92,7 @@ impl From<ControllerStatus> for ControllerState {
 
 #[cfg(test)]
 mod tests {
-    use portolan_sync::controller::WriteStatus;
+    use portolan_sync::controller::{GatewayStatus, WriteStatus};
 
     use super::*;
 
@@ -93,15 +115,24 @@ mod tests {
             writes: [(("ServiceImport", "apply"), 4)].into(),
             failed: 2,
             peer_problems: vec!["west: its Secret is missing".into()],
+            gateway: GatewayStatus {
+                ports: 7,
+                refused: vec!["shop/db:80/TCP: no port".into()],
+                problems: vec!["shared gateway: denied".into()],
+                ..GatewayStatus::default()
+            },
             ..ControllerStatus::default()
         };
         let state = ControllerState::from(status);
         assert_eq!((state.leading, state.queue, state.failed, state.requests[0].count), (true, 3, 2, 4));
+        assert_eq!((state.gateway.ports, state.gateway.refused), (7, 1));
         assert_eq!((state.failing, state.exhausted, state.foreign), (5, 1, 1));
         let expected = [
             "nothing can be written: connection refused",
             "another controller leads",
             "west: its Secret is missing",
+            "shop/db:80/TCP: no port",
+            "shared gateway: denied",
             "shop/cart can't be written: denied",
             "4 more services can't be written",
             "shop/db: no virtual IP is left for it",

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portolan_sync::ClusterSource;
-use portolan_sync::controller::LeaseTimes;
+use portolan_sync::controller::{GatewayConfig, LeaseTimes};
+use portolan_sync::gateway::PortRange;
 use portolan_sync::kubernetes::resources::{DEFAULT_STALE_AFTER, DEFAULT_WITHDRAW_AFTER};
 use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig, Pinned};
 use portolan_zones::name::check_label;
@@ -33,6 +34,8 @@ pub struct Controller {
     pub cluster_profiles: Option<String>,
     /// How long leading takes.
     pub lease: LeaseTimes,
+    /// The gateway that exports without one of their own share.
+    pub gateway: GatewayConfig,
 }
 
 /// Where the virtual IPs of imports come from.
@@ -47,7 +50,8 @@ pub enum Vips {
 impl Default for Controller {
     fn default() -> Self {
         let lease = LeaseTimes::default();
-        Self { vips: Vips::Service, cluster_peers: true, cluster_profiles: None, lease }
+        let gateway = GatewayConfig::default();
+        Self { vips: Vips::Service, cluster_peers: true, cluster_profiles: None, lease, gateway }
     }
 }
 
@@ -175,6 +179,7 @@ impl Controller {
             cluster_peers: section.get("cluster-peers", default.cluster_peers),
             cluster_profiles: section.optional("cluster-profiles").map(|Namespace(name)| name),
             lease: section.section("lease", |section| lease(section, default.lease)),
+            gateway: section.section("gateway", |section| gateway(section, default.gateway)),
         }
     }
 }
@@ -192,6 +197,24 @@ fn lease(section: &mut Section<'_>, default: LeaseTimes) -> LeaseTimes {
         section.problem("renew", "must be longer than twice `retry`, which must not be 0");
     }
     lease
+}
+
+fn gateway(section: &mut Section<'_>, default: GatewayConfig) -> GatewayConfig {
+    GatewayConfig {
+        enabled: section.get("enabled", default.enabled),
+        ports: section.get("ports", default.ports),
+        udp: section.get("udp", default.udp),
+        cluster_domain: section.get("cluster-domain", default.cluster_domain),
+        allow: section.list("allow", default.allow),
+    }
+}
+
+impl Scalar for PortRange {
+    const EXPECTED: &'static str = "a range of ports such as `20000-29999`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("is not {}", Self::EXPECTED))
+    }
 }
 
 /// A namespace's name: one DNS label.

@@ -52,6 +52,25 @@ pub struct GatewayConfig {
     pub allow: Vec<IpNet>,
 }
 
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ports: PortRange::default(),
+            udp: false,
+            cluster_domain: default_domain(),
+            allow: Vec::new(),
+        }
+    }
+}
+
+/// As kubeadm has it.
+#[expect(clippy::expect_used, reason = "the text is a constant")]
+fn default_domain() -> Name {
+    // Two valid labels.
+    Name::parse("cluster.local").expect("a domain name")
+}
+
 /// How it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewayStatus {

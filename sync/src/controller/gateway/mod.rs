@@ -189,4 +189,5 @@ impl keeper::Write {
 }
 
 #[cfg(test)]
+#[cfg(test)]
 mod tests;

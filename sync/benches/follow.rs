@@ -70,6 +70,7 @@ fn config(folder: &Path) -> Config {
             name: ClusterId::new("bench").ok(),
             path: folder.to_owned(),
             labels: Box::default(),
+            network: "".into(),
         }],
         kubernetes: KubernetesConfig::default(),
         home: None,

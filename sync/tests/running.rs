@@ -19,7 +19,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const BEFORE_POLL: Duration = Duration::from_secs(2);
 
 fn config(root: &Path, clusters: &[&str]) -> Config {
-    let source = |name: &&str| ClusterSource { name: None, path: root.join(name), labels: Box::default() };
+    let source = |name: &&str| ClusterSource {
+        name: None,
+        path: root.join(name),
+        labels: Box::default(),
+        network: "".into(),
+    };
     Config {
         clusters: clusters.iter().map(source).collect(),
         kubernetes: KubernetesConfig::default(),
@@ -211,6 +216,7 @@ fn a_cluster_that_is_missing_at_the_start_is_waited_for() {
             name: ClusterId::new("late").ok(),
             path: path.clone(),
             labels: Box::default(),
+            network: "".into(),
         });
         fs::write(root.path().join("c1/a.yaml"), exported("a", 1)).unwrap();
         let running = start(config).unwrap();

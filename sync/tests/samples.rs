@@ -34,6 +34,7 @@ fn config(folder: &Path) -> Config {
         name: cluster.name.map(|name| ClusterId::new(&name).unwrap()),
         path: folder.join(cluster.manifests),
         labels: Box::default(),
+        network: "".into(),
     };
     let mut zone = ZoneConfig::new(Name::parse("clusterset.local").unwrap());
     zone.name_server_addresses.push([127, 0, 0, 1].into());

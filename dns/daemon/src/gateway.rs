@@ -12,8 +12,8 @@ use portolan_zones::{ClusterId, Event};
 
 use crate::cli::{Gateway, Proxy, Upstream};
 use crate::config::Config;
-use portolan_program::Outcome;
 use crate::source;
+use portolan_program::Outcome;
 
 /// Of one cluster: that of the manifests, or that which is asked.
 pub(crate) fn run(asked: &Gateway) -> anyhow::Result<Outcome> {

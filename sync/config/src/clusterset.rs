@@ -182,7 +182,10 @@ pub fn manifests_in(folder: &Path) -> Result<Vec<ClusterSource>, Problem> {
         ));
     }
     folders.sort();
-    Ok(folders.into_iter().map(|path| ClusterSource { name: None, path, labels: Box::default() }).collect())
+    Ok(folders
+        .into_iter()
+        .map(|path| ClusterSource { name: None, path, labels: Box::default(), network: "".into() })
+        .collect())
 }
 
 /// Those of files, and those of API servers.

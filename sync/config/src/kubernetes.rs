@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_sync::ClusterSource;
@@ -20,8 +21,7 @@ use crate::section::Section;
 /// The namespace of our own objects when nobody says otherwise.
 const NAMESPACE: &str = "portolan-system";
 /// Keys of an item of `clusters` that mean something only beside `kubeconfig`.
-const OF_KUBECONFIGS: [&str; 6] =
-    ["context", "network", "namespaces", "allow-exec", "stale-after", "withdraw-after"];
+const OF_KUBECONFIGS: [&str; 5] = ["context", "namespaces", "allow-exec", "stale-after", "withdraw-after"];
 
 /// What `portolan controller` does besides merging.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,14 +76,16 @@ impl Cluster {
         let id = section.optional::<ClusterId>("name");
         let manifests = section.optional::<PathBuf>("manifests");
         let kubeconfig = section.optional::<PathBuf>("kubeconfig");
-        let peer = peer(section, id.clone());
+        let network = section.get("network", String::new());
+        let peer = peer(section, id.clone(), network.as_str().into());
         match (manifests, kubeconfig) {
             (Some(manifests), None) => {
                 for key in OF_KUBECONFIGS.into_iter().filter(|key| section.has(key)).collect::<Vec<_>>() {
                     section.problem(key, format!("`{key}` is for clusters with a `kubeconfig`: remove it"));
                 }
                 let path = section.beside_file(&manifests);
-                Some(Self::Manifests(ClusterSource { name: id, path, labels: labels(section) }))
+                let (labels, network) = (labels(section), network.into());
+                Some(Self::Manifests(ClusterSource { name: id, path, labels, network }))
             }
             (None, Some(kubeconfig)) => Some(Self::Api(Box::new(peer(section.beside_file(&kubeconfig))))),
             (Some(_), Some(_)) => {
@@ -99,9 +101,12 @@ impl Cluster {
 }
 
 /// A cluster to follow, but for its kubeconfig. It is called by its id, else its context, else its file.
-fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf) -> PeerConfig + use<> {
+fn peer(
+    section: &mut Section<'_>,
+    id: Option<ClusterId>,
+    network: Arc<str>,
+) -> impl FnOnce(PathBuf) -> PeerConfig + use<> {
     let context = text(section, "context");
-    let network = section.get("network", String::new());
     let namespaces = section.has("namespaces").then(|| section.list::<Namespace>("namespaces", Vec::new()));
     if namespaces.as_ref().is_some_and(Vec::is_empty) && section.items("namespaces") == 0 {
         section.problem("namespaces", "no export would count: leave `namespaces` out to accept all");
@@ -126,7 +131,7 @@ fn peer(section: &mut Section<'_>, id: Option<ClusterId>) -> impl FnOnce(PathBuf
         access: Access::File { path, context, allow_exec },
         id,
         pinned: Pinned::default(),
-        network: network.into(),
+        network,
         labels,
         namespaces: namespaces
             .map(|names| names.into_iter().map(|Namespace(name)| name).collect::<BTreeSet<_>>()),

@@ -119,14 +119,15 @@ fn the_sections_are_those_of_the_printed_defaults() {
 fn every_section_takes_effect() {
     type Change = fn(&mut Clusterset);
     let rows: &[(&str, Change)] = &[
-        ("clusters: [{name: fra1, manifests: a}, {manifests: /b}]", |c| {
+        ("clusters: [{name: fra1, manifests: a, network: east}, {manifests: /b}]", |c| {
             c.clusters = vec![
                 ClusterSource {
                     name: Some(ClusterId::new("fra1").unwrap()),
                     path: "/etc/portolan/a".into(),
                     labels: Box::default(),
+                    network: "east".into(),
                 },
-                ClusterSource { name: None, path: "/b".into(), labels: Box::default() },
+                ClusterSource { name: None, path: "/b".into(), labels: Box::default(), network: "".into() },
             ];
         }),
         (
@@ -137,6 +138,7 @@ fn every_section_takes_effect() {
                     name: None,
                     path: "/etc/portolan/a".into(),
                     labels: Box::default(),
+                    network: "".into(),
                 }];
                 let path = "/etc/portolan/b.yaml".into();
                 let plain = PeerConfig {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use portolan_zones::object::{Change, ClusterEvent, Object};
@@ -24,6 +25,8 @@ pub(crate) struct Clusters {
     stale: BTreeSet<ClusterId>,
     /// Labels that clusters were told to have.
     labels: BTreeMap<ClusterId, Labels>,
+    /// Networks that clusters were told to be on.
+    networks: BTreeMap<ClusterId, Arc<str>>,
 }
 
 struct Entry {
@@ -65,6 +68,7 @@ impl Clusters {
             orphans: BTreeSet::new(),
             stale: BTreeSet::new(),
             labels: BTreeMap::new(),
+            networks: BTreeMap::new(),
         }
     }
 
@@ -144,7 +148,11 @@ impl Clusters {
                 events.push(Event::Cluster(ClusterEvent { cluster: id.clone(), change }));
                 entry.speaks_for = Some(id.clone());
             }
-            let labels = &entry.source.config().labels;
+            let ClusterSource { labels, network, .. } = entry.source.config();
+            if self.networks.get(&id).map_or("", |known| known) != &**network {
+                self.networks.insert(id.clone(), network.clone());
+                events.push(Event::Network { cluster: id.clone(), network: network.clone() });
+            }
             if self.labels.get(&id).unwrap_or(&Labels::default()) != labels {
                 self.labels.insert(id.clone(), labels.clone());
                 events.push(Event::Labels { cluster: id.clone(), labels: labels.clone() });
@@ -162,9 +170,10 @@ impl Clusters {
         let gone = spoken.union(&self.orphans).filter(|id| !taken.contains(*id)).cloned();
         events.extend(gone.map(Event::Forget).collect::<Vec<_>>());
         self.orphans.clear();
-        // A cluster that is forgotten is no longer stale, and has no labels.
+        // A cluster that is forgotten is no longer stale, and has no labels and no network.
         self.stale.retain(|id| taken.contains(id));
         self.labels.retain(|id, _| taken.contains(id));
+        self.networks.retain(|id, _| taken.contains(id));
         if self.expected.as_ref() != Some(&taken) {
             events.push(Event::Expect(taken.clone()));
             self.expected = Some(taken);

@@ -16,6 +16,7 @@ mod writers;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use portolan_zones::ClusterId;
 use portolan_zones::peers::Labels;
@@ -32,6 +33,8 @@ pub struct ClusterSource {
     pub path: PathBuf,
     /// By which policies weigh it.
     pub labels: Labels,
+    /// Pods of clusters on one network reach each other; others are reached by gateways.
+    pub network: Arc<str>,
 }
 
 /// Something that is wrong with a cluster's files.

@@ -77,6 +77,7 @@ impl Source {
         let same = (&self.config.name, &self.config.path) == (&config.name, &config.path);
         if same {
             self.config.labels.clone_from(&config.labels);
+            self.config.network.clone_from(&config.network);
         }
         same
     }

@@ -25,7 +25,7 @@ impl World {
         let source = |name: &&str| {
             let path = root.path().join(name);
             fs::create_dir(&path).unwrap();
-            ClusterSource { name: None, path, labels: Box::default() }
+            ClusterSource { name: None, path, labels: Box::default(), network: "".into() }
         };
         let clusters = Clusters::new(names.iter().map(source).collect());
         Self { root, clusters, held: BTreeMap::new() }
@@ -70,6 +70,7 @@ impl World {
                     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
                     told.push(format!("{cluster}: labels {}", labels.join(",")));
                 }
+                Event::Network { cluster, network } => told.push(format!("{cluster}: network {network}")),
                 other => panic!("{other:?}"),
             }
         }

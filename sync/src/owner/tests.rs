@@ -32,7 +32,7 @@ impl World {
         let path = self.folder.path().join("c1");
         fs::write(path.join("x.yaml"), text).unwrap();
         let (events, problems) =
-            manifest::load(&[ClusterSource { name: None, path, labels: Box::default() }]);
+            manifest::load(&[ClusterSource { name: None, path, labels: Box::default(), network: "".into() }]);
         assert!(problems.is_empty(), "{problems:?}");
         self.state.take(Message::Events(events));
     }

@@ -6,8 +6,12 @@ use super::*;
 #[test]
 fn a_stale_source_that_yields_its_cluster_leaves_it_fresh() {
     let mut world = World::new(&["c1", "c2"]);
-    let source =
-        |name: &str, path| ClusterSource { name: ClusterId::new(name).ok(), path, labels: Box::default() };
+    let source = |name: &str, path| ClusterSource {
+        name: ClusterId::new(name).ok(),
+        path,
+        labels: Box::default(),
+        network: "".into(),
+    };
     let (old, new) = (source("c", world.path("c1")), source("c", world.path("c2")));
     world.clusters = Clusters::new(vec![old.clone()]);
     world.refresh();
@@ -79,8 +83,12 @@ fn the_id_is_the_propertys_else_the_configured_one_else_the_folders() {
     let old = property("old").replace("cluster.clusterset.k8s.io", "id.k8s.io");
     world.write("c1/a-first.yaml", &old).remove("c1/other.yaml");
     assert_eq!(world.refresh(), [""; 0], "the former name yields to the one of today");
-    let named =
-        ClusterSource { name: ClusterId::new("named").ok(), path: world.path("c1"), labels: Box::default() };
+    let named = ClusterSource {
+        name: ClusterId::new("named").ok(),
+        path: world.path("c1"),
+        labels: Box::default(),
+        network: "".into(),
+    };
     world.remove("c1/a-first.yaml").remove("c1/id.yaml");
     assert_eq!(load(&[named]).0.len(), 2, "the objects, and who is expected");
 }
@@ -125,7 +133,12 @@ fn sources_come_and_go_without_the_others() {
     let mut world = World::new(&["c1", "c2"]);
     world.write("c1/a.yaml", &service("a", 1)).write("c2/b.yaml", &service("b", 1));
     world.refresh();
-    let source = |name: &str| ClusterSource { name: None, path: world.path(name), labels: Box::default() };
+    let source = |name: &str| ClusterSource {
+        name: None,
+        path: world.path(name),
+        labels: Box::default(),
+        network: "".into(),
+    };
     world.write("c3/c.yaml", &service("c", 1));
     let sources = vec![source("c3"), source("c1")];
     world.clusters.reconfigure(sources);
@@ -141,6 +154,7 @@ fn clusters_have_the_labels_of_their_configuration() {
         name: None,
         path: world.path(name),
         labels: tier.iter().map(|tier| ("tier".into(), (*tier).into())).collect(),
+        network: "".into(),
     };
     let (gold, tin, bare) = (source("c1", Some("gold")), source("c1", Some("tin")), source("c1", None));
     let other = source("c2", None);
@@ -156,6 +170,29 @@ fn clusters_have_the_labels_of_their_configuration() {
     }
 }
 
+/// Pods of clusters on one network reach each other: a change of it is told, and once.
+#[test]
+fn clusters_are_on_the_networks_of_their_configuration() {
+    let mut world = World::new(&[]);
+    world.write("c1/a.yaml", &service("a", 1));
+    let source = |network: &str| ClusterSource {
+        name: None,
+        path: world.path("c1"),
+        labels: Box::default(),
+        network: network.into(),
+    };
+    let (east, west, plain) = (source("east"), source("west"), source(""));
+    for (sources, told) in [
+        (vec![east.clone()], &["c1: reset to 1", "c1: network east", "expect {\"c1\"}"][..]),
+        (vec![east], &[]),
+        (vec![west], &["c1: network west"]),
+        (vec![plain], &["c1: network "]),
+    ] {
+        world.clusters.reconfigure(sources);
+        assert_eq!(world.refresh(), told);
+    }
+}
+
 #[test]
 fn a_single_file_is_a_cluster_too() {
     let mut world = World::new(&[]);
@@ -164,6 +201,7 @@ fn a_single_file_is_a_cluster_too() {
         name: None,
         path: world.path("paris.yaml"),
         labels: Box::default(),
+        network: "".into(),
     }]);
     assert_eq!(world.refresh(), ["paris: reset to 1", "expect {\"paris\"}"]);
     world.remove("paris.yaml");

@@ -13,7 +13,19 @@ pub fn repository() -> &'static Path {
 /// All binaries, as `cargo test --workspace` does: with other features, the dependencies would be built once more.
 pub fn portolan() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+    BINARY.get_or_init(|| binaries().join("portolan"))
+}
+
+/// `portolan-agent`, built with it.
+pub fn agent_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| binaries().join("portolan-agent"))
+}
+
+/// The folder that they are in.
+fn binaries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
         // target/<profile>/deps/<this test>
         let this = std::env::current_exe().unwrap();
         let folder = this.parent().and_then(Path::parent).unwrap();
@@ -34,6 +46,6 @@ pub fn portolan() -> &'static Path {
         }
         let status = build.status().expect("cargo runs");
         assert!(status.success(), "portolan can't be built: {status}");
-        folder.join("portolan")
+        folder.to_owned()
     })
 }

@@ -10,9 +10,9 @@ use std::thread;
 /// that [`launch`] starts.
 pub const DYING_WITH_US: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
 
-/// Collects folders' names until nobody can send any more, and removes them; Ctrl-C is for the tests.
-const JANITOR: &str =
-    r#"trap '' INT TERM HUP; while read -r folder; do set -- "$@" "$folder"; done; sleep 1; rm -rf -- "$@""#;
+/// Collects lines until nobody can send any more, and runs them, the last one first; Ctrl-C is for the tests.
+const JANITOR: &str = r#"trap '' INT TERM HUP; orders=; while read -r line; do orders="$line
+$orders"; done; sleep 1; eval "$orders""#;
 
 /// Starts a program on a thread that lasts as long as this process: the kernel takes the end of the *thread* that
 /// started a program for its parent's death, and a test's thread ends with the test.
@@ -36,11 +36,16 @@ pub fn launch(command: Command) -> io::Result<Child> {
 
 /// Has a folder removed when this process ends: destructors of what all tests share never run.
 pub fn remove_at_the_end(folder: &Path) {
+    at_the_end(&format!("rm -rf -- '{}'", folder.display()));
+}
+
+/// Has a shell run a line when this process ends, however it does.
+pub fn at_the_end(line: &str) {
     static ORDERS: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     let orders = ORDERS.get_or_init(|| {
         let mut janitor = Command::new("sh");
         janitor.args(["-c", JANITOR]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Mutex::new(launch(janitor).unwrap().stdin.take().unwrap())
     });
-    writeln!(orders.lock().unwrap(), "{}", folder.display()).unwrap();
+    writeln!(orders.lock().unwrap(), "{line}").unwrap();
 }

@@ -15,6 +15,9 @@ pub enum Package {
     UtilLinux,
     Haproxy,
     NginxLight,
+    Curl,
+    Python3,
+    Socat,
 }
 
 impl Package {
@@ -29,6 +32,9 @@ impl Package {
             Self::UtilLinux => "util-linux",
             Self::Haproxy => "haproxy",
             Self::NginxLight => "nginx-light",
+            Self::Curl => "curl",
+            Self::Python3 => "python3",
+            Self::Socat => "socat",
         }
     }
 }

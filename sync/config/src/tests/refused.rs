@@ -22,8 +22,8 @@ fn wrong_values_are_named_with_line_and_field() {
             "2: clusters[0].kubeconfig: `manifests` is given, too: remove one of them",
         ),
         (
-            "clusters:\n  - manifests: a\n    network: b",
-            "4: clusters[0].network: `network` is for clusters with a `kubeconfig`: remove it",
+            "clusters:\n  - manifests: a\n    context: b",
+            "4: clusters[0].context: `context` is for clusters with a `kubeconfig`: remove it",
         ),
         (
             "clusters:\n  - {kubeconfig: a, context: x}\n  - {kubeconfig: b, context: x}",

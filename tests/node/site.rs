@@ -1,0 +1,81 @@
+//! What most tests start from: a client's node and a node with backends, in one cluster.
+
+use portolan_tests::harness::node::{Agent, Cgroup, Host, Hosts};
+
+/// A client on `10.1.0.1` and `fd00:1::1`, and a host with addresses of backends.
+pub(crate) struct Site {
+    pub(crate) agent: Agent,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) client: Host,
+    pub(crate) server: Host,
+    /// Last, so that all else ends before.
+    pub(crate) hosts: Hosts,
+}
+
+/// Addresses of the host with backends.
+pub(crate) const BACKENDS: [&str; 4] = ["10.1.0.11", "10.1.0.12", "fd00:1::11", "fd00:1::12"];
+
+impl Site {
+    /// With a cluster `paris` that has these manifests; nothing is started yet.
+    pub(crate) fn new(manifests: &str) -> Self {
+        Self::with(manifests, "", "")
+    }
+
+    /// The same with sections of the configuration, and keys of its section `agent`.
+    pub(crate) fn with(manifests: &str, yaml: &str, agent: &str) -> Self {
+        let mut hosts = Hosts::default();
+        let (client, server) = (hosts.add("client"), hosts.add("server"));
+        let theirs: Vec<String> =
+            BACKENDS.iter().map(|ip| format!("{ip}/{}", if ip.contains(':') { 64 } else { 24 })).collect();
+        let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
+        hosts.join((&client, &["10.1.0.1/24", "fd00:1::1/64"]), (&server, &theirs));
+        let cgroup = Cgroup::new();
+        let yaml = format!("home: paris\nclusters: [{{name: paris, manifests: clusters/paris}}]\n{yaml}");
+        let agent = Agent::new(&client, &cgroup, &yaml, agent);
+        agent.write("clusters/paris/services.yaml", manifests);
+        Self { agent, cgroup, client, server, hosts }
+    }
+}
+
+/// A Service with its export; `spec` are more lines of its spec, ports are `NAME PORT/PROTOCOL`.
+pub(crate) fn service(name: &str, spec: &str, ports: &[&str]) -> String {
+    let port = |port: &&str| {
+        let (name, number) = port.split_once(' ').unwrap();
+        let (number, protocol) = number.split_once('/').unwrap();
+        format!("  - {{name: {name}, port: {number}, protocol: {protocol}}}\n")
+    };
+    let ports: String = ports.iter().map(port).collect();
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  clusterIP: 10.96.0.1\n  \
+         {spec}\n  ports:\n{ports}---\n{}",
+        export(name, "")
+    )
+}
+
+/// A ServiceExport; `annotations` as YAML in one line.
+pub(crate) fn export(name: &str, annotations: &str) -> String {
+    format!(
+        "apiVersion: multicluster.x-k8s.io/v1alpha1\nkind: ServiceExport\nmetadata:\n  name: {name}\n  namespace: default\n  \
+         annotations: {{{annotations}}}\n---\n"
+    )
+}
+
+/// An EndpointSlice; ports are `NAME PORT/PROTOCOL`, endpoints `ADDRESS` or `ADDRESS!` when they are not ready.
+pub(crate) fn slice(service: &str, suffix: &str, ports: &[&str], endpoints: &[&str]) -> String {
+    let family = if endpoints.iter().any(|address| address.contains(':')) { "IPv6" } else { "IPv4" };
+    let port = |port: &&str| {
+        let (name, number) = port.split_once(' ').unwrap();
+        let (number, protocol) = number.split_once('/').unwrap();
+        format!("- {{name: {name}, port: {number}, protocol: {protocol}}}\n")
+    };
+    let endpoint = |address: &&str| {
+        let ready = !address.ends_with('!');
+        format!("- {{addresses: ['{}'], conditions: {{ready: {ready}}}}}\n", address.trim_end_matches('!'))
+    };
+    let (ports, endpoints): (String, String) =
+        (ports.iter().map(port).collect(), endpoints.iter().map(endpoint).collect());
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{suffix}\n  namespace: default\n  \
+         labels: {{kubernetes.io/service-name: {service}}}\naddressType: {family}\nports:\n{ports}endpoints:\n{endpoints}---\n"
+    )
+}

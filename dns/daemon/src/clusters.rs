@@ -24,8 +24,7 @@ pub(crate) struct Found {
 /// Reads everything once; writes nothing.
 pub(crate) fn load_once(wanted: &Config) -> anyhow::Result<(Arc<Snapshot>, Found)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (snapshot, problems) =
-        portolan_sync::load_once(&wanted.served().sync_config()?, i64::try_from(now)?)?;
+    let (snapshot, problems) = portolan_sync::load_once(&wanted.sync_config()?, i64::try_from(now)?)?;
     let (errors, warnings): (Vec<_>, Vec<_>) =
         problems.into_iter().partition(|problem| problem.severity == Severity::Error);
     let problems = errors.into_iter().map(problem).collect();

@@ -91,7 +91,7 @@ impl Daemon {
         let certificate = certificate.transpose().context("TLS can't be set up")?;
         let geo = Geo::start(config.geo.clone());
 
-        let running = portolan_sync::start(config.served().sync_config()?)?;
+        let running = portolan_sync::start(config.sync_config()?)?;
         let snapshots = running.snapshots();
         let witness = running.witness();
         let clusters = Arc::new(Mutex::new(running));
@@ -201,7 +201,7 @@ impl Daemon {
 
     /// What may fail comes first: then either all of it is in force or nothing.
     fn change(&mut self, config: &Config) -> anyhow::Result<Vec<&'static str>> {
-        let clusters = config.served().sync_config()?;
+        let clusters = config.sync_config()?;
         if let Some(certificate) = &self.certificate {
             certificate.reload().context("the TLS certificate")?;
         }

@@ -104,7 +104,8 @@ impl Clusterset {
         }
     }
 
-    /// What feeds the snapshot, in the words of who compiles it.
+    /// What feeds the snapshot, in the words of who compiles it. Whom virtual IPs are answered to, [`Clusterset::agents`], is for
+    /// those to add who answer.
     pub fn sync_config(&self) -> Result<portolan_sync::Config, Unservable> {
         Ok(portolan_sync::Config {
             clusters: self.clusters.clone(),
@@ -114,7 +115,7 @@ impl Clusterset {
             policies: self.policies.clone().into(),
             forced: self.states.clone().into(),
             pool: self.pool(),
-            agents: self.agents(),
+            agents: None,
             probes: self.probes,
             zones: self.served_zones()?,
         })

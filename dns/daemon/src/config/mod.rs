@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portolan_config::{Clusterset, Log, Problem, Vips};
+use portolan_config::{Clusterset, Log, Problem, Unservable, Vips};
 use portolan_dns::cookie::Secret;
 use portolan_dns::geo::GeoConfig;
 use portolan_dns::settings::Settings;
@@ -100,6 +100,12 @@ impl Config {
         let found = self.geo.rules.iter().map(|rule| Mapping { network: None, place: rule.place.clone() });
         served.networks.extend(found);
         served
+    }
+
+    /// [`Config::served`] in the words of who compiles it, with what depends on node agents.
+    pub(crate) fn sync_config(&self) -> Result<portolan_sync::Config, Unservable> {
+        let served = self.served();
+        Ok(portolan_sync::Config { agents: served.agents(), ..served.sync_config()? })
     }
 
     /// The sections in which `new` differs and only a restart of a server brings it into force.

@@ -9,7 +9,7 @@ pub(crate) struct Site {
     pub(crate) client: Host,
     pub(crate) server: Host,
     /// Last, so that all else ends before.
-    pub(crate) hosts: Hosts,
+    _hosts: Hosts,
 }
 
 /// Addresses of the host with backends.
@@ -33,7 +33,7 @@ impl Site {
         let yaml = format!("home: paris\nclusters: [{{name: paris, manifests: clusters/paris}}]\n{yaml}");
         let agent = Agent::new(&client, &cgroup, &yaml, agent);
         agent.write("clusters/paris/services.yaml", manifests);
-        Self { agent, cgroup, client, server, hosts }
+        Self { agent, cgroup, client, server, _hosts: hosts }
     }
 }
 

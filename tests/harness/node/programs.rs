@@ -39,9 +39,6 @@ impl Said {
     }
 }
 
-/// A client of many connections.
-pub type Connects = Command;
-
 fn script(name: &str) -> PathBuf {
     repository().join("tests/node/programs").join(name)
 }
@@ -70,7 +67,7 @@ fn launch_quietly(mut command: Command) -> Child {
 }
 
 /// The command of [`connects`], for who runs it beside others.
-pub fn connecting(words: &[&str]) -> Connects {
+pub fn connecting(words: &[&str]) -> Command {
     let mut python = program("python3", Package::Python3);
     python.arg(script("connects.py")).args(words);
     python

@@ -7,14 +7,16 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
 # A C compiler is needed for the TLS library and the allocator.
 BUILD_PACKAGES := gcc libc6-dev
+# The node agent's programs are compiled for the kernel.
+AGENT_PACKAGES := $(BUILD_PACKAGES) clang libbpf-dev
 # dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder), a zone checker, and the proxies that
 # shared gateways are made of.
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
-TEST_PACKAGES := $(DEMO_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux \
-	haproxy nginx-light libnginx-mod-stream
+TEST_PACKAGES := $(DEMO_PACKAGES) $(AGENT_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux \
+	haproxy nginx-light libnginx-mod-stream curl python3
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test kubernetes lint build bench fuzz deps-build deps-demo deps-test
+.PHONY: help demo test kubernetes lint build agent image image-agent bench fuzz deps-build deps-agent deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -31,13 +33,21 @@ test: deps-test kubernetes ## install what the tests need and run them all
 kubernetes: deps-test ## build the Kubernetes API servers that the tests run against into target/kubernetes
 	@tests/kubernetes/build.sh
 
-lint: deps-build ## formatting, and clippy with warnings denied
+lint: deps-agent ## formatting, and clippy with warnings denied
 	@echo "==> checking format and lints"
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 build: deps-build ## release binary at target/release/portolan
 	@$(CARGO) build --release --locked -p portolan
+
+agent: deps-agent ## release binary of the node agent at target/release/portolan-agent; needs clang, and installs it
+	@$(CARGO) build --release --locked -p portolan-agent
+
+image-agent: agent ## the same as a container image's root, and how to load it
+	@deploy/install.sh ca-certificates
+	@deploy/image.sh portolan-agent
+	@echo "load it: docker import --change 'ENTRYPOINT [\"/usr/bin/portolan-agent\"]' target/image/portolan-agent.tar portolan-agent:0.1.0"
 
 image: build ## the release binary as a container image's root, and how to load it
 	@deploy/install.sh ca-certificates
@@ -63,6 +73,9 @@ fuzz: deps-build ## fuzz the packet path for FUZZ_SECONDS (default 60)
 deps-build:
 	@deploy/install.sh $(BUILD_PACKAGES)
 	@deploy/install.sh --rust
+
+deps-agent: deps-build
+	@deploy/install.sh $(AGENT_PACKAGES)
 
 deps-demo: deps-build
 	@deploy/install.sh $(DEMO_PACKAGES)

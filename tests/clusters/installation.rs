@@ -40,6 +40,29 @@ fn manifests_are_applied_in_order() {
     assert_eq!(columns, ["NAME", "CLUSTER", "NETWORK", "REACHABLE", "FRESH", "RTT", "EXPORTS", "AGE"]);
 }
 
+/// The node agent comes with a namespace that lets it in, and is what DNS looks for by default; its configuration is one.
+#[test]
+fn the_agent_is_admitted_where_it_is_installed() {
+    let cluster = bare();
+    install(&cluster);
+    for _ in 0..2 {
+        let (good, text) = kubectl(&cluster, "apply --validate=strict -f deploy/agent");
+        assert!(good, "{text}");
+    }
+    let set = cluster.get("DaemonSet", "portolan-node", "portolan-agent").unwrap();
+    let pod = object("v1", "Pod", "portolan-node", "portolan-agent");
+    cluster.put(&with(pod, json!({ "spec": set["spec"]["template"]["spec"] })));
+    let service = cluster.get("Service", "portolan-node", "portolan-agent").unwrap();
+    assert_eq!(service["spec"]["selector"], set["spec"]["selector"]["matchLabels"]);
+    let (_, defaults) = Setup::new("").run("check", &["--print-defaults"]);
+    assert!(defaults.contains("agents: portolan-node/portolan-agent"), "{defaults}");
+    let config = cluster.get("ConfigMap", "portolan-node", "portolan").unwrap();
+    let setup = Setup::new("").file("agent.yaml", config["data"]["portolan.yaml"].as_str().unwrap());
+    let mut check = Command::new(portolan_tests::harness::portolan());
+    let (good, text) = run(check.args(["check", "--config"]).arg(setup.path("agent.yaml")));
+    assert!(good, "{text}");
+}
+
 /// The Pods are what the namespace's `restricted` level lets in (Pod Security Standards), and refer to what is there.
 #[test]
 fn pods_of_the_deployments_are_admitted() {

@@ -168,7 +168,7 @@ pub(crate) fn own_access(kubeconfig: Option<PathBuf>, context: Option<String>) -
 #[expect(clippy::expect_used, reason = "both names are constants")]
 pub(crate) fn agent_service() -> ServiceName {
     // Both are RFC 1123 labels.
-    ServiceName::new(NAMESPACE, "portolan-agent").expect("two labels make a name")
+    ServiceName::new("portolan-node", "portolan-agent").expect("two labels make a name")
 }
 
 /// A text that is not empty.

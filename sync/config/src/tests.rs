@@ -54,7 +54,7 @@ fn virtual_ips_of_a_clusters_pool_need_agents() {
         ("", None),
         ("kubernetes: {}", None),
         ("controller: {vips: Pool}", None),
-        ("kubernetes: {}\ncontroller: {vips: Pool}", Some("portolan-system/portolan-agent")),
+        ("kubernetes: {}\ncontroller: {vips: Pool}", Some("portolan-node/portolan-agent")),
         ("kubernetes: {}\ncontroller: {vips: Pool}\nvips: {answer-to: Everybody}", None),
         ("vips: {answer-to: Agents, agents: a/b}", Some("a/b")),
         ("vips: {agents: a/b}", None),

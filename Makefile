@@ -16,7 +16,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(AGENT_PACKAGES) bind9-utils dnsmasq-base kno
 	haproxy nginx-light libnginx-mod-stream curl python3
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test kubernetes lint build agent image image-agent bench fuzz deps-build deps-agent deps-demo deps-test
+.PHONY: help demo test kubernetes lint build agent image image-agent bench bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -60,6 +60,10 @@ bench: deps-build ## lookup, render, update at a million names, follow, load and
 	@$(CARGO) bench --locked -p portolan-sync --bench follow
 	@$(CARGO) bench --locked -p portolan-sync --bench probes
 	@$(CARGO) bench --locked -p portolan-tests --bench load
+
+bench-ebpf: deps-agent ## connect() with and without the socket hook, against DNAT and a proxy; as root
+	@deploy/install.sh nftables haproxy bpftool util-linux iproute2
+	@$(CARGO) bench --locked -p portolan-ebpf --bench hook
 
 bench-sync: deps-build kubernetes ## from a change in one API server to the answer of another cluster, and what that costs
 	@$(CARGO) bench --locked -p portolan-sync --bench clusterset

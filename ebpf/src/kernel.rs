@@ -24,6 +24,12 @@ pub(crate) const SESSIONS: [&str; 3] = ["affinities", "flows", "origins"];
 /// Most stripes of a counter: processors beyond share them.
 const MOST_STRIPES: usize = 16;
 
+/// The object that is loaded, for tests that compare it with `abi`.
+#[doc(hidden)]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Why programs and maps are not in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

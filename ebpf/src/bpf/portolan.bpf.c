@@ -62,6 +62,9 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+/* The ring has no type of its records: by this the object's BTF describes them, for the test that compares abi.rs with it. */
+const struct event *const event_record __attribute__((used)) = 0;
+
 /* Never read by a program: a change of it makes the kernel wait for those that run. */
 struct barrier_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

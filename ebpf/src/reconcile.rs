@@ -557,17 +557,12 @@ impl<T: Tables> Reconciler<T> {
         affinity: u32,
         former: &[(BackendKey, u32)],
     ) -> Result<(), WriteError> {
-        if affinity > 0 {
-            let had = |key: &BackendKey| front.affinity > 0 && find(former, key).is_some();
-            for (key, number) in front.backends.iter().filter(|(key, _)| !had(key)) {
-                self.tables.set_member(front.member(key), Some(*number))?;
-            }
+        let (before, now) = (members(front.affinity, former), members(affinity, &front.backends));
+        for ((address, port), number) in now.iter().filter(|(at, number)| before.get(at) != Some(number)) {
+            self.tables.set_member(front.member(*address, *port), Some(*number))?;
         }
-        if front.affinity > 0 {
-            let stays = |key: &BackendKey| affinity > 0 && front.backend(key).is_some();
-            for (key, _) in former.iter().filter(|(key, _)| !stays(key)) {
-                self.tables.set_member(front.member(key), None)?;
-            }
+        for (address, port) in before.keys().filter(|at| !now.contains_key(at)) {
+            self.tables.set_member(front.member(*address, *port), None)?;
         }
         if front.affinity != affinity {
             self.tables.store_affinity(front.number, affinity);
@@ -614,7 +609,8 @@ impl<T: Tables> Reconciler<T> {
         }
         for (key, number) in &front.backends {
             if front.affinity > 0 {
-                let _ = self.tables.set_member(front.member(key), None);
+                let (_, address, port) = *key;
+                let _ = self.tables.set_member(front.member(address, port), None);
             }
             self.resting.backends.push((*number, front.number));
             lost.push(front.lost(key, vips));
@@ -687,14 +683,21 @@ impl HeldFront {
         find(&self.backends, key)
     }
 
-    fn member(&self, (_, address, port): &BackendKey) -> MemberKey {
-        MemberKey { address: *address, front: self.number, port: (*port).into(), pad: 0 }
+    fn member(&self, address: Address, port: u16) -> MemberKey {
+        MemberKey { address, front: self.number, port: port.into(), pad: 0 }
     }
 
     fn lost(&self, (_, address, port): &BackendKey, vips: &[IpAddr]) -> Lost {
         let backend = (IpAddr::from(*address), *port);
         Lost { vips: vips.to_vec(), port: self.port, protocol: self.protocol, backend }
     }
+}
+
+/// Whom clients of a front may come back to. Where networks overlap an address may be that of several clusters' backends, of which
+/// it is one.
+fn members(affinity: u32, backends: &[(BackendKey, u32)]) -> BTreeMap<(Address, u16), u32> {
+    let backends = backends.iter().filter(|_| affinity > 0);
+    backends.map(|((_, address, port), number)| ((*address, *port), *number)).collect()
 }
 
 fn find(backends: &[(BackendKey, u32)], key: &BackendKey) -> Option<u32> {

@@ -182,11 +182,10 @@ impl<T: Tables> Reconciler<T> {
             }
             return;
         };
-        if self.held.get(name).is_some_and(|held| held.whole && held.wanted == wanted) {
-            return;
-        }
         let left_out: usize = wanted.fronts.iter().map(|front| front.left_out).sum();
-        let refusal = match self.write(name, wanted, lost) {
+        let is_so = self.held.get(name).is_some_and(|held| held.whole && held.wanted == wanted);
+        let written = if is_so { Ok(()) } else { self.write(name, wanted, lost) };
+        let refusal = match written {
             Ok(()) => (left_out > 0).then_some(Refusal::TooMany(left_out)),
             Err(refusal) => Some(refusal),
         };

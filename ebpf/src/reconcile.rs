@@ -386,6 +386,8 @@ impl<T: Tables> Reconciler<T> {
                 }
                 spread.retain(|share| !share.backends.is_empty());
             }
+            // Of IPv6 nothing is left: what reaches both goes where IPv4 goes, as where there never was any.
+            front.spreads.1.take_if(|any| any.is_empty());
         }
         wanted
     }

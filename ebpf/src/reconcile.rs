@@ -2,7 +2,7 @@
 //!
 //! What a program may be reading is never changed, but for single words: new backends get fresh numbers, a new spread gets fresh
 //! slots, and one word, the head, leads to it. What nothing leads to any more rests until no program can be reading it.
-//! What finds no room is refused and told of; what was there before goes on.
+//! What finds no room is refused and told of; what was there before goes on, but for what is not wanted any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -18,7 +18,7 @@ use crate::abi::{Address, Backend, Front, Head, MemberKey, PortKey, VipKey};
 use crate::encode;
 use crate::space::{Numbers, Range, Ranges};
 use crate::tables::{Sizes, Tables, WriteError};
-use crate::wanted::{Spread, Wanted, WantedFront, protocol_number};
+use crate::wanted::{ClusterShare, Spread, Wanted, WantedFront, protocol_number};
 
 /// Key of the hash that stands for a front in what outlives tables: fixed.
 const KEY: [u8; 16] = *b"portolan-fronts1";
@@ -94,10 +94,15 @@ struct HeldFront {
     ranges: SmallVec<[Range; 1]>,
     /// Sorted.
     backends: Vec<(BackendKey, u32)>,
+    /// Whom clients may come back to.
+    members: BTreeMap<Member, u32>,
 }
 
 /// Which backend of a front.
 type BackendKey = (u16, Address, u16);
+
+/// A backend of a front as its clients know it.
+type Member = (Address, u16);
 
 /// What a front had: its backends, and where its spreads were.
 type Former = (Vec<(BackendKey, u32)>, SmallVec<[Range; 1]>);
@@ -310,16 +315,23 @@ impl<T: Tables> Reconciler<T> {
                 Some(before) => (self.within(before, wanted), Some(refusal)),
             },
         };
-        let (number, former, former_vips) = match before {
-            Some(before) => (before.number, before.fronts, before.wanted.vips),
+        let is_new = before.is_none();
+        let before = match before {
+            Some(before) => before,
             None => match self.services.take() {
-                Some(number) => (number, SmallVec::new(), Vec::new()),
+                Some(number) => Held::empty(number),
                 None => return Err(full("services", "vips", self.services.used(), self.sizes.vips)),
             },
         };
-        let mut held = Held { number, wanted, whole: false, fronts: SmallVec::new() };
-        let result = self.write_fronts(name, &mut held, former, &former_vips, lost);
-        let result = result.and_then(|()| self.write_vips(number, &former_vips, &held.wanted.vips));
+        let mut held = Held { wanted, ..Held::empty(before.number) };
+        let result = self.write_fronts(name, &mut held, before.fronts, &before.wanted, lost);
+        if is_new && result.is_err() {
+            // No address leads there yet.
+            held.wanted.vips.clear();
+            self.take_out(held, &mut Vec::new());
+            return result;
+        }
+        let result = result.and(self.write_vips(&mut held, &before.wanted.vips));
         let result = result.and(refusal.map_or(Ok(()), Err));
         held.whole = result.is_ok();
         self.held.insert(name.clone(), held);
@@ -397,69 +409,143 @@ impl<T: Tables> Reconciler<T> {
         name: &ServiceName,
         held: &mut Held,
         mut former: SmallVec<[HeldFront; 1]>,
-        former_vips: &[IpAddr],
+        before: &Wanted,
         lost: &mut Vec<Lost>,
     ) -> Result<(), Refusal> {
         let mut result = Ok(());
-        for wanted in &held.wanted.fronts {
-            let is_it = |front: &HeldFront| front.protocol == wanted.protocol && front.port == wanted.port;
-            let before = former.iter().position(is_it).map(|at| former.swap_remove(at));
-            match self.write_front(name, held.number, wanted, before, former_vips, lost) {
-                Ok(front) => held.fronts.push(front),
-                Err((front, refusal)) => {
-                    held.fronts.extend(front);
-                    result = Err(refusal);
+        for wanted in &mut held.wanted.fronts {
+            let there = former.iter().position(|front| front.is_for(wanted));
+            let there = there.map(|at| former.swap_remove(at));
+            let drawn = before.fronts.iter().find(|front| front.is_at(wanted));
+            let (front, written) = match there.zip(drawn) {
+                None => self.write_new_front(name, held.number, wanted),
+                Some((front, drawn)) => {
+                    let (front, written) = self.write_front(front, drawn, wanted, &before.vips, lost);
+                    (Some(front), written)
                 }
-            }
+            };
+            held.fronts.extend(front);
+            result = result.and(written);
         }
         for front in former {
-            self.take_out_front(held.number, front, former_vips, lost);
+            self.take_out_front(held.number, front, &before.vips, lost);
         }
         result
     }
 
-    /// Writes a port. One that was there and can't be changed stays as it is.
-    fn write_front(
+    /// Writes a port that was not there; none of it is there where that fails.
+    fn write_new_front(
         &mut self,
         name: &ServiceName,
         service: u32,
         wanted: &WantedFront,
-        before: Option<HeldFront>,
+    ) -> (Option<HeldFront>, Result<(), Refusal>) {
+        let mut front = match self.new_front(name, wanted) {
+            Ok(front) => front,
+            Err(refusal) => return (None, Err(refusal)),
+        };
+        if let Err(refusal) = self.write_spreads(&mut front, wanted) {
+            // Nothing leads to it yet: it need not rest.
+            self.fronts.give_back(front.number);
+            return (None, Err(refusal));
+        }
+        let written = self.write_members(&mut front, wanted.affinity);
+        let written = written.and_then(|()| match port_key(service, &front) {
+            Some(key) => self.tables.set_port(key, Some(front.number)),
+            None => Ok(()),
+        });
+        match written {
+            Ok(()) => (Some(front), Ok(())),
+            Err(error) => {
+                self.take_out_front(service, front, &[], &mut Vec::new());
+                (None, Err(error.into()))
+            }
+        }
+    }
+
+    /// Writes a port that is there, and was spread as `drawn`. Where there is no room it goes on with what of that is wanted still,
+    /// and `wanted` says so.
+    fn write_front(
+        &mut self,
+        mut front: HeldFront,
+        drawn: &WantedFront,
+        wanted: &mut WantedFront,
         vips: &[IpAddr],
         lost: &mut Vec<Lost>,
-    ) -> Result<HeldFront, (Option<HeldFront>, Refusal)> {
-        let is_new = before.is_none();
-        let mut front = match before {
-            Some(before) => before,
-            None => self.new_front(name, wanted).map_err(|refusal| (None, refusal))?,
-        };
-        let written = self.write_spreads(&mut front, wanted);
-        let Ok((former_backends, former_ranges)) = written else {
-            return match (written, is_new) {
-                (Err(refusal), true) => {
-                    self.fronts.give_back(front.number);
-                    Err((None, refusal))
-                }
-                (Err(refusal), false) => Err((Some(front), refusal)),
-                (Ok(_), _) => Ok(front),
-            };
+    ) -> (HeldFront, Result<(), Refusal>) {
+        let ((former_backends, former_ranges), written) = match self.write_spreads(&mut front, wanted) {
+            Ok(former) => (former, Ok(())),
+            Err(refusal) => (self.shrink(&mut front, drawn, wanted), Err(refusal)),
         };
         self.resting.ranges.extend(former_ranges);
-        let result = self.write_members(&mut front, wanted.affinity, &former_backends);
+        let members = self.write_members(&mut front, wanted.affinity);
         for (key, number) in former_backends {
             if front.backend(&key).is_none() {
                 self.resting.backends.push((number, front.number));
                 lost.push(front.lost(&key, vips));
             }
         }
-        let result = result.and_then(|()| match (is_new, port_key(service, &front)) {
-            (true, Some(key)) => self.tables.set_port(key, Some(front.number)),
-            _ => Ok(()),
-        });
-        match result {
-            Ok(()) => Ok(front),
-            Err(error) => Err((Some(front), error.into())),
+        (front, written.and(members.map_err(Refusal::from)))
+    }
+
+    /// Takes out of the spreads that are there what is not wanted any more, where there is no room for others: word by word those
+    /// that stay are drawn in the place of those that go. Shares are not what they should be until there is room.
+    fn shrink(&mut self, front: &mut HeldFront, drawn: &WantedFront, wanted: &mut WantedFront) -> Former {
+        let keys = self.keys(wanted);
+        let stays = |(key, _): &(BackendKey, u32)| keys.binary_search(&Some(*key)).is_ok();
+        let backends: Vec<(BackendKey, u32)> = front.backends.iter().copied().filter(stays).collect();
+        let mut ranges = std::mem::take(&mut front.ranges).into_iter();
+        let (mut kept, mut former) = (SmallVec::new(), SmallVec::new());
+        let mut heads = [None; 2];
+        let (v4, any) = &drawn.spreads;
+        let mut spreads = [Some(v4.clone()), any.clone()];
+        for (head, spread) in heads.iter_mut().zip(&mut spreads) {
+            let Some(there) = spread.as_ref().filter(|spread| !spread.is_empty()) else { continue };
+            let Some(range) = ranges.next() else { continue };
+            match self.substituted(there, range.first, &backends) {
+                Some((leads, words)) => {
+                    self.tables.write_slots(range.first, &words);
+                    *head = Some(leads);
+                    kept.push(range);
+                }
+                None => {
+                    *spread = None;
+                    former.push(range);
+                }
+            }
         }
+        for (family, head) in [heads[0], heads[1].or(heads[0])].into_iter().enumerate() {
+            self.tables.store_head(front.number, family, head.unwrap_or_default().into());
+        }
+        let [v4, any] = spreads;
+        wanted.spreads = (v4.unwrap_or_default(), any);
+        front.ranges = kept;
+        (std::mem::replace(&mut front.backends, backends), former)
+    }
+
+    /// The words of a spread that is there, each backend that went replaced by one that stays, of its own cluster if there is any.
+    /// `None`: none stays.
+    fn substituted(
+        &self,
+        spread: &Spread,
+        first: u32,
+        stay: &[(BackendKey, u32)],
+    ) -> Option<(Head, Vec<u64>)> {
+        let of_share = |share: &ClusterShare| {
+            let cluster = self.clusters.get(&share.cluster).copied()?;
+            let number = |(address, port, _): &(Address, u16, u32)| find(stay, &(cluster, *address, *port));
+            Some((cluster, share.backends.iter().map(number).collect::<Vec<_>>()))
+        };
+        let shares: Vec<(u16, Vec<Option<u32>>)> = spread.iter().map(of_share).collect::<Option<_>>()?;
+        let of_any =
+            shares.iter().find_map(|(cluster, its)| Some((*cluster, its.iter().flatten().next()?)))?;
+        let stands_in: Vec<(u16, u32)> = shares
+            .iter()
+            .map(|(cluster, its)| its.iter().flatten().next().map_or(of_any, |number| (*cluster, number)))
+            .map(|(cluster, number)| (cluster, *number))
+            .collect();
+        let backend = |at: usize, position: usize| shares[at].1[position].unwrap_or(stands_in[at].1);
+        Some(encode::words(spread, first, |at| stands_in[at].0, backend))
     }
 
     fn new_front(&mut self, name: &ServiceName, wanted: &WantedFront) -> Result<HeldFront, Refusal> {
@@ -475,6 +561,7 @@ impl<T: Tables> Reconciler<T> {
             affinity: 0,
             ranges: SmallVec::new(),
             backends: Vec::new(),
+            members: BTreeMap::new(),
         })
     }
 
@@ -552,36 +639,51 @@ impl<T: Tables> Reconciler<T> {
     }
 
     /// Whom clients may come back to, and how long they may.
-    fn write_members(
-        &mut self,
-        front: &mut HeldFront,
-        affinity: u32,
-        former: &[(BackendKey, u32)],
-    ) -> Result<(), WriteError> {
-        let (before, now) = (members(front.affinity, former), members(affinity, &front.backends));
-        for ((address, port), number) in now.iter().filter(|(at, number)| before.get(at) != Some(number)) {
-            self.tables.set_member(front.member(*address, *port), Some(*number))?;
+    fn write_members(&mut self, front: &mut HeldFront, affinity: u32) -> Result<(), WriteError> {
+        let now = members(affinity, &front.backends);
+        let mut result = Ok(());
+        for (at, number) in &now {
+            if front.members.get(at) == Some(number) {
+                continue;
+            }
+            let written = self.tables.set_member(front.member(*at), Some(*number));
+            if written.is_ok() {
+                front.members.insert(*at, *number);
+            }
+            result = result.and(written);
         }
-        for (address, port) in before.keys().filter(|at| !now.contains_key(at)) {
-            self.tables.set_member(front.member(*address, *port), None)?;
+        let gone: Vec<Member> = front.members.keys().filter(|at| !now.contains_key(at)).copied().collect();
+        for at in gone {
+            result = result.and(self.tables.set_member(front.member(at), None));
+            front.members.remove(&at);
         }
         if front.affinity != affinity {
             self.tables.store_affinity(front.number, affinity);
             front.affinity = affinity;
         }
-        Ok(())
+        result
     }
 
-    fn write_vips(&mut self, service: u32, before: &[IpAddr], now: &[IpAddr]) -> Result<(), Refusal> {
-        for vip in now.iter().filter(|vip| !before.contains(vip)) {
+    /// Of those that can't be written the service knows that it has them not.
+    fn write_vips(&mut self, held: &mut Held, before: &[IpAddr]) -> Result<(), Refusal> {
+        let mut result = Ok(());
+        held.wanted.vips.retain(|vip| {
             let address = Address::from(*vip);
-            self.tables.set_vip(VipKey { address }, Some(service))?;
-            self.owners.insert(address, service);
+            let written = match before.contains(vip) {
+                true => Ok(()),
+                false => self.tables.set_vip(VipKey { address }, Some(held.number)),
+            };
+            let is_there = written.is_ok();
+            if is_there && !before.contains(vip) {
+                self.owners.insert(address, held.number);
+            }
+            result = std::mem::replace(&mut result, Ok(())).and(written);
+            is_there
+        });
+        for vip in before.iter().filter(|vip| !held.wanted.vips.contains(vip)) {
+            self.release_vip(held.number, *vip);
         }
-        for vip in before.iter().filter(|vip| !now.contains(vip)) {
-            self.release_vip(service, *vip);
-        }
-        Ok(())
+        Ok(result?)
     }
 
     /// Unless another service has it by now.
@@ -608,11 +710,10 @@ impl<T: Tables> Reconciler<T> {
         if let Some(key) = port_key(service, &front) {
             let _ = self.tables.set_port(key, None);
         }
+        for at in front.members.keys() {
+            let _ = self.tables.set_member(front.member(*at), None);
+        }
         for (key, number) in &front.backends {
-            if front.affinity > 0 {
-                let (_, address, port) = *key;
-                let _ = self.tables.set_member(front.member(address, port), None);
-            }
             self.resting.backends.push((*number, front.number));
             lost.push(front.lost(key, vips));
         }
@@ -664,27 +765,40 @@ impl Wanted {
 }
 
 impl WantedFront {
+    fn is_at(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.port == other.port
+    }
+
     fn spreads(&self) -> impl Iterator<Item = &Spread> {
         std::iter::once(&self.spreads.0).chain(&self.spreads.1)
     }
 
-    fn shares(&self) -> impl Iterator<Item = &crate::wanted::ClusterShare> {
+    fn shares(&self) -> impl Iterator<Item = &ClusterShare> {
         self.spreads().flatten()
     }
 }
 
 impl Held {
+    fn empty(number: u32) -> Self {
+        let wanted = Wanted { vips: Vec::new(), fronts: Vec::new() };
+        Self { number, wanted, whole: false, fronts: SmallVec::new() }
+    }
+
     fn front(&self, wanted: &WantedFront) -> Option<&HeldFront> {
-        self.fronts.iter().find(|front| front.protocol == wanted.protocol && front.port == wanted.port)
+        self.fronts.iter().find(|front| front.is_for(wanted))
     }
 }
 
 impl HeldFront {
+    fn is_for(&self, wanted: &WantedFront) -> bool {
+        self.protocol == wanted.protocol && self.port == wanted.port
+    }
+
     fn backend(&self, key: &BackendKey) -> Option<u32> {
         find(&self.backends, key)
     }
 
-    fn member(&self, address: Address, port: u16) -> MemberKey {
+    fn member(&self, (address, port): Member) -> MemberKey {
         MemberKey { address, front: self.number, port: port.into(), pad: 0 }
     }
 
@@ -696,7 +810,7 @@ impl HeldFront {
 
 /// Whom clients of a front may come back to. Where networks overlap an address may be that of several clusters' backends, of which
 /// it is one.
-fn members(affinity: u32, backends: &[(BackendKey, u32)]) -> BTreeMap<(Address, u16), u32> {
+fn members(affinity: u32, backends: &[(BackendKey, u32)]) -> BTreeMap<Member, u32> {
     let backends = backends.iter().filter(|_| affinity > 0);
     backends.map(|((_, address, port), number)| ((*address, *port), *number)).collect()
 }

@@ -240,7 +240,7 @@ fn has_shares(memory: &portolan_ebpf::tables::Memory, front: u32, family: usize,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nothing that a program may be reading is changed but by one word, which leads from the state before to the state after.
     #[test]

@@ -144,8 +144,12 @@ impl<T: Tables> Follower<T> {
         for change in changes {
             let Some(name) = change.name() else { continue };
             let used = self.reconciler.clusters_of(name);
-            let usable: BTreeSet<&ClusterId> =
+            let mut usable: BTreeSet<&ClusterId> =
                 change.after.iter().flat_map(|after| after.usable()).map(|(cluster, _)| cluster).collect();
+            // Where nothing is usable, policies may have what is not healthy serve all the same.
+            let last = change.after.as_ref().filter(|_| usable.is_empty());
+            let last = last.and_then(|service| self.wanted(service));
+            usable.extend(last.iter().flat_map(Wanted::clusters));
             for cluster in used.into_iter().filter(|cluster| !usable.contains(cluster)) {
                 *lost.entry(cluster).or_default() += 1;
             }

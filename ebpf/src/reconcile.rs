@@ -755,7 +755,8 @@ impl<T: Tables> Reconciler<T> {
 }
 
 impl Wanted {
-    fn clusters(&self) -> Vec<&ClusterId> {
+    /// Clusters that it has backends in, each once.
+    pub(crate) fn clusters(&self) -> Vec<&ClusterId> {
         let mut all: Vec<&ClusterId> =
             self.fronts.iter().flat_map(WantedFront::shares).map(|share| &share.cluster).collect();
         all.sort_unstable();

@@ -10,6 +10,7 @@ use portolan_zones::object::Protocol;
 use portolan_zones::{ClusterId, ServiceName};
 
 pub mod replica;
+pub mod world;
 
 pub fn cluster(id: &str) -> ClusterId {
     ClusterId::new(id).unwrap()

@@ -214,7 +214,7 @@ fn messages(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
 /// `nlmsgerr`: the negative error, 0 for none.
 fn result_of(body: &[u8]) -> io::Result<()> {
     let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) }
 }
 
 /// `inet_diag_msg`: family and state, then the socket's id: ports, addresses, interface, cookie.
@@ -230,4 +230,87 @@ fn socket(family: u8, body: &[u8]) -> Option<Socket> {
     let half = |at: usize| u32::from_ne_bytes([id[at], id[at + 1], id[at + 2], id[at + 3]]);
     let cookie = u64::from(half(44)) << 32 | u64::from(half(40));
     Some(Socket { peer: (address, port), cookie, id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut octets = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend([0; 10]);
+        octets.extend(body);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
+
+    /// `inet_diag_msg` of a socket that is connected to a peer.
+    fn diag(family: i32, address: &[u8], port: u16, cookie: u64) -> Vec<u8> {
+        let mut id = [0; SOCKET_ID];
+        id[2..4].copy_from_slice(&port.to_be_bytes());
+        id[20..20 + address.len()].copy_from_slice(address);
+        id[40..44].copy_from_slice(&(cookie as u32).to_ne_bytes());
+        id[44..48].copy_from_slice(&((cookie >> 32) as u32).to_ne_bytes());
+        [&[family as u8, 1, 0, 0][..], &id, &[0; 20]].concat()
+    }
+
+    #[test]
+    fn sockets_are_read_from_messages() {
+        let v4 = diag(libc::AF_INET, &[192, 0, 2, 7], 5353, 0x0102_0304_0506_0708);
+        let mapped = diag(libc::AF_INET6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7], 53, 9);
+        let octets =
+            [message(SOCK_DIAG_BY_FAMILY, &v4), message(77, b"odd"), message(NLMSG_DONE, &[0; 4])].concat();
+        let kinds: Vec<(u16, usize)> =
+            messages(&octets).iter().map(|(kind, body)| (*kind, body.len())).collect();
+        assert_eq!(kinds, [(SOCK_DIAG_BY_FAMILY, v4.len()), (77, 3), (NLMSG_DONE, 4)]);
+        let read = socket(libc::AF_INET as u8, &v4).unwrap();
+        assert_eq!((read.peer, read.cookie), (("192.0.2.7".parse().unwrap(), 5353), 0x0102_0304_0506_0708));
+        assert_eq!(read.id[..], v4[MESSAGE..MESSAGE + SOCKET_ID], "as the kernel wants it back");
+        // A socket of both families that is connected to an IPv4 address: the same peer.
+        let read = socket(libc::AF_INET6 as u8, &mapped).unwrap();
+        assert_eq!(read.peer, ("192.0.2.7".parse().unwrap(), 53));
+        assert_eq!(socket(libc::AF_INET as u8, &v4[..MESSAGE + SOCKET_ID - 1]), None, "cut off");
+    }
+
+    /// A length of nothing, of less than a header, and of more than there is: what came before counts.
+    #[test]
+    fn lengths_that_lie_end_it() {
+        let good = message(NLMSG_DONE, &[0; 4]);
+        for length in [0_u32, 1, 15, 21, 4096, u32::MAX - 2, u32::MAX] {
+            let mut bad = message(NLMSG_DONE, &[0; 4]);
+            bad[..4].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(messages(&[good.clone(), bad].concat()).len(), 1, "{length}");
+        }
+        assert_eq!(messages(&good[..HEADER - 1]), []);
+        assert_eq!(messages(&[]), []);
+    }
+
+    #[test]
+    fn errors_are_negative_numbers() {
+        let of = |code: i32| result_of(&code.to_ne_bytes()).map_err(|error| error.raw_os_error());
+        assert_eq!(of(0), Ok(()));
+        assert_eq!(of(-libc::ENOENT), Err(Some(libc::ENOENT)));
+        assert!(of(i32::MIN).is_err());
+        assert!(result_of(&[1, 2]).is_ok(), "without a number there is no error");
+    }
+
+    proptest! {
+        /// Whatever is received: reading it ends, and stays inside.
+        #[test]
+        fn garbage_is_read_to_its_end(
+            octets in vec(prop_oneof![3 => 0..32_u8, 1 => any::<u8>()], 0..400),
+            family in any::<u8>(),
+        ) {
+            let found = messages(&octets);
+            let length: usize = found.iter().map(|(_, body)| HEADER + body.len()).sum();
+            prop_assert!(length <= octets.len());
+            for (_, body) in found {
+                let _ = (socket(family, body), result_of(body));
+            }
+            let _ = (socket(family, &octets), result_of(&octets));
+        }
+    }
 }

@@ -40,8 +40,9 @@ struct front {
  *   first << 32 | count                      where in `slots` its backends are
  * and one for each backend:
  *   backend << 32 | other << 16 | limit      the same with 16 bits
- * These are alias tables (Walker): a draw is one number, whatever the shares. What a head points to never changes; it is used
- * again only when no program can be reading it any more. */
+ * These are alias tables (Walker): a draw is one number, whatever the shares. What a head points to never changes, but that where
+ * there is no room for another spread a backend, and its cluster, may be replaced in its word; it is used again only when no
+ * program can be reading it any more. */
 #define MOST_CLUSTERS 256
 
 /* backends: immutable while any slot names it. */

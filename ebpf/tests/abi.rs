@@ -1,6 +1,8 @@
 //! What the programs and the agent share is one layout: the C structs, as the object's BTF describes them, field by field against
 //! their twins in Rust.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::mem::offset_of;
 use std::net::IpAddr;
 
@@ -14,8 +16,11 @@ type Field = (String, usize, usize);
 /// Types of an object (Documentation/bpf/btf.rst), as far as C structs of integers need them.
 struct Btf {
     kinds: Vec<Kind>,
-    structs: Vec<(String, usize, Vec<(String, usize, usize)>)>,
+    structs: Vec<Struct>,
 }
+
+/// A struct: its name, its size, and its members, of which the last number is that of the type.
+type Struct = (String, usize, Vec<Field>);
 
 /// How long a type is: itself, as another one, or so many of another one.
 #[derive(Clone, Copy)]

@@ -1,5 +1,7 @@
 //! Folders that are not what they should be, and what is told of them. None of it needs rights.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::fs::{self, File};
 use std::path::Path;
 

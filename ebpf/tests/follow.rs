@@ -1,5 +1,7 @@
 //! From what clusters say to what is in the tables: the shares are those that DNS answers by, for this node's place.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Tables that are too small, and a kernel that refuses: what is there goes on, nothing leads where it should not, and what was
 //! refused is written when there is room.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -218,7 +220,7 @@ fn what_the_kernel_refuses_is_written_later() {
         wanted.fronts[0].affinity = 60;
         wanted
     };
-    let refusals: [(&str, fn(&Write) -> bool); 3] = [
+    let refusals: [(&str, Refuses); 3] = [
         ("vips", |write| matches!(write, Write::Vip(_, Some(_)))),
         ("ports", |write| matches!(write, Write::Port(_, Some(_)))),
         ("members", |write| matches!(write, Write::Member(_, Some(_)))),

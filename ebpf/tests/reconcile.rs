@@ -1,5 +1,7 @@
 //! Programs read while tables are written: after each single write a connection ends where the state before or after has it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -24,9 +24,12 @@ pub fn address(text: &str) -> Address {
     Address::from(text.parse::<std::net::IpAddr>().unwrap())
 }
 
+/// A cluster, and its backends: address, port and part.
+pub type Share<'s> = (&'s str, &'s [(&'s str, u16, u32)]);
+
 /// `[("a", &[("10.0.0.1", 8080, 3)])]`: cluster `a` gets as much as its backends' parts sum to.
-pub fn spread(shares: &[(&str, &[(&str, u16, u32)])]) -> Spread {
-    let share = |(id, backends): &(&str, &[(&str, u16, u32)])| ClusterShare {
+pub fn spread(shares: &[Share<'_>]) -> Spread {
+    let share = |(id, backends): &Share<'_>| ClusterShare {
         cluster: cluster(id),
         part: backends.iter().map(|(.., part)| part).sum(),
         backends: backends.iter().map(|(at, port, part)| (address(at), *port, *part)).collect(),
@@ -67,12 +70,15 @@ pub enum Write {
     Rest,
 }
 
+/// Which writes a kernel refuses.
+pub type Refuses = fn(&Write) -> bool;
+
 /// Tables in memory that remember what was written since `take`.
 pub struct Recorder {
     pub memory: Memory,
     pub log: Vec<Write>,
     /// Writes of hash maps, and waits, that the kernel refuses.
-    pub refuses: fn(&Write) -> bool,
+    pub refuses: Refuses,
 }
 
 impl Recorder {

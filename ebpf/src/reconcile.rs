@@ -92,6 +92,8 @@ struct HeldFront {
     number: u32,
     affinity: u32,
     ranges: SmallVec<[Range; 1]>,
+    /// What was written there, where that is not what is wanted: see `shrink`.
+    drawn: Option<(Spread, Option<Spread>)>,
     /// Sorted.
     backends: Vec<(BackendKey, u32)>,
     /// Whom clients may come back to.
@@ -384,22 +386,11 @@ impl<T: Tables> Reconciler<T> {
         wanted.fronts.retain(|front| before.front(front).is_some());
         for front in &mut wanted.fronts {
             let held = before.front(front);
-            let has = |cluster: &ClusterId, address: Address, port: u16| {
+            front.retain(|cluster, address, port| {
                 let number = self.clusters.get(cluster);
-                number
-                    .zip(held)
-                    .is_some_and(|(number, held)| held.backend(&(*number, address, port)).is_some())
-            };
-            let (v4, any) = &mut front.spreads;
-            for spread in std::iter::once(v4).chain(any) {
-                for share in spread.iter_mut() {
-                    let cluster = share.cluster.clone();
-                    share.backends.retain(|(address, port, _)| has(&cluster, *address, *port));
-                }
-                spread.retain(|share| !share.backends.is_empty());
-            }
-            // Of IPv6 nothing is left: what reaches both goes where IPv4 goes, as where there never was any.
-            front.spreads.1.take_if(|any| any.is_empty());
+                let at = number.map(|number| (*number, address, port));
+                held.zip(at).is_some_and(|(held, at)| held.backend(&at).is_some())
+            });
         }
         wanted
     }
@@ -416,11 +407,11 @@ impl<T: Tables> Reconciler<T> {
         for wanted in &mut held.wanted.fronts {
             let there = former.iter().position(|front| front.is_for(wanted));
             let there = there.map(|at| former.swap_remove(at));
-            let drawn = before.fronts.iter().find(|front| front.is_at(wanted));
-            let (front, written) = match there.zip(drawn) {
+            let its = before.fronts.iter().find(|front| front.is_at(wanted));
+            let (front, written) = match there.zip(its) {
                 None => self.write_new_front(name, held.number, wanted),
-                Some((front, drawn)) => {
-                    let (front, written) = self.write_front(front, drawn, wanted, &before.vips, lost);
+                Some((front, its)) => {
+                    let (front, written) = self.write_front(front, its, wanted, &before.vips, lost);
                     (Some(front), written)
                 }
             };
@@ -463,19 +454,19 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
-    /// Writes a port that is there, and was spread as `drawn`. Where there is no room it goes on with what of that is wanted still,
+    /// Writes a port that is there, and was wanted as `before`. Where there is no room it goes on with what of that is wanted still,
     /// and `wanted` says so.
     fn write_front(
         &mut self,
         mut front: HeldFront,
-        drawn: &WantedFront,
+        before: &WantedFront,
         wanted: &mut WantedFront,
         vips: &[IpAddr],
         lost: &mut Vec<Lost>,
     ) -> (HeldFront, Result<(), Refusal>) {
         let ((former_backends, former_ranges), written) = match self.write_spreads(&mut front, wanted) {
             Ok(former) => (former, Ok(())),
-            Err(refusal) => (self.shrink(&mut front, drawn, wanted), Err(refusal)),
+            Err(refusal) => (self.shrink(&mut front, before, wanted), Err(refusal)),
         };
         self.resting.ranges.extend(former_ranges);
         let members = self.write_members(&mut front, wanted.affinity);
@@ -490,26 +481,25 @@ impl<T: Tables> Reconciler<T> {
 
     /// Takes out of the spreads that are there what is not wanted any more, where there is no room for others: word by word those
     /// that stay are drawn in the place of those that go. Shares are not what they should be until there is room.
-    fn shrink(&mut self, front: &mut HeldFront, drawn: &WantedFront, wanted: &mut WantedFront) -> Former {
+    fn shrink(&mut self, front: &mut HeldFront, before: &WantedFront, wanted: &mut WantedFront) -> Former {
         let keys = self.keys(wanted);
         let stays = |(key, _): &(BackendKey, u32)| keys.binary_search(&Some(*key)).is_ok();
         let backends: Vec<(BackendKey, u32)> = front.backends.iter().copied().filter(stays).collect();
         let mut ranges = std::mem::take(&mut front.ranges).into_iter();
         let (mut kept, mut former) = (SmallVec::new(), SmallVec::new());
         let mut heads = [None; 2];
-        let (v4, any) = &drawn.spreads;
-        let mut spreads = [Some(v4.clone()), any.clone()];
-        for (head, spread) in heads.iter_mut().zip(&mut spreads) {
-            let Some(there) = spread.as_ref().filter(|spread| !spread.is_empty()) else { continue };
+        let (mut v4, mut any) = front.drawn.take().unwrap_or_else(|| before.spreads.clone());
+        for (head, spread) in heads.iter_mut().zip([Some(&mut v4), any.as_mut()]) {
+            let Some(spread) = spread.filter(|spread| !spread.is_empty()) else { continue };
             let Some(range) = ranges.next() else { continue };
-            match self.substituted(there, range.first, &backends) {
+            match self.substituted(spread, range.first, &backends) {
                 Some((leads, words)) => {
                     self.tables.write_slots(range.first, &words);
                     *head = Some(leads);
                     kept.push(range);
                 }
                 None => {
-                    *spread = None;
+                    spread.clear();
                     former.push(range);
                 }
             }
@@ -517,9 +507,11 @@ impl<T: Tables> Reconciler<T> {
         for (family, head) in [heads[0], heads[1].or(heads[0])].into_iter().enumerate() {
             self.tables.store_head(front.number, family, head.unwrap_or_default().into());
         }
-        let [v4, any] = spreads;
-        wanted.spreads = (v4.unwrap_or_default(), any);
-        front.ranges = kept;
+        wanted.retain(|cluster, address, port| {
+            let number = self.clusters.get(cluster);
+            number.is_some_and(|number| find(&backends, &(*number, address, port)).is_some())
+        });
+        (front.drawn, front.ranges) = (Some((v4, any)), kept);
         (std::mem::replace(&mut front.backends, backends), former)
     }
 
@@ -560,6 +552,7 @@ impl<T: Tables> Reconciler<T> {
             number,
             affinity: 0,
             ranges: SmallVec::new(),
+            drawn: None,
             backends: Vec::new(),
             members: BTreeMap::new(),
         })
@@ -608,6 +601,7 @@ impl<T: Tables> Reconciler<T> {
         for (family, head) in heads.into_iter().enumerate() {
             self.tables.store_head(front.number, family, head.into());
         }
+        front.drawn = None;
         let former = std::mem::replace(&mut front.backends, backends);
         Ok((former, std::mem::replace(&mut front.ranges, ranges)))
     }
@@ -768,6 +762,19 @@ impl Wanted {
 impl WantedFront {
     fn is_at(&self, other: &Self) -> bool {
         self.protocol == other.protocol && self.port == other.port
+    }
+
+    /// Leaves out all other backends.
+    fn retain(&mut self, stays: impl Fn(&ClusterId, Address, u16) -> bool) {
+        let (v4, any) = &mut self.spreads;
+        for spread in std::iter::once(v4).chain(&mut *any) {
+            for ClusterShare { cluster, backends, .. } in spread.iter_mut() {
+                backends.retain(|(address, port, _)| stays(cluster, *address, *port));
+            }
+            spread.retain(|share| !share.backends.is_empty());
+        }
+        // Of IPv6 nothing is left: what reaches both goes where IPv4 goes, as where there never was any.
+        any.take_if(|any| any.is_empty());
     }
 
     fn spreads(&self) -> impl Iterator<Item = &Spread> {

@@ -120,6 +120,9 @@ fn a_change_without_room_keeps_what_is_still_wanted() {
             let kept = reached(&full.tables().memory, "10.96.0.1", family);
             assert_eq!(kept, of(&["10.1.0.2"]), "{why}");
         }
+        let (_, held) = full.wanted().next().unwrap();
+        let shown: Vec<_> = spread_of(&held.fronts[0], 0).collect();
+        assert_eq!(shown, [(address("10.1.0.2"), 8080)], "{why}: it is told as it is");
         let gone: Vec<IpAddr> = lost.iter().map(|lost| lost.backend.0).collect();
         assert_eq!(gone, ["10.1.0.1".parse::<IpAddr>().unwrap()], "{why}");
         if !why.ends_with("small") {

@@ -24,6 +24,7 @@ mod peers;
 mod policies;
 mod readme;
 mod rights;
+mod shared_gateway;
 mod steps;
 mod stub_domains;
 mod survival;

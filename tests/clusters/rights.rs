@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 use portolan_tests::harness::kubernetes::{
-    CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, SERVER, binary, export, install, pod, service, with,
+    CONTROLLER, Cluster, Clusterset, Options, PEER, Plan, SERVER, SYSTEM, binary, export, install, pod,
+    service, with,
 };
 use portolan_tests::harness::{becomes, run, until};
 use serde_json::{Value, json};
 
 use crate::peers::export_db;
+use crate::shared_gateway::install_gateway;
 use crate::steps::{answers_become, fqdn, imported, texts, vanishes, verdict_becomes};
 
 /// All requests of service accounts, without their bodies (audit.k8s.io/v1).
@@ -61,6 +63,7 @@ fn the_rights_suffice_and_are_not_exceeded() {
     let options = ["paris", "tokyo"].map(|id| audited(id, folder.path()));
     let set = Clusterset::over(Cluster::start_all(options.into()), &Plan::new(2));
     set.namespace(NS);
+    install_gateway(&set[0], "203.0.113.7");
     everything(&set);
 
     let writes = [
@@ -77,6 +80,8 @@ fn the_rights_suffice_and_are_not_exceeded() {
         "delete serviceimports",
         "patch serviceimports/status",
         "patch serviceexports/status",
+        "patch serviceexports",
+        "patch configmaps",
         "create endpointslices",
         "patch endpointslices",
         "delete endpointslices",
@@ -139,6 +144,72 @@ fn objects_of_others_are_out_of_reach() {
     assert!(deleted, "{text}");
 }
 
+/// Of the shared gateway's Service only ports of its own, and of exports only what they say of it.
+#[test]
+fn people_s_fields_are_out_of_reach() {
+    let cluster = Cluster::start(Options { controllers: false, ..Options::new("paris") });
+    install(&cluster);
+    install_gateway(&cluster, "203.0.113.7");
+    cluster.namespace(NS);
+    cluster.put(&service(NS, "web"));
+    let annotated =
+        json!({ "metadata": { "annotations": { "example.com/owner": "ada" }, "labels": { "a": "b" } } });
+    cluster.put(&with(export(NS, "web"), annotated));
+    let controller = cluster.kubeconfig(CONTROLLER);
+    let patch = |namespace: &str, object: &str, patch: &Value| {
+        let mut kubectl = Command::new(binary("kubectl"));
+        kubectl.arg("--kubeconfig").arg(&controller).arg("--cache-dir").arg(cluster.path("kubectl-cache"));
+        run(kubectl.args([
+            "--namespace",
+            namespace,
+            "patch",
+            object,
+            "--type=merge",
+            "-p",
+            &patch.to_string(),
+        ]))
+    };
+    let says = |key: &str, value: Value| json!({ "metadata": { "annotations": { key: value } } });
+    let web = |body: Value| patch(NS, "serviceexport/web", &body);
+    let gateway = |body: Value| patch(SYSTEM, "service/portolan-gateway", &body);
+    let health = json!({ "name": "health", "port": 8405, "protocol": "TCP", "targetPort": 8405 });
+    let port = |name: &str| json!({ "name": name, "port": 20_017, "protocol": "TCP", "targetPort": 20_017 });
+    until("the policy is in force", || {
+        let (good, text) = web(says("example.com/owner", json!("eve")));
+        (!good && text.contains("only annotations of the shared gateway")).then_some(())
+    });
+    for body in [
+        says("example.com/owner", Value::Null),
+        says("portolan.dev/gateway", json!("192.0.2.66")),
+        json!({ "metadata": { "labels": { "a": "c" } } }),
+        json!({ "spec": { "exportedLabels": { "a": "b" } } }),
+    ] {
+        assert!(!web(body.clone()).0, "{body}");
+    }
+    for value in [json!("203.0.113.7"), json!("203.0.113.8"), Value::Null] {
+        let (good, text) = web(says("portolan.dev/shared-gateway", value));
+        assert!(good, "{text}");
+    }
+    for body in [
+        json!({ "spec": { "selector": { "app": "eve" } } }),
+        json!({ "spec": { "type": "NodePort" } }),
+        json!({ "spec": { "externalIPs": ["192.0.2.66"] } }),
+        json!({ "metadata": { "annotations": { "a": "b" } } }),
+        json!({ "spec": { "ports": [health, port("ssh")] } }),
+        json!({ "spec": { "ports": [port("p-20017")] } }),
+    ] {
+        let (good, text) = gateway(body.clone());
+        assert!(!good && text.contains("only ports p-<number> and u-<number>"), "{body}: {text}");
+    }
+    let (good, text) = patch(SYSTEM, "configmap/portolan", &json!({ "data": { "a": "b" } }));
+    assert!(!good && text.contains("forbidden"), "{text}");
+    let mut kubectl = Command::new(binary("kubectl"));
+    kubectl.arg("--kubeconfig").arg(&controller).arg("--cache-dir").arg(cluster.path("kubectl-cache"));
+    let (good, _) =
+        run(kubectl.args(["--namespace", SYSTEM, "delete", "--wait=false", "service/portolan-gateway"]));
+    assert!(!good && cluster.get("Service", SYSTEM, "portolan-gateway").is_some());
+}
+
 /// Export, conflict, change and unexport, of both types of services.
 fn everything(set: &Clusterset) {
     let (paris, tokyo) = (&set[0], &set[1]);
@@ -161,6 +232,10 @@ fn everything(set: &Clusterset) {
     for member in [paris, tokyo] {
         verdict_becomes(member, NS, "web", "Conflict", "False/NoConflicts");
     }
+    until("peers are told of the shared gateway", || {
+        let export = paris.get("ServiceExport", NS, "web")?;
+        export["metadata"]["annotations"]["portolan.dev/shared-gateway"].as_str().map(str::to_owned)
+    });
     tokyo.set_ready(&pod(NS, "db", "db-1"), &["10.2.0.1"], false);
     answers_become(set, &format!("{} A", fqdn(NS, "db")), &["10.1.0.1"]);
     for member in [paris, tokyo] {

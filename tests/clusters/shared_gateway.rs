@@ -1,9 +1,11 @@
 //! The shared gateway of a cluster, from an export that has no other to the peer's copies of it.
 
+use std::process::Command;
+
 use portolan_tests::harness::kubernetes::{
-    Cluster, Clusterset, Plan, SYSTEM, condition, export, service, with,
+    ADMIN_USER, Cluster, Clusterset, Plan, SYSTEM, condition, export, service, with,
 };
-use portolan_tests::harness::{becomes, repository, until};
+use portolan_tests::harness::{becomes, portolan, repository, run, until};
 use serde_json::{Value, json};
 
 use crate::steps::{endpoints, imported, mirrored};
@@ -88,6 +90,10 @@ fn exports_share_a_gateway() {
     let haproxy = files["data"]["haproxy.cfg"].as_str().unwrap();
     assert!(haproxy.contains(&format!("frontend tcp-{number}\n")), "{haproxy}");
     assert!(haproxy.contains("server web web.shop.svc.cluster.local:80 "), "{haproxy}");
+    let kubeconfig = set[1].kubeconfig(ADMIN_USER);
+    let mut printed = Command::new(portolan());
+    let (good, text) = run(printed.arg("gateway").arg("--kubeconfig").arg(kubeconfig));
+    assert_eq!((good, &*text), (true, haproxy), "what anybody prints is what the controller wrote");
     let key = format!("tcp-{number}");
     assert_eq!(memory(&set[1], &key).as_deref(), Some("shop/web:80"));
     assert!(condition(&set[1].get("ServiceExport", NS, "web").unwrap(), "Valid").is_some());

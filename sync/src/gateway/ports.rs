@@ -63,7 +63,7 @@ impl PortRange {
     }
 
     /// All numbers, from the one that `hash` points at.
-    fn from_hash(self, hash: u64) -> impl Iterator<Item = u16> {
+    fn all_from(self, hash: u64) -> impl Iterator<Item = u16> {
         let (first, size) = (u32::from(self.first), self.size());
         let start = (hash % u64::from(size)) as u32;
         // At most `last`, which is a u16.
@@ -226,7 +226,7 @@ impl GatewayPorts {
         let mut hasher = SipHasher13::new_with_key(KEY);
         hasher.write(key.service.wire());
         hasher.write(&key.number.to_be_bytes());
-        let mut numbers = self.range.from_hash(hasher.finish());
+        let mut numbers = self.range.all_from(hasher.finish());
         numbers.find(|number| {
             let at = (key.protocol, *number);
             !self.held.contains_key(&at) && !taken.contains(&at)

@@ -120,7 +120,6 @@ impl Keeper {
     /// It came to nothing.
     pub(super) fn refused(&mut self, write: &Write, why: &str, now: Instant) {
         let why = format!("shared gateway: {} can't be written: {why}", write.target());
-        tracing::warn!("{why}");
         self.refused.insert(write.target(), (fingerprint(write), now, why));
     }
 

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use kube::Client;
 use portolan_zones::Name;
 use portolan_zones::object::UnixTime;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::election::Leadership;
 use crate::convert::Kind;
@@ -95,39 +95,46 @@ pub(super) async fn keep(
     mut leadership: Leadership,
     status: Arc<Mutex<GatewayStatus>>,
 ) {
-    let tell = |told: GatewayStatus| *status.lock().unwrap_or_else(PoisonError::into_inner) = told;
-    let requests = Requests { client, namespace };
+    let requests = Requests::new(client, namespace);
     let mut keeper: Option<Keeper> = None;
+    let mut sweep = Instant::now() + SWEEP;
     loop {
         tokio::select! {
             () = seen.changed.notified() => {}
             _ = leadership.changed() => {}
-            () = sleep(SWEEP) => if let Some(keeper) = &mut keeper { keeper.forget_written() },
+            () = sleep_until(sweep) => {}
         }
         if !leadership.is_leader() {
             keeper = None;
-            tell(GatewayStatus::default());
+            tell(&status, GatewayStatus::default());
             continue;
         }
         if !seen.is_synced() {
             continue;
         }
-        let pace = match round(&requests, &config, &seen, &leadership, &mut keeper).await {
-            Ok(()) => PACE,
-            Err(why) => {
-                tracing::warn!("the shared gateway can't be kept: {why}");
-                tell(GatewayStatus {
-                    problems: vec![why],
-                    ..keeper.as_ref().map(Keeper::status).unwrap_or_default()
-                });
-                seen.changed.notify_one();
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
-        tell(keeper.as_ref().map(Keeper::status).unwrap_or_default());
-        sleep(pace).await;
+        if sweep <= Instant::now() {
+            sweep = Instant::now() + SWEEP;
+            keeper.iter_mut().for_each(Keeper::forget_written);
+        }
+        let done = round(&requests, &config, &seen, &leadership, &mut keeper).await;
+        let mut now = keeper.as_ref().map(Keeper::status).unwrap_or_default();
+        if let Err(why) = &done {
+            now.problems.push(format!("shared gateway: {why}"));
+            // Tried again, whatever is told meanwhile.
+            seen.changed.notify_one();
+        }
+        tell(&status, now);
+        sleep(if done.is_ok() { PACE } else { PAUSE }).await;
     }
+}
+
+/// What is new in it is logged, once.
+fn tell(status: &Mutex<GatewayStatus>, now: GatewayStatus) {
+    let mut told = status.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines = now.refused.iter().chain(&now.problems);
+    let new = lines.filter(|line| !told.refused.contains(line) && !told.problems.contains(line));
+    new.for_each(|line| tracing::warn!("{line}"));
+    *told = now;
 }
 
 /// Writes until nothing is left to do.
@@ -158,13 +165,11 @@ async fn round(
                         seen.apply(kind, &answer);
                     }
                 }
-                Ok(Err(Failed::Refused(why))) => {
-                    keeper.refused(&write, &why, std::time::Instant::now());
-                    // Nothing may lead to what is not remembered.
-                    if write.is_memory() {
-                        return Err(why);
-                    }
+                // Nothing may lead to what is not remembered.
+                Ok(Err(Failed::Refused(why))) if write.is_memory() => {
+                    return Err(format!("{} can't be written: {why}", write.target()));
                 }
+                Ok(Err(Failed::Refused(why))) => keeper.refused(&write, &why, std::time::Instant::now()),
                 Ok(Err(Failed::Unreachable(why))) => return Err(why),
                 Err(_) => return Ok(()),
             }

@@ -25,8 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks the own cluster.
 pub(super) struct Requests {
-    pub(super) client: Client,
-    pub(super) namespace: String,
+    client: Client,
+    namespace: String,
+    /// The version of the MCS API, once it is known.
+    version: tokio::sync::Mutex<Option<String>>,
 }
 
 /// Why a request came to nothing.
@@ -41,6 +43,22 @@ pub(super) enum Failed {
 }
 
 impl Requests {
+    /// The namespace is our own.
+    pub(super) fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace, version: tokio::sync::Mutex::default() }
+    }
+
+    /// Looked for again after anything failed: definitions may have been replaced.
+    async fn version(&self) -> Result<String, Failed> {
+        let mut version = self.version.lock().await;
+        if let Some(version) = &*version {
+            return Ok(version.clone());
+        }
+        let found = answered(find(&self.client, Topic::ServiceExport)).await?;
+        let found = found.ok_or_else(|| Failed::Refused(Topic::ServiceExport.absence()))?;
+        Ok(version.insert(found.version).clone())
+    }
+
     /// What was written down of numbers; `None`: nothing ever was.
     pub(super) async fn remembered(&self) -> Result<Option<BTreeMap<String, String>>, Failed> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -57,9 +75,7 @@ impl Requests {
             }
             Write::Ports { uid, ports } => self.ports(uid, ports),
             Write::Told { name, uid, words } => {
-                let resource = answered(find(&self.client, Topic::ServiceExport)).await?;
-                let version = resource.map(|resource| resource.version);
-                let version = version.ok_or_else(|| Failed::Refused(Topic::ServiceExport.absence()))?;
+                let version = self.version().await?;
                 let (namespace, name) = (name.namespace(), name.name());
                 let mut metadata = json!({ "namespace": namespace, "name": name, "uid": uid });
                 if let Some((at, ports)) = words {
@@ -74,7 +90,11 @@ impl Requests {
         let params = PatchParams { force, ..PatchParams::apply(WRITER) };
         let request = Request::new(path).patch(&name, &params, &Patch::Apply(body));
         let request = request.map_err(|error| Failed::Refused(error.to_string()))?;
-        answered(self.client.request_text(request)).await
+        let answer = answered(self.client.request_text(request)).await;
+        if answer.is_err() {
+            *self.version.lock().await = None;
+        }
+        answer
     }
 
     /// A ConfigMap of ours.

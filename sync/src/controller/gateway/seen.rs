@@ -183,9 +183,10 @@ impl Seen {
                 let read = serde_json::from_str(json).ok();
                 let service = read
                     .and_then(|s| convert::service(&s, &names, &mut interner, &mut refused).ok().flatten());
-                let of_itself = raw.spec.kind == "LoadBalancer";
-                let service = service.filter(|service| !of_itself && could_share(service));
+                // A load balancer that has no address yet will have one.
+                let is_balanced = raw.spec.kind == "LoadBalancer";
                 let address = serde_json::from_str::<Addressed>(json).ok().and_then(|s| s.address());
+                let service = service.filter(|s| !is_balanced && address.is_some() && could_share(s));
                 self.site.set_service(&name, service, address.map(|(_, ip)| ip))
             }
             Kind::Node => {

@@ -35,12 +35,12 @@ impl Cluster {
             config,
             now: 1_790_000_000,
         };
-        cluster.install("LoadBalancer", json!([{ "ip": "203.0.113.7" }, { "hostname": "lb.example" }]));
+        cluster.install("LoadBalancer", &json!([{ "ip": "203.0.113.7" }, { "hostname": "lb.example" }]));
         cluster.restart();
         cluster
     }
 
-    fn install(&mut self, kind: &str, ingress: Value) {
+    fn install(&mut self, kind: &str, ingress: &Value) {
         self.put(
             "Service",
             json!({ "metadata": { "namespace": NS, "name": SERVICE, "uid": "gw" },
@@ -65,12 +65,12 @@ impl Cluster {
     }
 
     /// `shop/<name>` with these ports, exported.
-    fn export(&mut self, name: &str, ports: Value) {
-        self.service(name, json!({ "type": "ClusterIP", "clusterIP": "10.96.0.9", "ports": ports }));
+    fn export(&mut self, name: &str, ports: &Value) {
+        self.service(name, &json!({ "type": "ClusterIP", "clusterIP": "10.96.0.9", "ports": ports }));
         self.put("ServiceExport", json!({ "metadata": { "namespace": "shop", "name": name } }));
     }
 
-    fn service(&mut self, name: &str, spec: Value) {
+    fn service(&mut self, name: &str, spec: &Value) {
         self.put("Service", json!({ "metadata": { "namespace": "shop", "name": name }, "spec": spec }));
     }
 
@@ -199,7 +199,7 @@ fn an_export_without_a_gateway_gets_a_port_of_the_shared_one() {
     cluster.settle();
     cluster.export(
         "web",
-        json!([{ "port": 80 }, { "port": 53, "protocol": "UDP" }, { "port": 9, "protocol": "SCTP" }]),
+        &json!([{ "port": 80 }, { "port": 53, "protocol": "UDP" }, { "port": 9, "protocol": "SCTP" }]),
     );
     let log = cluster.settle();
     assert_eq!(
@@ -223,7 +223,7 @@ fn an_export_without_a_gateway_gets_a_port_of_the_shared_one() {
 #[test]
 fn udp_is_told_only_where_it_is_said_to_be_there() {
     let mut cluster = Cluster::new(GatewayConfig::default());
-    cluster.export("dns", json!([{ "port": 53, "protocol": "UDP" }]));
+    cluster.export("dns", &json!([{ "port": 53, "protocol": "UDP" }]));
     cluster.settle();
     assert_eq!(cluster.told("dns"), None);
 }
@@ -232,24 +232,21 @@ fn udp_is_told_only_where_it_is_said_to_be_there() {
 #[test]
 fn what_was_told_is_taken_back() {
     let mut cluster = Cluster::new(GatewayConfig::default());
-    let has_own = |cluster: &mut Cluster| {
-        cluster.service("web", json!({ "type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{ "port": 80, "nodePort": 30080 }] }))
+    let is = |kind: &str, ip: &str, node_port: u16| {
+        let port = json!({ "port": 80, "nodePort": node_port });
+        json!({ "type": kind, "clusterIP": ip, "ports": [port] })
     };
-    let balanced = |cluster: &mut Cluster| {
-        cluster.service(
-            "web",
-            json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.9", "ports": [{ "port": 80 }] }),
-        )
-    };
-    let headless = |cluster: &mut Cluster| {
-        cluster.service("web", json!({ "type": "ClusterIP", "clusterIP": "None", "ports": [{ "port": 80 }] }))
-    };
+    let becomes = |spec: Value| move |cluster: &mut Cluster| cluster.service("web", &spec);
+    let has_own = becomes(is("NodePort", "10.96.0.9", 30_080));
+    let balanced = becomes(is("LoadBalancer", "10.96.0.9", 0));
+    let headless = becomes(is("ClusterIP", "None", 0));
     let said = |cluster: &mut Cluster| {
         let mut export = cluster.get("web");
         export["metadata"]["annotations"]["portolan.dev/gateway"] = json!("192.0.2.1");
         cluster.put("ServiceExport", export);
     };
-    let ends: [(&str, &dyn Fn(&mut Cluster)); 6] = [
+    type End<'a> = (&'a str, &'a dyn Fn(&mut Cluster));
+    let ends: [End<'_>; 6] = [
         ("node ports", &has_own),
         ("a balancer that has no address yet", &balanced),
         ("pods of its own", &headless),
@@ -258,8 +255,8 @@ fn what_was_told_is_taken_back() {
         ("no gateway", &|cluster| cluster.remove("Service", NS, SERVICE)),
     ];
     for (what, end) in ends {
-        cluster.export("web", http());
-        cluster.install("LoadBalancer", json!([{ "ip": "203.0.113.7" }]));
+        cluster.export("web", &http());
+        cluster.install("LoadBalancer", &json!([{ "ip": "203.0.113.7" }]));
         cluster.settle();
         let number = cluster.number("web").unwrap_or_else(|| panic!("before {what}"));
         end(&mut cluster);
@@ -270,8 +267,8 @@ fn what_was_told_is_taken_back() {
         }
         assert_eq!((cluster.settle().len(), cluster.problems()), (0, String::new()), "{what}");
     }
-    cluster.install("LoadBalancer", json!([{ "ip": "203.0.113.7" }]));
-    cluster.export("web", http());
+    cluster.install("LoadBalancer", &json!([{ "ip": "203.0.113.7" }]));
+    cluster.export("web", &http());
     cluster.settle();
     let number = cluster.number("web").unwrap();
     cluster.remove("ServiceExport", "shop", "web");
@@ -279,7 +276,7 @@ fn what_was_told_is_taken_back() {
     let freed = &cluster.maps[crate::gateway::MEMORY][&format!("tcp-{number}")];
     assert!(freed.starts_with("shop/web:80, free from "), "{freed}");
     cluster.config.enabled = false;
-    cluster.export("web", http());
+    cluster.export("web", &http());
     cluster.restart();
     assert!(cluster.settle().is_empty());
 }
@@ -289,7 +286,7 @@ fn what_was_told_is_taken_back() {
 fn nothing_happens_where_it_is_not_installed() {
     let mut cluster = Cluster::new(GatewayConfig::default());
     cluster.remove("Service", NS, SERVICE);
-    cluster.export("web", http());
+    cluster.export("web", &http());
     assert_eq!((cluster.settle().len(), cluster.keeper.status()), (0, GatewayStatus::default()));
 }
 
@@ -297,12 +294,12 @@ fn nothing_happens_where_it_is_not_installed() {
 #[test]
 fn the_gateway_is_where_its_service_is() {
     let mut cluster = Cluster::new(GatewayConfig::default());
-    cluster.export("web", http());
-    cluster.install("LoadBalancer", json!(null));
+    cluster.export("web", &http());
+    cluster.install("LoadBalancer", &json!(null));
     cluster.settle();
     assert_eq!(cluster.told("web"), None);
     assert!(cluster.problems().contains("its load balancer has no address yet"), "{}", cluster.problems());
-    cluster.install("NodePort", json!(null));
+    cluster.install("NodePort", &json!(null));
     let node = |name: &str, at: &str, ready: &str| {
         json!({ "metadata": { "name": name }, "status": {
             "addresses": [{ "type": "InternalIP", "address": at }], "conditions": [{ "type": "Ready", "status": ready }] } })
@@ -324,11 +321,11 @@ fn the_gateway_is_where_its_service_is() {
 #[test]
 fn words_of_others_are_left_alone() {
     let mut cluster = Cluster::new(GatewayConfig::default());
-    cluster.export("web", http());
+    cluster.export("web", &http());
     let mut export = cluster.get("web");
     export["metadata"]["annotations"] = json!({ "portolan.dev/shared-gateway": "192.0.2.66" });
     cluster.put("ServiceExport", export.clone());
-    cluster.export("api", http());
+    cluster.export("api", &http());
     cluster.settle();
     assert_eq!(cluster.get("web"), export);
     assert!(cluster.problems().contains("what ServiceExport shop/web says of it"), "{}", cluster.problems());
@@ -341,11 +338,11 @@ fn a_range_that_is_full_refuses_only_who_is_too_many() {
     let ports = "20000-20001".parse().unwrap();
     let mut cluster = Cluster::new(GatewayConfig { ports, ..GatewayConfig::default() });
     for name in ["b", "c"] {
-        cluster.export(name, http());
+        cluster.export(name, &http());
     }
     cluster.settle();
     let before = ["b", "c"].map(|name| cluster.number(name).unwrap());
-    cluster.export("a", http());
+    cluster.export("a", &http());
     cluster.settle();
     assert_eq!((["b", "c"].map(|name| cluster.number(name).unwrap()), cluster.told("a")), (before, None));
     let refused = cluster.keeper.status().refused;
@@ -359,9 +356,9 @@ fn a_range_that_is_full_refuses_only_who_is_too_many() {
 #[test]
 fn a_refusal_is_told_and_left_for_a_while() {
     let mut cluster = Cluster::new(GatewayConfig::default());
-    cluster.export("web", http());
+    cluster.export("web", &http());
     cluster.settle();
-    cluster.export("api", http());
+    cluster.export("api", &http());
     let due = cluster.seen.with(|seen| cluster.keeper.due(seen, cluster.now));
     let ports = due.iter().find(|write| matches!(write, Write::Ports { .. })).unwrap();
     cluster.keeper.refused(ports, "conflict with kubectl", std::time::Instant::now());
@@ -373,7 +370,7 @@ fn a_refusal_is_told_and_left_for_a_while() {
         (None, true),
         "only what is there is told"
     );
-    cluster.export("db", http());
+    cluster.export("db", &http());
     assert!(cluster.settle().contains(&ports.target()), "something else is to be written there");
     assert!(cluster.number("api").is_some() && cluster.problems().is_empty());
 }
@@ -386,10 +383,10 @@ fn a_crash_between_any_two_requests_keeps_ports() {
         let ports = "20000-20007".parse().unwrap();
         let mut cluster = Cluster::new(GatewayConfig { ports, ..GatewayConfig::default() });
         let names = ["a", "b", "c", "d", "e"];
-        names[..3].iter().for_each(|name| cluster.export(name, http()));
+        names[..3].iter().for_each(|name| cluster.export(name, &http()));
         cluster.settle_within(most);
         let told: Vec<_> = names[..3].iter().map(|name| cluster.number(name)).collect();
-        names[3..].iter().for_each(|name| cluster.export(name, http()));
+        names[3..].iter().for_each(|name| cluster.export(name, &http()));
         if most % 3 == 1 {
             cluster.maps.insert(crate::gateway::MEMORY, [("tcp-x".to_owned(), "?".to_owned())].into());
         }

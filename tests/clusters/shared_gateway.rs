@@ -61,7 +61,7 @@ fn memory(cluster: &Cluster, key: &str) -> Option<String> {
     map["data"][key].as_str().map(str::to_owned)
 }
 
-fn annotate(cluster: &Cluster, name: &str, annotations: Value) {
+fn annotate(cluster: &Cluster, name: &str, annotations: &Value) {
     cluster.patch("ServiceExport", NS, name, json!({ "metadata": { "annotations": annotations } }));
 }
 
@@ -109,11 +109,11 @@ fn exports_share_a_gateway() {
     assert_eq!(reached(&set, "web"), there);
 
     // What the author says goes before; and after it the port is the same.
-    annotate(&set[1], "web", json!({ "portolan.dev/gateway": "192.0.2.9" }));
+    annotate(&set[1], "web", &json!({ "portolan.dev/gateway": "192.0.2.9" }));
     becomes("the author's gateway", &Some((vec!["tokyo 192.0.2.9".to_owned()], 80)), || reached(&set, "web"));
     becomes("what was told is taken back", &None, || told(&set[1], "web"));
     until("it rests", || memory(&set[1], &key).filter(|text| text.starts_with("shop/web:80, free from ")));
-    annotate(&set[1], "web", json!({ "portolan.dev/gateway": null }));
+    annotate(&set[1], "web", &json!({ "portolan.dev/gateway": null }));
     becomes("the shared one again", &there, || reached(&set, "web"));
 
     // Somebody else's word stays, and is told.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_sync::ClusterSource;
+use portolan_sync::controller::GatewayConfig;
 use portolan_sync::kubernetes::{Access, Origin, OwnConfig, PeerConfig, Pinned};
 use portolan_zones::peers::{Forced, Scope, State};
 use portolan_zones::places::{Mapping, Place};
@@ -196,6 +197,18 @@ fn every_section_takes_effect() {
                 (c.controller.cluster_peers, c.controller.cluster_profiles) = (false, Some("fleet".into()));
                 let times = &mut c.controller.lease;
                 [times.duration, times.renew, times.retry] = lease;
+            },
+        ),
+        (
+            "controller: {gateway: {enabled: false, ports: 7000-7999, udp: true, cluster-domain: k8s.example, allow: [10.0.0.0/8]}}",
+            |c| {
+                c.controller.gateway = GatewayConfig {
+                    enabled: false,
+                    ports: "7000-7999".parse().unwrap(),
+                    udp: true,
+                    cluster_domain: Name::parse("k8s.example").unwrap(),
+                    allow: vec!["10.0.0.0/8".parse().unwrap()],
+                };
             },
         ),
         ("home: fra1.eu", |c| c.home = Some(ClusterId::new("fra1.eu").unwrap())),

@@ -57,6 +57,10 @@ fn wrong_values_are_named_with_line_and_field() {
             "2: controller.lease.duration: must be longer than `renew`, or two could lead at once",
         ),
         (
+            "controller: {gateway: {ports: 29999-20000}}",
+            "2: controller.gateway.ports: `29999-20000` is not a range of ports such as `20000-29999`",
+        ),
+        (
             "controller: {lease: {retry: 9s}}",
             "2: controller.lease.renew: must be longer than twice `retry`, which must not be 0",
         ),

@@ -104,30 +104,36 @@ pub struct MemberKey {
     pub pad: u16,
 }
 
-/// Key of `flows`.
+/// What a socket was told to connect to, and where it went: the value of `origins`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
-pub struct FlowKey {
-    /// Of the socket, as `SO_COOKIE` has it.
-    pub cookie: u64,
-    /// Where its packets go.
+pub struct Origin {
+    /// Where its program wanted to go.
+    pub vip: Address,
+    /// Where it went.
     pub backend: Address,
+    /// The service's.
+    pub vip_port: Port,
     /// The backend's.
-    pub port: Port,
-    #[expect(missing_docs, reason = "padding that is part of a key")]
-    pub pad: [u16; 3],
+    pub backend_port: Port,
+    #[expect(missing_docs, reason = "padding")]
+    pub pad: u32,
 }
 
-/// Value of `flows`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[repr(C)]
-pub struct Flow {
-    /// Where its program sent them.
-    pub vip: Address,
-    /// The service's.
-    pub port: Port,
-    #[expect(missing_docs, reason = "padding")]
-    pub pad: [u16; 3],
+impl Origin {
+    /// From what is in memory; `None`: it is too short for one.
+    pub fn parse(octets: &[u8]) -> Option<Self> {
+        let octets: &[u8; size_of::<Self>()] = octets.get(..size_of::<Self>())?.try_into().ok()?;
+        let address = |at: usize| Address(std::array::from_fn(|i| octets[at + i]));
+        let port = |at: usize| Port(u16::from_ne_bytes([octets[at], octets[at + 1]]));
+        Some(Self {
+            vip: address(0),
+            backend: address(16),
+            vip_port: port(32),
+            backend_port: port(34),
+            pad: 0,
+        })
+    }
 }
 
 /// Element of `fronts`.
@@ -322,16 +328,12 @@ impl Event {
 /// Structs that the kernel's hash maps take as they are in memory.
 #[expect(unsafe_code, reason = "aya asks for it")]
 mod pod {
-    use super::{Flow, FlowKey, MemberKey, PortKey, VipKey};
+    use super::{MemberKey, PortKey, VipKey};
 
-    // SAFETY (all five): `repr(C)`, of integers only, without hidden padding: a test compares sizes and offsets with the C structs.
+    // SAFETY (all three): `repr(C)`, of integers only, without hidden padding: a test compares sizes and offsets with the C structs.
     unsafe impl aya::Pod for VipKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for PortKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for MemberKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for FlowKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Flow {}
 }

@@ -1,7 +1,7 @@
 //! The kernel's side: programs and their maps, of which the arrays are memory that is written without system calls.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,9 +10,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::{CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::abi::{
-    Backend, Event, Flow, FlowKey, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
-};
+use crate::abi::{Backend, Event, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey};
 use crate::hooks::HOOKS;
 use crate::sys::{self, Words};
 use crate::tables::{Sizes, Tables, WriteError};
@@ -75,8 +73,8 @@ pub struct Loaded {
     pub tables: KernelTables,
     /// Decisions that are told.
     pub events: Events,
-    /// Where UDP sockets' packets come from.
-    pub flows: Flows,
+    /// Where sockets were told to go, and went.
+    pub origins: Origins,
     /// What the kernel does without: the reader should know.
     pub lacks: Vec<&'static str>,
 }
@@ -133,9 +131,11 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let tables = KernelTables::of(&mut programs, sizes, stripes)?;
     let events = take(&mut programs, "events")?;
     let events = Events { ring: RingBuf::try_from(events).map_err(|error| of_map("events", &error))? };
-    let flows = take(&mut programs, "flows")?;
-    let flows = Flows { map: HashMap::try_from(flows).map_err(|error| of_map("flows", &error))? };
-    Ok(Loaded { programs, tables, events, flows, lacks: Vec::new() })
+    let Map::SkStorage(origins) = take(&mut programs, "origins")? else {
+        return Err(LoadError::Object("origins is no storage of sockets".to_owned()));
+    };
+    let origins = Origins { map: origins };
+    Ok(Loaded { programs, tables, events, origins, lacks: Vec::new() })
 }
 
 /// A power of two: one for each processor that there may be, if that is not too many.
@@ -381,14 +381,14 @@ impl Events {
     }
 }
 
-/// Where UDP sockets' packets come from.
-pub struct Flows {
-    map: HashMap<MapData, FlowKey, Flow>,
+/// Where sockets were told to go, and went: kept at the sockets themselves.
+pub struct Origins {
+    map: MapData,
 }
 
-impl Flows {
-    /// What the program of a socket knows a backend as.
-    pub fn find(&self, key: &FlowKey) -> Option<Flow> {
-        self.map.get(key, 0).ok()
+impl AsFd for Origins {
+    /// The map.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
     }
 }

@@ -114,8 +114,7 @@ fn structs_have_one_layout() {
         ("vip_key", twin!(VipKey { address })),
         ("port_key", twin!(PortKey { service, port, protocol, pad })),
         ("member_key", twin!(MemberKey { address, front, port, pad })),
-        ("flow_key", twin!(FlowKey { cookie, backend, port, pad })),
-        ("flow", twin!(Flow { vip, port, pad })),
+        ("origin", twin!(Origin { vip, backend, vip_port, backend_port, pad })),
         ("front", twin!(Front { heads, identity, affinity, pad, unreachable })),
         ("backend", twin!(Backend { address, port, cluster, front, pad })),
     ] {
@@ -185,6 +184,27 @@ fn words_are_structs_in_memory() {
     assert_eq!(octets(&front.words()), expected.2);
     assert_eq!(offset_of!(Front, affinity), Front::AFFINITY * 8);
     assert_eq!(offset_of!(Front, unreachable), Front::UNREACHABLE * 8);
+}
+
+/// sock_diag gives a socket's origin as octets.
+#[test]
+fn origins_are_read_where_the_programs_write() {
+    let btf = Btf::of(kernel::object());
+    let v4 = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
+    let told = Octets::of(&btf, "origin")
+        .set("vip", &v4(1))
+        .set("backend", &v4(2))
+        .set("vip_port", &53_u16.to_be_bytes())
+        .set("backend_port", &5353_u16.to_be_bytes());
+    let expected = Origin {
+        vip: Address(v4(1)),
+        backend: Address(v4(2)),
+        vip_port: 53.into(),
+        backend_port: 5353.into(),
+        pad: 0,
+    };
+    assert_eq!(Origin::parse(&told.2), Some(expected));
+    assert_eq!(Origin::parse(&told.2[..told.2.len() - 1]), None, "cut off");
 }
 
 fn event(btf: &Btf) -> Octets<'_> {

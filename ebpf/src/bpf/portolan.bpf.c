@@ -324,7 +324,7 @@ static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struc
 	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
 }
 
-/* A socket connects. Of UDP sockets it is also known by cookie, so that the agent finds those whose backend is gone. */
+/* A socket connects. The agent reads its origin, too: it looks for UDP sockets whose backend is gone. */
 static __always_inline int connect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
@@ -339,8 +339,6 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 		origin->backend = choice->to.address;
 		origin->backend_port = choice->to.port;
 	}
-	if (ctx->protocol == IPPROTO_UDP)
-		remember_flow(ctx, vip, choice);
 	return -1;
 }
 

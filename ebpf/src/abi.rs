@@ -104,7 +104,7 @@ pub struct MemberKey {
     pub pad: u16,
 }
 
-/// What a socket was told to connect to, and where it went: the value of `origins`.
+/// What a socket was told to connect to, and where it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub struct Origin {
@@ -120,19 +120,28 @@ pub struct Origin {
     pub pad: u32,
 }
 
-impl Origin {
-    /// From what is in memory; `None`: it is too short for one.
-    pub fn parse(octets: &[u8]) -> Option<Self> {
-        let octets: &[u8; size_of::<Self>()] = octets.get(..size_of::<Self>())?.try_into().ok()?;
-        let address = |at: usize| Address(std::array::from_fn(|i| octets[at + i]));
-        let port = |at: usize| Port(u16::from_ne_bytes([octets[at], octets[at + 1]]));
-        Some(Self {
-            vip: address(0),
-            backend: address(16),
-            vip_port: port(32),
-            backend_port: port(34),
-            pad: 0,
-        })
+/// Element of `connected`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(C)]
+pub struct Connected {
+    /// Of the socket, as `SO_COOKIE` has it; 0: nobody is here.
+    pub cookie: u64,
+    /// Where it went.
+    pub origin: Origin,
+}
+
+impl Connected {
+    /// Words of an element.
+    pub const WORDS: usize = size_of::<Self>() / 8;
+
+    /// From what is in memory.
+    pub fn from_words(words: [u64; Self::WORDS]) -> Self {
+        let ports = words[5].to_ne_bytes();
+        let port = |at: usize| Port(u16::from_ne_bytes([ports[at], ports[at + 1]]));
+        let vip = Address::from_words([words[1], words[2]]);
+        let backend = Address::from_words([words[3], words[4]]);
+        let origin = Origin { vip, backend, vip_port: port(0), backend_port: port(2), pad: 0 };
+        Self { cookie: words[0], origin }
     }
 }
 

@@ -1,16 +1,18 @@
 //! The kernel's side: programs and their maps, of which the arrays are memory that is written without system calls.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, MapInfo, RingBuf};
 use aya::programs::{CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::abi::{Backend, Event, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey};
+use crate::abi::{
+    Backend, Connected, Event, Front, MemberKey, Origin, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
+};
 use crate::hooks::HOOKS;
 use crate::sys::{self, Words};
 use crate::tables::{Sizes, Tables, WriteError};
@@ -18,7 +20,7 @@ use crate::tables::{Sizes, Tables, WriteError};
 /// The programs, as `build.rs` compiled them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portolan.bpf.o"));
 /// What outlives the tables, by its name in `bpf/portolan.bpf.c`.
-pub(crate) const SESSIONS: [&str; 3] = ["affinities", "flows", "origins"];
+pub(crate) const SESSIONS: [&str; 4] = ["affinities", "connected", "flows", "origins"];
 /// Most stripes of a counter: processors beyond share them.
 const MOST_STRIPES: usize = 16;
 
@@ -73,8 +75,8 @@ pub struct Loaded {
     pub tables: KernelTables,
     /// Decisions that are told.
     pub events: Events,
-    /// Where sockets were told to go, and went.
-    pub origins: Origins,
+    /// Where connected UDP sockets were told to go, and went.
+    pub connected: ConnectedSockets,
     /// What the kernel does without: the reader should know.
     pub lacks: Vec<&'static str>,
 }
@@ -105,9 +107,14 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let stripes = stripes();
     let mask = stripes as u32 - 1;
     let pins: Vec<_> = SESSIONS.iter().map(|name| (*name, sessions.join(name))).collect();
+    // What is pinned stays as it is, whatever its size.
+    let pinned = MapInfo::from_pin(sessions.join("connected")).ok().map(|info| info.max_entries());
+    let noted = pinned.unwrap_or(sizes.flows).next_power_of_two();
+    let connected_mask = noted - 1;
     let mut loader = EbpfLoader::new();
     loader
         .override_global("counter_mask", &mask, true)
+        .override_global("connected_mask", &connected_mask, true)
         .override_global("has_set_retval", &set_retval, true)
         .override_global("has_task_helpers", &task, true)
         .map_max_entries("vips", sizes.vips)
@@ -120,6 +127,7 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
         .map_max_entries("hits", sizes.backends.saturating_mul(stripes as u32))
         .map_max_entries("settings", SETTINGS as u32)
         .map_max_entries("flows", sizes.flows)
+        .map_max_entries("connected", noted)
         .map_max_entries("affinities", sizes.affinities);
     for (name, path) in &pins {
         loader.map_pin_path(name, path.as_path());
@@ -131,11 +139,8 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let tables = KernelTables::of(&mut programs, sizes, stripes)?;
     let events = take(&mut programs, "events")?;
     let events = Events { ring: RingBuf::try_from(events).map_err(|error| of_map("events", &error))? };
-    let Map::SkStorage(origins) = take(&mut programs, "origins")? else {
-        return Err(LoadError::Object("origins is no storage of sockets".to_owned()));
-    };
-    let origins = Origins { map: origins };
-    Ok(Loaded { programs, tables, events, origins, lacks: Vec::new() })
+    let connected = ConnectedSockets::of(&mut programs, noted)?;
+    Ok(Loaded { programs, tables, events, connected, lacks: Vec::new() })
 }
 
 /// A power of two: one for each processor that there may be, if that is not too many.
@@ -381,14 +386,31 @@ impl Events {
     }
 }
 
-/// Where sockets were told to go, and went: kept at the sockets themselves.
-pub struct Origins {
-    map: MapData,
+/// Where connected UDP sockets were told to go, and went.
+pub struct ConnectedSockets {
+    words: Words,
 }
 
-impl AsFd for Origins {
-    /// The map.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.map.fd().as_fd()
+impl ConnectedSockets {
+    fn of(programs: &mut Ebpf, length: u32) -> Result<Self, LoadError> {
+        let Map::Array(map) = take(programs, "connected")? else {
+            return Err(LoadError::Object("connected is no array".to_owned()));
+        };
+        let words =
+            Words::of(map.fd().as_fd(), length as usize * Connected::WORDS).map_err(LoadError::Memory)?;
+        Ok(Self { words })
+    }
+
+    /// The one with this cookie, unless another one has taken its place.
+    pub fn find(&self, cookie: u64) -> Option<Origin> {
+        let length = self.words.len() / Connected::WORDS;
+        let first = (cookie as usize & (length - 1)) * Connected::WORDS;
+        let read = || -> [u64; Connected::WORDS] {
+            std::array::from_fn(|at| self.words[first + at].load(Ordering::Acquire))
+        };
+        let found = read();
+        let Connected { cookie: of, origin } = Connected::from_words(found);
+        // Whoever is written while it is read is seen in the second look.
+        (of == cookie && read() == found).then_some(origin)
     }
 }

@@ -7,7 +7,7 @@ use portolan_zones::Snapshot;
 
 use crate::follow::{Follower, Pass, Scope};
 use crate::hooks::{self, AttachError, Became, Cgroup, Hook};
-use crate::kernel::{self, Events, KernelTables, LoadError, Loaded, Origins};
+use crate::kernel::{self, ConnectedSockets, Events, KernelTables, LoadError, Loaded};
 use crate::pins::Pins;
 use crate::tables::{Sizes, WriteError};
 
@@ -23,8 +23,8 @@ pub struct Redirection {
 pub struct Extras {
     /// Decisions that are told.
     pub events: Events,
-    /// Where sockets were told to go, and went.
-    pub origins: Origins,
+    /// Where connected UDP sockets were told to go, and went.
+    pub connected: ConnectedSockets,
     /// What the kernel does without.
     pub lacks: Vec<&'static str>,
 }
@@ -38,9 +38,9 @@ impl Redirection {
         scope: Scope,
         node: Option<Arc<str>>,
     ) -> Result<(Self, Extras), LoadError> {
-        let Loaded { programs, tables, events, origins, lacks } = kernel::load(sizes, &pins.sessions())?;
+        let Loaded { programs, tables, events, connected, lacks } = kernel::load(sizes, &pins.sessions())?;
         let follower = Follower::new(tables, scope, node);
-        Ok((Self { programs, pins, cgroup, follower }, Extras { events, origins, lacks }))
+        Ok((Self { programs, pins, cgroup, follower }, Extras { events, connected, lacks }))
     }
 
     /// Brings the tables up to a snapshot.

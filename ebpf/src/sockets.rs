@@ -1,19 +1,18 @@
-//! Connected UDP sockets whose backend is gone: nothing tells them, so they are closed (SOCK_DESTROY, sock_diag(7)), their
-//! programs get ECONNABORTED, and connect again.
+//! Connected UDP sockets whose backend is gone: nothing tells them, so they are closed (SOCK_DESTROY, sock_diag(7)): who waits
+//! for an answer gets ECONNABORTED, who sends EDESTADDRREQ, and both connect again.
 //!
-//! Sockets are asked for in each network namespace that some process is in; which of them were redirected, and where, is kept at the
-//! sockets themselves, and told with them (INET_DIAG_REQ_SK_BPF_STORAGES, Linux 5.7).
+//! Sockets are asked for in each network namespace that some process is in; which of them were redirected, and where, the program
+//! has noted by their cookies. (sock_diag could tell what is stored at sockets, but does not for UDP.)
 #![expect(unsafe_code, reason = "the edge to the kernel: netlink and namespaces")]
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use crate::abi::{Address, Origin};
-use crate::kernel::Origins;
 use crate::reconcile::Lost;
 
 /// linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h.
@@ -25,22 +24,11 @@ const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const TCP_ESTABLISHED: u32 = 1;
-const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
-const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
-const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
-const SK_DIAG_BPF_STORAGE: u16 = 1;
-const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
-const NLA_F_NESTED: u16 = 1 << 15;
-const NLA_TYPE_MASK: u16 = 0x3fff;
 /// Octets of `nlmsghdr`, `inet_diag_sockid` and, before that, of `inet_diag_req_v2` and of `inet_diag_msg`.
 const HEADER: usize = 16;
 const SOCKET_ID: usize = 48;
 const REQUEST: usize = 8;
 const MESSAGE: usize = 4;
-/// Of `inet_diag_msg` in all: attributes follow.
-const DIAG: usize = 72;
-/// Of `nlattr`.
-const ATTRIBUTE: usize = 4;
 
 /// What came of closing sockets.
 #[derive(Debug, Default)]
@@ -53,8 +41,9 @@ pub struct Closed {
     pub why: Option<io::Error>,
 }
 
-/// Closes all connected UDP sockets that were redirected to a backend that is lost. It may take as long as there are sockets: not for a thread that others wait for.
-pub fn close(lost: &[Lost], origins: &Origins) -> Closed {
+/// Closes all connected UDP sockets that were redirected to a backend that is lost. `find` says, by its cookie,
+/// where a socket wanted to go and went. It may take as long as there are sockets: not for a thread that others wait for.
+pub fn close(lost: &[Lost], find: &(dyn Fn(u64) -> Option<Origin> + Sync)) -> Closed {
     let mut dead: HashMap<(IpAddr, u16), Vec<(Address, u16)>> = HashMap::new();
     for lost in lost {
         let vips = lost.vips.iter().map(|vip| (Address::from(*vip), lost.port));
@@ -64,7 +53,7 @@ pub fn close(lost: &[Lost], origins: &Origins) -> Closed {
     for namespace in namespaces() {
         // Entering a namespace changes the thread: one that ends with it.
         let result = std::thread::scope(|scope| {
-            scope.spawn(|| close_in(&namespace, &dead, origins.as_fd())).join().unwrap_or(Ok(0))
+            scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or(Ok(0))
         });
         match result {
             Ok(count) => closed.sockets += count,
@@ -99,7 +88,11 @@ fn namespaces() -> Vec<File> {
 
 type Dead = HashMap<(IpAddr, u16), Vec<(Address, u16)>>;
 
-fn close_in(namespace: &File, dead: &Dead, origins: BorrowedFd<'_>) -> io::Result<usize> {
+fn close_in(
+    namespace: &File,
+    dead: &Dead,
+    find: &(dyn Fn(u64) -> Option<Origin> + Sync),
+) -> io::Result<usize> {
     // SAFETY: the descriptor is that of a namespace, and this thread ends after this.
     if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
         return Err(io::Error::last_os_error());
@@ -107,8 +100,11 @@ fn close_in(namespace: &File, dead: &Dead, origins: BorrowedFd<'_>) -> io::Resul
     let netlink = Netlink::open()?;
     let mut count = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for socket in netlink.connected(family as u8, origins)? {
-            let Some(origin) = socket.origin else { continue };
+        for socket in netlink.connected(family as u8)? {
+            if !dead.contains_key(&socket.peer) {
+                continue;
+            }
+            let Some(origin) = find(socket.cookie) else { continue };
             let went = (IpAddr::from(origin.backend), u16::from(origin.backend_port));
             let wanted = (origin.vip, origin.vip_port.into());
             // One that went elsewhere since is none of ours.
@@ -125,8 +121,7 @@ fn close_in(namespace: &File, dead: &Dead, origins: BorrowedFd<'_>) -> io::Resul
 #[derive(Debug, PartialEq, Eq)]
 struct Socket {
     peer: (IpAddr, u16),
-    /// Unless it was never redirected.
-    origin: Option<Origin>,
+    cookie: u64,
     /// `inet_diag_sockid`, as the kernel wants it back.
     id: [u8; SOCKET_ID],
 }
@@ -147,10 +142,8 @@ impl Netlink {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    fn connected(&self, family: u8, origins: BorrowedFd<'_>) -> io::Result<Vec<Socket>> {
-        let mut request = request(family, 1 << TCP_ESTABLISHED, &[0; SOCKET_ID]);
-        let map = attribute(SK_DIAG_BPF_STORAGE_REQ_MAP_FD, &origins.as_raw_fd().to_ne_bytes());
-        request.extend(attribute(INET_DIAG_REQ_SK_BPF_STORAGES | NLA_F_NESTED, &map));
+    fn connected(&self, family: u8) -> io::Result<Vec<Socket>> {
+        let request = request(family, 1 << TCP_ESTABLISHED, &[0; SOCKET_ID]);
         self.send(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request)?;
         let mut sockets = Vec::new();
         loop {
@@ -238,34 +231,9 @@ fn socket(family: u8, body: &[u8]) -> Option<Socket> {
     } else {
         IpAddr::from(octets).to_canonical()
     };
-    Some(Socket { peer: (address, port), origin: origin(body.get(DIAG..)?), id })
-}
-
-/// What is kept at a socket in the map that was asked for.
-fn origin(octets: &[u8]) -> Option<Origin> {
-    let inside =
-        |octets, kind| attributes(octets).into_iter().find(|(of, _)| *of == kind).map(|(_, body)| body);
-    let storage = inside(inside(octets, INET_DIAG_SK_BPF_STORAGES)?, SK_DIAG_BPF_STORAGE)?;
-    Origin::parse(inside(storage, SK_DIAG_BPF_STORAGE_MAP_VALUE)?)
-}
-
-/// Type and body of each attribute.
-fn attributes(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    while let Some(header) = octets.get(..ATTRIBUTE) {
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & NLA_TYPE_MASK;
-        let Some(body) = octets.get(ATTRIBUTE..length) else { break };
-        found.push((kind, body));
-        octets = octets.get((length + 3) & !3..).unwrap_or_default();
-    }
-    found
-}
-
-/// An attribute whose body needs no padding.
-fn attribute(kind: u16, body: &[u8]) -> Vec<u8> {
-    let length = (ATTRIBUTE + body.len()) as u16;
-    [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), body].concat()
+    let half = |at: usize| u32::from_ne_bytes([id[at], id[at + 1], id[at + 2], id[at + 3]]);
+    let cookie = u64::from(half(44)) << 32 | u64::from(half(40));
+    Some(Socket { peer: (address, port), cookie, id })
 }
 
 #[cfg(test)]
@@ -284,34 +252,31 @@ mod tests {
     }
 
     /// `inet_diag_msg` of a socket that is connected to a peer.
-    fn diag(family: i32, address: &[u8], port: u16, more: &[u8]) -> Vec<u8> {
+    fn diag(family: i32, address: &[u8], port: u16, cookie: u64) -> Vec<u8> {
         let mut id = [0; SOCKET_ID];
         id[2..4].copy_from_slice(&port.to_be_bytes());
         id[20..20 + address.len()].copy_from_slice(address);
-        [&[family as u8, 1, 0, 0][..], &id, &[0; 20], more].concat()
+        id[40..44].copy_from_slice(&(cookie as u32).to_ne_bytes());
+        id[44..48].copy_from_slice(&((cookie >> 32) as u32).to_ne_bytes());
+        [&[family as u8, 1, 0, 0][..], &id, &[0; 20]].concat()
     }
 
     #[test]
     fn sockets_are_read_from_messages() {
-        let stored: Vec<u8> = (1..=40).collect();
-        let storage = [attribute(2, &[9; 4]), attribute(SK_DIAG_BPF_STORAGE_MAP_VALUE, &stored)].concat();
-        let storage = attribute(SK_DIAG_BPF_STORAGE | NLA_F_NESTED, &storage);
-        let told = [attribute(8, &[0]), vec![0; 3], attribute(INET_DIAG_SK_BPF_STORAGES, &storage)].concat();
-        let v4 = diag(libc::AF_INET, &[192, 0, 2, 7], 5353, &told);
-        let mapped = diag(libc::AF_INET6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7], 53, &[]);
+        let v4 = diag(libc::AF_INET, &[192, 0, 2, 7], 5353, 0x0102_0304_0506_0708);
+        let mapped = diag(libc::AF_INET6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7], 53, 9);
         let octets =
             [message(SOCK_DIAG_BY_FAMILY, &v4), message(77, b"odd"), message(NLMSG_DONE, &[0; 4])].concat();
         let kinds: Vec<(u16, usize)> =
             messages(&octets).iter().map(|(kind, body)| (*kind, body.len())).collect();
         assert_eq!(kinds, [(SOCK_DIAG_BY_FAMILY, v4.len()), (77, 3), (NLMSG_DONE, 4)]);
         let read = socket(libc::AF_INET as u8, &v4).unwrap();
-        assert_eq!(read.peer, ("192.0.2.7".parse().unwrap(), 5353));
-        assert_eq!(read.origin, Origin::parse(&stored));
+        assert_eq!((read.peer, read.cookie), (("192.0.2.7".parse().unwrap(), 5353), 0x0102_0304_0506_0708));
         assert_eq!(read.id[..], v4[MESSAGE..MESSAGE + SOCKET_ID], "as the kernel wants it back");
         // A socket of both families that is connected to an IPv4 address: the same peer.
         let read = socket(libc::AF_INET6 as u8, &mapped).unwrap();
-        assert_eq!((read.peer, read.origin), (("192.0.2.7".parse().unwrap(), 53), None));
-        assert_eq!(socket(libc::AF_INET as u8, &v4[..DIAG - 1]), None, "cut off");
+        assert_eq!((read.peer, read.cookie), (("192.0.2.7".parse().unwrap(), 53), 9));
+        assert_eq!(socket(libc::AF_INET as u8, &v4[..MESSAGE + SOCKET_ID - 1]), None, "cut off");
     }
 
     /// A length of nothing, of less than a header, and of more than there is: what came before counts.
@@ -347,7 +312,7 @@ mod tests {
             let length: usize = found.iter().map(|(_, body)| HEADER + body.len()).sum();
             prop_assert!(length <= octets.len());
             for (_, body) in found {
-                let _ = (socket(family, body), result_of(body), origin(body));
+                let _ = (socket(family, body), result_of(body));
             }
             let _ = (socket(family, &octets), result_of(&octets));
         }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portolan_ebpf::follow::Pass;
-use portolan_ebpf::kernel::Origins;
+use portolan_ebpf::kernel::ConnectedSockets;
 use portolan_ebpf::reconcile::Lost;
 use portolan_ebpf::{Redirection, sockets};
 use portolan_sync::Snapshots;
@@ -74,7 +74,7 @@ impl Keeper {
     pub(crate) fn start(
         redirection: Shared,
         cgroup: PathBuf,
-        origins: Origins,
+        connected: ConnectedSockets,
         snapshots: Snapshots,
         ready: impl Fn() -> bool + Send + 'static,
         shown: Shown,
@@ -85,7 +85,7 @@ impl Keeper {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
-        let closer = spawn("sockets", Box::new(move || close(&to_close, &origins, &closing)))?;
+        let closer = spawn("sockets", Box::new(move || close(&to_close, &connected, &closing)))?;
         let mut work = Work { redirection, cgroup, snapshots, shown, lost, followed: None };
         let keeper = spawn("hook", Box::new(move || work.run(&woken, &ready)))?;
         Ok(Self { wake, threads: vec![keeper, closer] })
@@ -216,10 +216,10 @@ impl Work {
 }
 
 /// Closes sockets until nobody names any more.
-fn close(lost: &Receiver<Vec<Lost>>, origins: &Origins, shown: &Shown) {
+fn close(lost: &Receiver<Vec<Lost>>, connected: &ConnectedSockets, shown: &Shown) {
     while let Ok(mut lost_now) = lost.recv() {
         lost_now.extend(lost.try_iter().flatten());
-        let closed = sockets::close(&lost_now, origins);
+        let closed = sockets::close(&lost_now, &|cookie| connected.find(cookie));
         let trouble = closed.why.map(|why| {
             format!("sockets in {} network namespaces can't be closed: {why}; it needs hostPID and the capability SYS_ADMIN", closed.failed)
         });

@@ -58,7 +58,7 @@ impl Agent {
         let pins = Pins::open(&settings.agent.pins)?;
         let (redirection, extras) =
             Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
-        let Extras { events, origins, lacks } = extras;
+        let Extras { events, connected, lacks } = extras;
         for lack in &lacks {
             warn!(kernel = portolan_ebpf::kernel::release(), "this kernel is old: {lack}");
         }
@@ -69,7 +69,7 @@ impl Agent {
         let clusters = Arc::new(portolan_sync::start(config)?);
         let (reads, snapshots) = (Arc::downgrade(&clusters), clusters.snapshots());
         let ready = move || reads.upgrade().is_some_and(|clusters| clusters.has_read_clusters());
-        let keeper = Keeper::start(redirection.clone(), path, origins, snapshots, ready, kept.clone())
+        let keeper = Keeper::start(redirection.clone(), path, connected, snapshots, ready, kept.clone())
             .context("no thread could be started")?;
 
         let trace = Trace::start(events, redirection.clone()).context("decisions can't be read")?;

@@ -86,6 +86,13 @@ struct origin {
 	__u32 pad;
 };
 
+/* connected: UDP sockets that were redirected when they connected, at the position that their cookie's lower bits say; a later
+ * one may take the place. The agent looks there for those whose backend is gone. */
+struct connected {
+	__u64 cookie;
+	struct origin origin;
+};
+
 /* flows: where a UDP socket's packets come from -> what its program knows. */
 struct flow_key {
 	__u64 cookie;

@@ -23,6 +23,7 @@
 
 /* Set when the object is loaded. */
 const volatile __u32 counter_mask = 0;   /* stripes of a counter, less one: a power of two */
+const volatile __u32 connected_mask = 0; /* length of `connected`, less one: a power of two */
 const volatile __u8 has_set_retval = 1;  /* Linux 5.18 */
 const volatile __u8 has_task_helpers = 1; /* who calls, Linux 6.10 */
 
@@ -49,6 +50,7 @@ TABLE(settings, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 /* What sessions need outlives the tables. */
 TABLE(affinities, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct affinity, 0);
 TABLE(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 0);
+TABLE(connected, BPF_MAP_TYPE_ARRAY, __u32, struct connected, BPF_F_MMAPABLE);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -324,7 +326,19 @@ static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struc
 	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
 }
 
-/* A socket connects. The agent reads its origin, too: it looks for UDP sockets whose backend is gone. */
+/* A UDP socket that connected is noted, for nothing but the agent tells it that its backend is gone. */
+static __always_inline void note(struct bpf_sock_addr *ctx, const struct origin *origin)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 at = cookie & connected_mask;
+	struct connected *noted = bpf_map_lookup_elem(&connected, &at);
+	if (noted) {
+		noted->cookie = cookie;
+		noted->origin = *origin;
+	}
+}
+
+/* A socket connects. */
 static __always_inline int connect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
@@ -338,6 +352,8 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 		origin->vip_port = vip->port;
 		origin->backend = choice->to.address;
 		origin->backend_port = choice->to.port;
+		if (ctx->protocol == IPPROTO_UDP)
+			note(ctx, origin);
 	}
 	return -1;
 }

@@ -320,31 +320,34 @@ fn from(source: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// nginx is the way for UDP, and does TCP as well.
+/// nginx is the way for UDP, and does TCP as well; what `deploy/gateway` runs notices a new configuration.
 #[test]
 fn nginx_forwards_udp_and_tcp() {
     let folder = tempfile::tempdir().unwrap();
     let (bind, pod) = (loopback(), echo());
-    let at = SocketAddr::from((bind, 20_000));
-    let words = ["--format", "nginx", "--allow", "127.0.0.0/8"];
-    let file = written(
-        folder.path(),
-        "nginx.conf",
-        &configuration(folder.path(), &[("dns", 20_000)], bind, pod, &words),
-    );
-    is_valid(&file, "nginx");
-    let global = format!("{STREAM} pid {}/pid; daemon off;", folder.path().display());
-    let mut nginx = program("nginx", Package::NginxLight);
-    nginx.args(["-g", &global, "-c"]).arg(&file);
-    let _nginx = Running::start(&nginx, &folder.path().join("log"));
-    eventually("nginx listens", || connect((bind, HEALTH).into()).is_ok());
-    echoes(&connect(at).unwrap()).unwrap();
+    let at = |port| SocketAddr::from((bind, port));
+    let config = |services: &[(&str, u16)]| {
+        let words = ["--format", "nginx", "--allow", "127.0.0.0/8"];
+        let text = configuration(folder.path(), services, bind, pod, &words);
+        replaced(folder.path(), "nginx.conf", &format!("{STREAM}\n{text}"));
+    };
+    config(&[("dns", 20_000)]);
+    let log = folder.path().join("log");
+    let start = |command: &Command| Running::start(command, &log);
+    let _running: Vec<_> = deployed("nginx.yaml", folder.path()).iter().map(start).collect();
+    eventually("nginx listens", || connect(at(HEALTH)).is_ok());
+    let held = connect(at(20_000)).unwrap();
+    echoes(&held).unwrap();
     let udp = UdpSocket::bind((bind, 0)).unwrap();
     udp.set_read_timeout(Some(PATIENCE)).unwrap();
     for word in [b"one", b"two"] {
-        udp.send_to(word, at).unwrap();
+        udp.send_to(word, at(20_000)).unwrap();
         let mut answer = [0; 8];
         let (len, from) = udp.recv_from(&mut answer).unwrap();
-        assert_eq!((&answer[..len], from), (&word[..], at));
+        assert_eq!((&answer[..len], from), (&word[..], at(20_000)));
     }
+    assert!(connect(at(20_001)).is_err());
+    config(&[("dns", 20_000), ("web", 20_001)]);
+    eventually("the new port is there", || connect(at(20_001)).is_ok_and(|s| echoes(&s).is_ok()));
+    echoes(&held).expect("it goes on");
 }

@@ -281,13 +281,14 @@ struct Meta {
     #[serde(deserialize_with = "nullable")]
     annotations: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
-    managed_fields: Vec<Manager>,
+    managed_fields: Vec<FieldOwner>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Manager {
-    manager: String,
+struct FieldOwner {
+    #[serde(rename = "manager")]
+    name: String,
 }
 
 impl RawExport {
@@ -296,7 +297,7 @@ impl RawExport {
         let told = Told {
             at: meta.annotations.remove(SHARED),
             ports: meta.annotations.remove(SHARED_PORTS),
-            ours: meta.managed_fields.iter().any(|entry| entry.manager == WRITER),
+            ours: meta.managed_fields.iter().any(|owner| owner.name == WRITER),
             uid: std::mem::take(&mut meta.uid),
         };
         Some((ServiceName::new(&meta.namespace, &meta.name).ok()?, told))

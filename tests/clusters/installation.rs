@@ -83,6 +83,27 @@ fn pods_of_the_deployments_are_admitted() {
     }
 }
 
+/// So are the shared gateway's, which have no business with the API server.
+#[test]
+fn the_shared_gateway_is_admitted() {
+    let cluster = bare();
+    install(&cluster);
+    // No controller makes it here.
+    cluster.put(&object("v1", "ServiceAccount", SYSTEM, "default"));
+    for file in ["haproxy.yaml", "nginx.yaml"] {
+        let words =
+            format!("apply --validate=strict -f deploy/gateway/service.yaml -f deploy/gateway/{file}");
+        let (good, text) = kubectl(&cluster, &words);
+        assert!(good, "{text}");
+        let deployment = cluster.get("Deployment", SYSTEM, "portolan-gateway").unwrap();
+        let spec = &deployment["spec"]["template"]["spec"];
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        cluster.put(&with(object("v1", "Pod", SYSTEM, &file.replace(".yaml", "")), json!({ "spec": spec })));
+        let service = cluster.get("Service", SYSTEM, "portolan-gateway").unwrap();
+        assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
+    }
+}
+
 #[test]
 fn the_configuration_is_valid() {
     let text = std::fs::read_to_string(repository().join("deploy/kubernetes/20-config.yaml")).unwrap();
@@ -120,15 +141,25 @@ fn rights(cluster: &Cluster, user: &str) -> Vec<String> {
         ("apiextensions.k8s.io", "customresourcedefinitions", ""),
     ];
     let line = |(group, resource, namespace): &(&str, &str, &str)| {
-        let may: Vec<_> =
-            VERBS.into_iter().filter(|verb| may(cluster, user, verb, group, resource, namespace)).collect();
+        let may: Vec<_> = VERBS
+            .into_iter()
+            .filter(|verb| may(cluster, user, verb, (group, resource), namespace, ""))
+            .collect();
         let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
         (!may.is_empty()).then(|| format!("{resource}{place}: {}", may.join(" ")))
     };
     resources.iter().filter_map(line).collect()
 }
 
-fn may(cluster: &Cluster, user: &str, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
+/// Without a name: all objects of the resource.
+fn may(
+    cluster: &Cluster,
+    user: &str,
+    verb: &str,
+    (group, resource): (&str, &str),
+    namespace: &str,
+    name: &str,
+) -> bool {
     let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let attributes = ResourceAttributes {
@@ -137,6 +168,7 @@ fn may(cluster: &Cluster, user: &str, verb: &str, group: &str, resource: &str, n
         resource: some(resource),
         subresource: some(sub),
         namespace: some(namespace),
+        name: some(name),
         ..ResourceAttributes::default()
     };
     let spec = SubjectAccessReviewSpec {
@@ -164,7 +196,7 @@ fn each_part_may_do_what_it_does() {
                 "nodes: get list watch",
                 "services in shop: get list watch create patch delete",
                 "endpointslices in shop: get list watch create patch delete",
-                "serviceexports in shop: get list watch",
+                "serviceexports in shop: get list watch patch",
                 "serviceexports/status in shop: patch",
                 "serviceimports in shop: get list watch create patch delete",
                 "serviceimports/status in shop: patch",
@@ -205,6 +237,17 @@ fn each_part_may_do_what_it_does() {
     ];
     for (user, expected) in expected {
         assert_eq!(rights(&cluster, user), expected, "{user}");
+    }
+    for (user, name, expected) in [
+        (CONTROLLER, "portolan-gateway", &["get", "create", "patch"][..]),
+        (CONTROLLER, "portolan-gateway-ports", &["get", "create", "patch"]),
+        (CONTROLLER, "portolan", &[]),
+        (SERVER, "portolan-gateway", &[]),
+        (PEER, "portolan-gateway-ports", &[]),
+    ] {
+        let map = ("", "configmaps");
+        let verbs = VERBS.into_iter().filter(|verb| may(&cluster, user, verb, map, SYSTEM, name));
+        assert_eq!(verbs.collect::<Vec<_>>(), expected, "{user}: {name}");
     }
 }
 

@@ -134,6 +134,9 @@ static __always_inline int is_up(__u32 cluster)
  * then its services are written anew, one by one. */
 static __always_inline __u64 draw_cluster(__u32 first, __u32 count, __u64 number)
 {
+	/* The slots there are another front's. */
+	if (!count)
+		return 0;
 	for (int i = 0; i < TRIES; i++) {
 		__u64 spread = (number & 0xffffffff) * count;
 		__u32 at = spread >> 32;

@@ -341,12 +341,35 @@ static __always_inline void note(struct bpf_sock_addr *ctx, const struct origin 
 	}
 }
 
+/* A socket connects to what is no virtual IP, perhaps the very backend that it was sent to before: then it is shown as what it is. */
+static __always_inline void forget(struct bpf_sock_addr *ctx, const struct destination *to)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+	if (!origin)
+		return;
+	if (origin->backend_port == to->port && same(&origin->backend, &to->address))
+		origin->backend_port = 0;
+	if (ctx->protocol != IPPROTO_UDP)
+		return;
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 at = cookie & connected_mask;
+	struct connected *noted = bpf_map_lookup_elem(&connected, &at);
+	if (noted && noted->cookie == cookie)
+		noted->cookie = 0;
+	struct flow_key key = { .cookie = cookie, .backend = to->address, .port = to->port };
+	bpf_map_delete_elem(&flows, &key);
+}
+
 /* A socket connects. */
 static __always_inline int connect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
-	if (!redirect(ctx, vip, choice, 1, &answer))
+	if (!redirect(ctx, vip, choice, 1, &answer)) {
+		if (answer == ALLOW)
+			forget(ctx, vip);
 		return answer;
+	}
 	count(choice->backend);
 	struct bpf_sock *sk = ctx->sk;
 	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;

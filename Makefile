@@ -13,7 +13,7 @@ AGENT_PACKAGES := $(BUILD_PACKAGES) clang libbpf-dev
 # shared gateways are made of.
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
 TEST_PACKAGES := $(DEMO_PACKAGES) $(AGENT_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux \
-	haproxy nginx-light libnginx-mod-stream curl python3
+	haproxy nginx-light libnginx-mod-stream curl python3 socat ncat iputils-ping bpftool
 FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test kubernetes lint build agent image image-agent bench bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test

@@ -18,6 +18,8 @@ pub enum Package {
     Curl,
     Python3,
     Socat,
+    Ncat,
+    IputilsPing,
 }
 
 impl Package {
@@ -35,6 +37,8 @@ impl Package {
             Self::Curl => "curl",
             Self::Python3 => "python3",
             Self::Socat => "socat",
+            Self::Ncat => "ncat",
+            Self::IputilsPing => "iputils-ping",
         }
     }
 }

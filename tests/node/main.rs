@@ -8,5 +8,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod errors;
+mod families;
 mod site;
 mod sockets;

@@ -1,6 +1,10 @@
 //! What most tests start from: a client's node and a node with backends, in one cluster.
 
-use portolan_tests::harness::node::{Agent, Cgroup, Host, Hosts};
+use std::process::{Command, Stdio};
+
+use portolan_tests::harness::node::{Agent, Cgroup, Host, Hosts, inside, python};
+use portolan_tests::harness::{Package, eventually, program, run};
+use serde_json::Value;
 
 /// A client on `10.1.0.1` and `fd00:1::1`, and a host with addresses of backends.
 pub(crate) struct Site {
@@ -9,7 +13,7 @@ pub(crate) struct Site {
     pub(crate) client: Host,
     pub(crate) server: Host,
     /// Last, so that all else ends before.
-    _hosts: Hosts,
+    hosts: Hosts,
 }
 
 /// Addresses of the host with backends.
@@ -33,7 +37,55 @@ impl Site {
         let yaml = format!("home: paris\nclusters: [{{name: paris, manifests: clusters/paris}}]\n{yaml}");
         let agent = Agent::new(&client, &cgroup, &yaml, agent);
         agent.write("clusters/paris/services.yaml", manifests);
-        Self { agent, cgroup, client, server, _hosts: hosts }
+        Self { agent, cgroup, client, server, hosts }
+    }
+
+    /// Another host with clients, from which the backends of IPv4 can be reached.
+    pub(crate) fn another_client(&mut self) -> Host {
+        let other = self.hosts.add("other");
+        self.hosts.join((&other, &["10.2.0.1/24"]), (&self.server, &["10.2.0.2/24"]));
+        other.ip(&["route", "add", "10.1.0.0/24", "via", "10.2.0.2"]);
+        other
+    }
+
+    /// The virtual IP of a service in `default`, of a family.
+    pub(crate) fn vip(&self, service: &str, is_v6: bool) -> String {
+        let vips = self.agent.vips(&format!("default/{service}"));
+        let found = vips.iter().find(|vip| vip.is_ipv6() == is_v6);
+        found.unwrap_or_else(|| panic!("{service} has only {vips:?}")).to_string()
+    }
+
+    /// Where clients' programs are.
+    pub(crate) fn inside(&self) -> (&Host, Option<&Cgroup>) {
+        (&self.client, Some(&self.cgroup))
+    }
+
+    /// Runs a program as a client: whether it succeeded, and what it printed.
+    pub(crate) fn run(&self, name: &str, package: Package, words: &[&str]) -> (bool, String) {
+        let (client, cgroup) = self.inside();
+        let mut command = inside(client, cgroup, program(name, package).args(words));
+        run(command.stdin(Stdio::null()).env_remove("http_proxy"))
+    }
+
+    /// The same with a line for the shell.
+    pub(crate) fn shell(&self, line: &str) -> (bool, String) {
+        let (client, cgroup) = self.inside();
+        run(&mut inside(client, cgroup, Command::new("sh").args(["-c", line])))
+    }
+
+    /// What a script of ours tells, as a client.
+    pub(crate) fn python(&self, name: &str, words: &[&str]) -> Value {
+        let (client, cgroup) = self.inside();
+        python(client, cgroup, name, words)
+    }
+
+    /// Replaces a manifest of Paris; returns when the kernel follows it.
+    pub(crate) fn rewrite(&self, path: &str, text: impl AsRef<[u8]>) {
+        let before = self.agent.status()["generation"].as_u64();
+        self.agent.write(path, text);
+        eventually("the change is in the kernel", || {
+            self.agent.status()["generation"].as_u64() > before
+        });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Every kind of socket: where it goes, what it is shown, and which error it gets.
 
-use portolan_tests::harness::node::{backends, can_hook, connects, datagrams};
+use portolan_tests::harness::node::{backends, can_hook, connects, datagrams, running};
+use portolan_tests::harness::{Package, eventually, program};
+use serde_json::{Value, json};
 
 use crate::site::{Site, service, slice};
 
@@ -45,4 +47,179 @@ fn tcp_goes_to_all_backends_and_is_shown_the_virtual_ip() {
         [("ENETUNREACH".to_owned(), 1)].into(),
         "outside of the cgroup nothing changes"
     );
+}
+
+/// A dual-stack service, whose backends say which family and which protocol they have.
+fn dual(name: &str) -> String {
+    let ports = ["http 8080/TCP", "who 5353/UDP"];
+    service(name, "ipFamilies: [IPv4, IPv6]", &["http 80/TCP", "who 53/UDP"])
+        + &slice(name, "v4", &ports, &["10.1.0.11"])
+        + &slice(name, "v6", &ports, &["fd00:1::11"])
+}
+
+const DUAL: [&str; 4] = [
+    "four-tcp/tcp/10.1.0.11/8080",
+    "four-udp/udp/10.1.0.11/5353",
+    "six-tcp/tcp/fd00:1::11/8080",
+    "six-udp/udp/fd00:1::11/5353",
+];
+
+/// connect(2), sendto(2), sendmsg(2), bind(2); RFC 4291 §2.5.5.2 for IPv4 on a socket of IPv6: all of them get there, and none is
+/// shown anything but what it named.
+#[test]
+fn every_kind_of_socket_gets_there_and_sees_the_virtual_ip_alone() {
+    if !can_hook("every_kind_of_socket_gets_there_and_sees_the_virtual_ip_alone") {
+        return;
+    }
+    let mut site = Site::new(&dual("web"));
+    let _servers = backends(&site.server, &DUAL);
+    site.agent.start();
+    let (v4, v6) = (site.vip("web", false), site.vip("web", true));
+    let mapped = format!("::ffff:{v4}");
+    for (vip, source, family) in [
+        (&v4, "10.1.0.1", "four"),
+        (&v6, "fd00:1::1", "six"),
+        (&mapped, "::ffff:10.1.0.1", "four"),
+    ] {
+        let streams = site.python("sockets.py", &["streams", source, vip, "80"]);
+        let packets = site.python("sockets.py", &["packets", source, vip, "53"]);
+        let (http, dns) = (format!("{vip} 80"), format!("{vip} 53"));
+        for kind in ["tcp", "tcp_bound", "tcp_nonblocking"] {
+            assert_eq!(streams[kind], json!([format!("{family}-tcp"), http]), "{kind} to {vip}");
+        }
+        for kind in ["udp_connected", "udp_connected_bound"] {
+            assert_eq!(packets[kind], json!([format!("{family}-udp"), dns, dns]), "{kind} to {vip}");
+        }
+        for kind in ["udp_sendto", "udp_sendto_bound", "udp_sendmsg"] {
+            assert_eq!(packets[kind], json!([format!("{family}-udp"), dns]), "{kind} to {vip}");
+        }
+    }
+}
+
+/// Programs as they are: what they print comes from a backend, and UDP clients that drop packets of strangers drop none.
+#[test]
+fn real_programs_connect() {
+    if !can_hook("real_programs_connect") {
+        return;
+    }
+    let mut site = Site::new(&dual("web"));
+    let _servers = backends(&site.server, &DUAL);
+    site.agent.start();
+    let (v4, v6) = (site.vip("web", false), site.vip("web", true));
+    for (vip, family) in [(v4.clone(), "four"), (format!("[{v6}]"), "six")] {
+        let (done, text) =
+            site.run("curl", Package::Curl, &["-sS", "--noproxy", "*", "--max-time", "5", &format!("http://{vip}/")]);
+        assert!(done && text == format!("{family}-tcp\n"), "curl {vip}: {text}");
+    }
+    let path = |name: &str, package| program(name, package).get_program().to_string_lossy().into_owned();
+    let (socat, ncat) = (path("socat", Package::Socat), path("ncat", Package::Ncat));
+    for (command, family) in [
+        (format!("{socat} - TCP4:{v4}:80"), "four"),
+        (format!("{socat} - TCP6:[{v6}]:80"), "six"),
+        (format!("{ncat} {v4} 80"), "four"),
+        (format!("{ncat} -6 {v6} 80"), "six"),
+    ] {
+        let (_, text) = site.shell(&format!(r"printf 'GET / HTTP/1.0\r\n\r\n' | timeout 10 {command}"));
+        assert!(text.ends_with(&format!("{family}-tcp\n")), "{command}: {text}");
+    }
+    for (command, family) in [
+        (format!("{socat} -t0.3 - UDP4-SENDTO:{v4}:53"), "four"),
+        (format!("{socat} -t0.3 - UDP6-SENDTO:[{v6}]:53"), "six"),
+        (format!("{socat} -t0.3 - UDP4-CONNECT:{v4}:53"), "four"),
+        (format!("{socat} -t0.3 - UDP6-CONNECT:[{v6}]:53"), "six"),
+        (format!("{ncat} -u {v4} 53"), "four"),
+        (format!("{ncat} -u -6 {v6} 53"), "six"),
+    ] {
+        // ncat ends when its input does, whatever is on the way.
+        let (_, text) = site.shell(&format!("(printf 'who?'; sleep 0.5) | timeout 10 {command}"));
+        assert!(text.starts_with(&format!("{family}-udp")), "{command}: {text}");
+    }
+}
+
+/// RFC 1035 §4.2.1, §7.3: a resolver drops replies that come from elsewhere than it asked; through a virtual IP it drops none.
+#[test]
+fn dns_clients_are_answered_through_a_virtual_ip() {
+    if !can_hook("dns_clients_are_answered_through_a_virtual_ip") {
+        return;
+    }
+    let mut site = Site::new(&dual("dns"));
+    let mut dnsmasq = program("dnsmasq", Package::DnsmasqBase);
+    dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]);
+    dnsmasq.args(["--port=5353", "--bind-interfaces", "--listen-address=10.1.0.11,fd00:1::11"]);
+    dnsmasq.arg("--address=/who.test/192.0.2.1");
+    let _dnsmasq = running(&site.server, &dnsmasq);
+    site.agent.start();
+    for vip in [site.vip("dns", false), site.vip("dns", true)] {
+        let ask = ["who.test", "A", &format!("@{vip}"), "+short", "+tries=1", "+time=2"];
+        eventually("dnsmasq listens", || site.run("dig", Package::Dnsutils, &ask).0);
+        for _ in 0..5 {
+            let (done, text) = site.run("dig", Package::Dnsutils, &ask);
+            assert!(done && text == "192.0.2.1\n", "{vip}: {text}");
+        }
+    }
+}
+
+/// recvfrom(2): the address is that of who sent, and to a program that is who it sent to, for each virtual IP its own.
+#[test]
+fn one_socket_talks_to_two_virtual_ips() {
+    if !can_hook("one_socket_talks_to_two_virtual_ips") {
+        return;
+    }
+    let other = ["who 5354/UDP"];
+    let mut site = Site::new(
+        &(dual("a")
+            + &service("b", "ipFamilies: [IPv4, IPv6]", &["who 53/UDP"])
+            + &slice("b", "v4", &other, &["10.1.0.11"])
+            + &slice("b", "v6", &other, &["fd00:1::11"])),
+    );
+    let _servers = backends(
+        &site.server,
+        &[&DUAL[..], &["b-four/udp/10.1.0.11/5354", "b-six/udp/fd00:1::11/5354"]].concat(),
+    );
+    site.agent.start();
+    for (is_v6, of_a, of_b) in [(false, "four-udp", "b-four"), (true, "six-udp", "b-six")] {
+        let (a, b) = (site.vip("a", is_v6), site.vip("b", is_v6));
+        let told = site.python("sockets.py", &["in_turn", &a, "53", &b, "53"]);
+        let (one, two) = (json!([of_a, format!("{a} 53")]), json!([of_b, format!("{b} 53")]));
+        let mut expected = vec![one.clone(), two.clone(), one.clone(), two.clone(), one.clone(), two.clone()];
+        let mut last = [one, two];
+        last.sort_by_key(Value::to_string);
+        expected.extend(last);
+        assert_eq!(told, json!(expected));
+    }
+}
+
+/// connect(2): a datagram socket may change its association. getpeername(2) shows the last one, be it a virtual IP, the very
+/// backend behind it, or another address.
+#[test]
+fn a_udp_socket_that_is_connected_again_shows_where_it_is() {
+    if !can_hook("a_udp_socket_that_is_connected_again_shows_where_it_is") {
+        return;
+    }
+    let mut site = Site::new(&dual("web"));
+    let _servers =
+        backends(&site.server, &[&DUAL[..], &["plain/udp/10.1.0.12/99", "plain/udp/fd00:1::12/99"]].concat());
+    site.agent.start();
+    for (is_v6, backend, plain, name) in
+        [(false, "10.1.0.11", "10.1.0.12", "four-udp"), (true, "fd00:1::11", "fd00:1::12", "six-udp")]
+    {
+        let vip = site.vip("web", is_v6);
+        let told = site.python(
+            "sockets.py",
+            &["again", &vip, "53", plain, "99", &vip, "53", backend, "5353", plain, "99", backend, "5353"],
+        );
+        let shown = |name: &str, to: &str, port: u16| {
+            let peer = format!("{to} {port}");
+            json!([name, peer, peer])
+        };
+        let expected = [
+            shown(name, &vip, 53),
+            shown("plain", plain, 99),
+            shown(name, &vip, 53),
+            shown(name, backend, 5353),
+            shown("plain", plain, 99),
+            shown(name, backend, 5353),
+        ];
+        assert_eq!(told, json!(expected));
+    }
 }

@@ -1,10 +1,12 @@
 //! Programs at both ends of a connection, in Python: they say who they are, and what became of many connections.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Cgroup, Host};
 use crate::harness::launch::DYING_WITH_US;
@@ -50,20 +52,25 @@ pub fn backends(host: &Host, servers: &[&str]) -> Backends {
     let ready = folder.path().join("ready");
     let mut python = program("python3", Package::Python3);
     python.arg(script("backends.py")).arg(&ready).args(servers);
-    let python = host.command(&python);
-    let mut command = Command::new(DYING_WITH_US[0]);
-    command.args(&DYING_WITH_US[1..]).arg(python.get_program()).args(python.get_args());
-    let mut child = launch_quietly(command);
+    let mut backends = running(host, &python);
     eventually("the backends listen", || {
-        assert!(child.try_wait().unwrap().is_none(), "the backends ended: {servers:?}");
+        assert!(backends.0.try_wait().unwrap().is_none(), "the backends ended: {servers:?}");
         ready.exists()
     });
-    Backends(child)
+    backends
 }
 
-fn launch_quietly(mut command: Command) -> Child {
-    command.stdin(Stdio::null());
-    launch(command).unwrap()
+/// Starts any server on a host.
+pub fn running(host: &Host, server: &Command) -> Backends {
+    let mut command = dying_with_us(&host.command(server));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Backends(launch(command).unwrap())
+}
+
+fn dying_with_us(program: &Command) -> Command {
+    let mut command = Command::new(DYING_WITH_US[0]);
+    command.args(&DYING_WITH_US[1..]).arg(program.get_program()).args(program.get_args());
+    command
 }
 
 /// The command of [`connects`], for who runs it beside others.
@@ -84,11 +91,59 @@ pub fn datagrams(host: &Host, cgroup: Option<&Cgroup>, kind: &str, to: &str, por
 }
 
 fn said(host: &Host, cgroup: Option<&Cgroup>, words: &[&str]) -> Said {
-    let client = host.command(&connecting(words));
-    let mut client = match cgroup {
-        Some(cgroup) => cgroup.command(&client),
-        None => client,
-    };
-    let (_, text) = run(&mut client);
+    let (_, text) = run(&mut inside(host, cgroup, &connecting(words)));
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{words:?}: {text}"))
+}
+
+/// The same program, on a host; inside a cgroup, or outside of all.
+pub fn inside(host: &Host, cgroup: Option<&Cgroup>, command: &Command) -> Command {
+    let there = host.command(command);
+    match cgroup {
+        Some(cgroup) => cgroup.command(&there),
+        None => there,
+    }
+}
+
+/// Runs one of the scripts to its end, and returns the JSON that it prints.
+pub fn python(host: &Host, cgroup: Option<&Cgroup>, name: &str, words: &[&str]) -> Value {
+    let mut python = program("python3", Package::Python3);
+    python.arg(script(name)).args(words);
+    let (_, text) = run(&mut inside(host, cgroup, &python));
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{name} {words:?}: {text}"))
+}
+
+/// A script that runs beside the test, and answers each line with one of JSON. It ends with this.
+#[derive(Debug)]
+pub struct Talk {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Talk {
+    /// Starts it.
+    pub fn start(host: &Host, cgroup: Option<&Cgroup>, name: &str, words: &[&str]) -> Self {
+        let mut python = program("python3", Package::Python3);
+        python.arg(script(name)).args(words);
+        let mut command = dying_with_us(&inside(host, cgroup, &python));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = launch(command).unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, to, from }
+    }
+
+    /// Says a line, and returns the answer.
+    pub fn say(&mut self, line: &str) -> Value {
+        writeln!(self.to, "{line}").unwrap();
+        let mut answer = String::new();
+        self.from.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{line}: {answer}"))
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }

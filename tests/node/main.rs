@@ -8,7 +8,9 @@
     reason = "a failed step fails the test"
 )]
 
+mod affinity;
 mod errors;
 mod families;
+mod shares;
 mod site;
 mod sockets;

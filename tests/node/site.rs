@@ -17,7 +17,8 @@ pub(crate) struct Site {
 }
 
 /// Addresses of the host with backends.
-pub(crate) const BACKENDS: [&str; 4] = ["10.1.0.11", "10.1.0.12", "fd00:1::11", "fd00:1::12"];
+pub(crate) const BACKENDS: [&str; 6] =
+    ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.14", "fd00:1::11", "fd00:1::12"];
 
 impl Site {
     /// With a cluster `paris` that has these manifests; nothing is started yet.
@@ -27,6 +28,11 @@ impl Site {
 
     /// The same with sections of the configuration, and keys of its section `agent`.
     pub(crate) fn with(manifests: &str, yaml: &str, agent: &str) -> Self {
+        Self::of(&[("paris", manifests)], yaml, agent)
+    }
+
+    /// With these clusters, of which the first is the client's.
+    pub(crate) fn of(clusters: &[(&str, &str)], yaml: &str, agent: &str) -> Self {
         let mut hosts = Hosts::default();
         let (client, server) = (hosts.add("client"), hosts.add("server"));
         let theirs: Vec<String> =
@@ -34,18 +40,27 @@ impl Site {
         let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
         hosts.join((&client, &["10.1.0.1/24", "fd00:1::1/64"]), (&server, &theirs));
         let cgroup = Cgroup::new();
-        let yaml = format!("home: paris\nclusters: [{{name: paris, manifests: clusters/paris}}]\n{yaml}");
+        let listed: String =
+            clusters.iter().map(|(name, _)| format!("- {{name: {name}, manifests: clusters/{name}}}\n")).collect();
+        let yaml = format!("home: {}\nclusters:\n{listed}{yaml}", clusters[0].0);
         let agent = Agent::new(&client, &cgroup, &yaml, agent);
-        agent.write("clusters/paris/services.yaml", manifests);
+        for (name, manifests) in clusters {
+            agent.write(&format!("clusters/{name}/services.yaml"), manifests);
+        }
         Self { agent, cgroup, client, server, hosts }
     }
 
-    /// Another host with clients, from which the backends of IPv4 can be reached.
-    pub(crate) fn another_client(&mut self) -> Host {
-        let other = self.hosts.add("other");
-        self.hosts.join((&other, &["10.2.0.1/24"]), (&self.server, &["10.2.0.2/24"]));
-        other.ip(&["route", "add", "10.1.0.0/24", "via", "10.2.0.2"]);
-        other
+    /// More hosts with clients, from which the backends of IPv4 can be reached.
+    pub(crate) fn more_clients(&mut self, count: u8) -> Vec<Host> {
+        let another = |number| {
+            let other = self.hosts.add("other");
+            let [near, far] = [1, 2].map(|end| format!("10.2.{number}.{end}"));
+            let ends = [&near, &far].map(|address| format!("{address}/24"));
+            self.hosts.join((&other, &[ends[0].as_str()]), (&self.server, &[ends[1].as_str()]));
+            other.ip(&["route", "add", "10.1.0.0/24", "via", &far]);
+            other
+        };
+        (0..count).map(another).collect()
     }
 
     /// The virtual IP of a service in `default`, of a family.
@@ -79,7 +94,7 @@ impl Site {
         python(client, cgroup, name, words)
     }
 
-    /// Replaces a manifest of Paris; returns when the kernel follows it.
+    /// Replaces a manifest; returns when the kernel follows it.
     pub(crate) fn rewrite(&self, path: &str, text: impl AsRef<[u8]>) {
         let before = self.agent.status()["generation"].as_u64();
         self.agent.write(path, text);
@@ -112,7 +127,8 @@ pub(crate) fn export(name: &str, annotations: &str) -> String {
     )
 }
 
-/// An EndpointSlice; ports are `NAME PORT/PROTOCOL`, endpoints `ADDRESS` or `ADDRESS!` when they are not ready.
+/// An EndpointSlice; ports are `NAME PORT/PROTOCOL`, endpoints `ADDRESS` or `ADDRESS!` when they are not ready, and `@ZONE` may
+/// follow: Kubernetes' topology zone.
 pub(crate) fn slice(service: &str, suffix: &str, ports: &[&str], endpoints: &[&str]) -> String {
     let family = if endpoints.iter().any(|address| address.contains(':')) { "IPv6" } else { "IPv4" };
     let port = |port: &&str| {
@@ -121,8 +137,10 @@ pub(crate) fn slice(service: &str, suffix: &str, ports: &[&str], endpoints: &[&s
         format!("- {{name: {name}, port: {number}, protocol: {protocol}}}\n")
     };
     let endpoint = |address: &&str| {
-        let ready = !address.ends_with('!');
-        format!("- {{addresses: ['{}'], conditions: {{ready: {ready}}}}}\n", address.trim_end_matches('!'))
+        let (address, az) = address.split_once('@').map_or((*address, None), |(address, az)| (address, Some(az)));
+        let (ready, address) = (!address.ends_with('!'), address.trim_end_matches('!'));
+        let az = az.map(|az| format!(", zone: {az}")).unwrap_or_default();
+        format!("- {{addresses: ['{address}'], conditions: {{ready: {ready}}}{az}}}\n")
     };
     let (ports, endpoints): (String, String) =
         (ports.iter().map(port).collect(), endpoints.iter().map(endpoint).collect());

@@ -1,0 +1,105 @@
+//! `sessionAffinity: ClientIP`: a client keeps its backend, for as long as it says. A client is a network namespace (abi.h).
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use portolan_tests::harness::eventually;
+use portolan_tests::harness::node::{Cgroup, Host, backends, can_hook, connects, datagrams};
+
+use crate::site::{Site, service, slice};
+
+const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
+
+const SERVERS: [&str; 8] = [
+    "11/tcp/10.1.0.11/8080",
+    "12/tcp/10.1.0.12/8080",
+    "13/tcp/10.1.0.13/8080",
+    "14/tcp/10.1.0.14/8080",
+    "11/udp/10.1.0.11/5353",
+    "12/udp/10.1.0.12/5353",
+    "13/udp/10.1.0.13/5353",
+    "14/udp/10.1.0.14/5353",
+];
+
+/// A service with affinity for so many seconds, whose endpoints are these, but for one that is not ready.
+fn web(seconds: u32, not_ready: &str) -> String {
+    let spec =
+        format!("sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}");
+    let endpoints = ["11", "12", "13", "14"]
+        .map(|end| format!("10.1.0.{end}{}", if end == not_ready { "!" } else { "" }));
+    service("web", &spec, &["http 80/TCP", "who 53/UDP"])
+        + &slice("web", "a", &THEIRS, &endpoints.each_ref().map(String::as_str))
+}
+
+/// Who answers all of so many connections.
+fn only(host: &Host, cgroup: &Cgroup, vip: &str, count: u32) -> String {
+    let said = connects(host, Some(cgroup), vip, 80, count);
+    assert_eq!((said.answers(), said.names.len(), said.strangers.len()), (count, 1, 0), "{said:?}");
+    said.names.keys().next().unwrap().clone()
+}
+
+/// Kubernetes, Service v1: "ClientIP" sends all of a client to one endpoint. All processes of a network namespace are one client,
+/// as they have its addresses; each namespace makes a choice of its own, and keeps it.
+#[test]
+fn a_network_namespace_keeps_its_backend() {
+    if !can_hook("a_network_namespace_keeps_its_backend") {
+        return;
+    }
+    let mut site = Site::new(&web(10_800, ""));
+    let others = site.more_clients(8);
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let cgroup = &site.cgroup;
+    let first = only(&site.client, cgroup, &vip, 100);
+    let theirs: Vec<String> = others.iter().map(|other| only(other, cgroup, &vip, 10)).collect();
+    assert_eq!(only(&site.client, cgroup, &vip, 100), first, "another process of the same namespace");
+    for (other, its) in others.iter().zip(&theirs) {
+        assert_eq!(only(other, cgroup, &vip, 10), *its);
+    }
+    let all: BTreeSet<&String> = theirs.iter().chain([&first]).collect();
+    assert!(all.len() > 1, "nine namespaces have one backend of four: {all:?}");
+    // The same for UDP, whichever way packets are sent.
+    let [packets, connected] =
+        ["udp", "connected-udp"].map(|kind| datagrams(&site.client, Some(cgroup), kind, &vip, 53, 100));
+    assert_eq!((packets.answers(), packets.names.len()), (100, 1), "{packets:?}");
+    assert_eq!(packets.names, connected.names);
+}
+
+/// Kubernetes, `timeoutSeconds`: how long it holds after the last connection. Then any backend may be chosen, until then none.
+#[test]
+fn affinity_ends_with_its_time() {
+    if !can_hook("affinity_ends_with_its_time") {
+        return;
+    }
+    let mut site = Site::new(&web(1, ""));
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    // Whole seconds are counted: one that has begun is not over.
+    let over = Duration::from_millis(2050);
+    let first = only(&site.client, &site.cgroup, &vip, 20);
+    eventually("another backend is chosen", || {
+        let since = Instant::now();
+        eventually("its time is over", || since.elapsed() > over);
+        only(&site.client, &site.cgroup, &vip, 20) != first
+    });
+}
+
+/// A backend that is not ready gets nothing, affinity or not; its clients stay where they went then.
+#[test]
+fn clients_move_when_their_backend_is_not_ready_and_stay() {
+    if !can_hook("clients_move_when_their_backend_is_not_ready_and_stay") {
+        return;
+    }
+    let mut site = Site::new(&web(10_800, ""));
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let first = only(&site.client, &site.cgroup, &vip, 50);
+    site.rewrite("clusters/paris/services.yaml", web(10_800, &first));
+    let second = only(&site.client, &site.cgroup, &vip, 50);
+    assert_ne!(second, first);
+    site.rewrite("clusters/paris/services.yaml", web(10_800, ""));
+    assert_eq!(only(&site.client, &site.cgroup, &vip, 50), second);
+}

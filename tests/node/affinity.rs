@@ -23,8 +23,9 @@ const SERVERS: [&str; 8] = [
 
 /// A service with affinity for so many seconds, whose endpoints are these, but for one that is not ready.
 fn web(seconds: u32, not_ready: &str) -> String {
-    let spec =
-        format!("sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}");
+    let spec = format!(
+        "sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+    );
     let endpoints = ["11", "12", "13", "14"]
         .map(|end| format!("10.1.0.{end}{}", if end == not_ready { "!" } else { "" }));
     service("web", &spec, &["http 80/TCP", "who 53/UDP"])

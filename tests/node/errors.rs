@@ -1,7 +1,7 @@
 //! What is not redirected: which error a program gets, at once, and what is left as it was.
 
-use portolan_tests::harness::node::{backends, can_hook, connects, datagrams, python};
 use portolan_tests::harness::Package;
+use portolan_tests::harness::node::{backends, can_hook, connects, datagrams, python};
 use serde_json::Value;
 
 use crate::site::{Site, service, slice};
@@ -52,7 +52,8 @@ fn what_cannot_be_redirected_fails_at_once() {
     }
     // Nothing of it went to what is in the tables beside them: 20 times 3 and 2 ways, by two families, were meant for that.
     let counted = site.agent.services("default/web");
-    let counts: Vec<_> = counted.as_array().unwrap().iter().map(|port| port["connections"].as_u64().unwrap()).collect();
+    let counts: Vec<_> =
+        counted.as_array().unwrap().iter().map(|port| port["connections"].as_u64().unwrap()).collect();
     assert_eq!(counts, [120, 80], "{counted}");
 }
 
@@ -92,7 +93,12 @@ fn what_is_no_virtual_ip_is_left_alone() {
     );
     let _servers = backends(
         &site.server,
-        &["four/tcp/10.1.0.11/8080", "four/udp/10.1.0.11/5353", "six/tcp/fd00:1::11/8080", "six/udp/fd00:1::11/5353"],
+        &[
+            "four/tcp/10.1.0.11/8080",
+            "four/udp/10.1.0.11/5353",
+            "six/tcp/fd00:1::11/8080",
+            "six/udp/fd00:1::11/5353",
+        ],
     );
     site.agent.start();
     let (client, inside) = site.inside();

@@ -62,13 +62,21 @@ fn the_other_family_is_reached_where_the_kernel_can() {
     );
     let _servers = backends(
         &site.server,
-        &["four/tcp/10.1.0.11/8080", "four/udp/10.1.0.11/5353", "six/tcp/fd00:1::11/8080", "six/udp/fd00:1::11/5353"],
+        &[
+            "four/tcp/10.1.0.11/8080",
+            "four/udp/10.1.0.11/5353",
+            "six/tcp/fd00:1::11/8080",
+            "six/udp/fd00:1::11/5353",
+        ],
     );
     site.agent.start();
     let vip = site.vip("six-to-four", true);
     let streams = site.python("sockets.py", &["streams", "::", &vip, "80"]);
     let shown = format!("{vip} 80");
-    assert_eq!((&streams["tcp"], &streams["tcp_nonblocking"]), (&json!(["four", shown]), &json!(["four", shown])));
+    assert_eq!(
+        (&streams["tcp"], &streams["tcp_nonblocking"]),
+        (&json!(["four", shown]), &json!(["four", shown]))
+    );
     let packets = site.python("sockets.py", &["packets", "::", &vip, "53"]);
     let shown = format!("{vip} 53");
     assert_eq!(packets["udp_connected"], json!(["four", shown, shown]));

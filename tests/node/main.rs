@@ -11,6 +11,8 @@
 mod affinity;
 mod errors;
 mod families;
+mod health;
 mod shares;
 mod site;
 mod sockets;
+mod trace;

@@ -22,7 +22,7 @@ fn fits(shares: &[(&str, u32)], mut sample: impl FnMut() -> Said) {
             (seen - expected).powi(2) / expected
         };
         let statistic: f64 = shares.iter().map(of).sum();
-        if statistic < CRITICAL[shares.len() - 1] {
+        if statistic <= CRITICAL[shares.len() - 1] {
             return;
         }
         tries.push_str(&format!("{:?}: chi-square {statistic:.1}\n", said.names));
@@ -87,10 +87,9 @@ fn clusters_get_what_their_weights_say() {
                   weights: [{cluster: paris, weight: 3}, {cluster: oslo, weight: 1}]\n";
     let configured = "policies:\n- service: default/web\n  spec: \
                       {weights: [{cluster: paris, weight: 1}, {cluster: oslo, weight: 4}]}\n";
-    for (yaml, shares) in [
-        ("", [("11", 375), ("12", 375), ("13", 250)]),
-        (configured, [("11", 100), ("12", 100), ("13", 800)]),
-    ] {
+    for (yaml, shares) in
+        [("", [("11", 375), ("12", 375), ("13", 250)]), (configured, [("11", 100), ("12", 100), ("13", 800)])]
+    {
         let mut site = Site::of(
             &[("paris", &web(&["10.1.0.11", "10.1.0.12"])), ("oslo", &web(&["10.1.0.13"]))],
             yaml,
@@ -108,10 +107,13 @@ fn clusters_get_what_their_weights_say() {
 
 /// Two Nodes, in two topology zones.
 fn nodes() -> String {
-    let node = |(name, az)| {
-        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{topology.kubernetes.io/zone: {az}}}}}\n---\n")
+    let node = |(name, az, address)| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{topology.kubernetes.io/zone: {az}}}}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n---\n"
+        )
     };
-    [("n1", "az1"), ("n2", "az2")].map(node).concat()
+    [("n1", "az1", "10.1.0.1"), ("n2", "az2", "10.1.0.2")].map(node).concat()
 }
 
 /// design.md §5: what is close to the node keeps all while its healthy part times 1.4 is whole, then spills in proportion.
@@ -125,7 +127,9 @@ fn what_is_close_comes_first() {
     let half = ["10.1.0.11@az1", "10.1.0.12!@az1", "10.1.0.13@az2", "10.1.0.14@az2"];
     let none = ["10.1.0.11!@az1", "10.1.0.12!@az1", "10.1.0.13@az2", "10.1.0.14@az2"];
     let own = |endpoints: &[&str]| {
-        service("web", "trafficDistribution: PreferClose", &PORTS) + &slice("web", "a", &THEIRS, endpoints) + &nodes()
+        service("web", "trafficDistribution: PreferClose", &PORTS)
+            + &slice("web", "a", &THEIRS, endpoints)
+            + &nodes()
     };
     let policy = "policies:\n- service: default/web\n  spec: {locality: {order: [Zone]}}\n";
     let here = &[("11", 500), ("12", 500)][..];

@@ -40,8 +40,10 @@ impl Site {
         let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
         hosts.join((&client, &["10.1.0.1/24", "fd00:1::1/64"]), (&server, &theirs));
         let cgroup = Cgroup::new();
-        let listed: String =
-            clusters.iter().map(|(name, _)| format!("- {{name: {name}, manifests: clusters/{name}}}\n")).collect();
+        let listed: String = clusters
+            .iter()
+            .map(|(name, _)| format!("- {{name: {name}, manifests: clusters/{name}}}\n"))
+            .collect();
         let yaml = format!("home: {}\nclusters:\n{listed}{yaml}", clusters[0].0);
         let agent = Agent::new(&client, &cgroup, &yaml, agent);
         for (name, manifests) in clusters {
@@ -98,9 +100,7 @@ impl Site {
     pub(crate) fn rewrite(&self, path: &str, text: impl AsRef<[u8]>) {
         let before = self.agent.status()["generation"].as_u64();
         self.agent.write(path, text);
-        eventually("the change is in the kernel", || {
-            self.agent.status()["generation"].as_u64() > before
-        });
+        eventually("the change is in the kernel", || self.agent.status()["generation"].as_u64() > before);
     }
 }
 
@@ -137,7 +137,8 @@ pub(crate) fn slice(service: &str, suffix: &str, ports: &[&str], endpoints: &[&s
         format!("- {{name: {name}, port: {number}, protocol: {protocol}}}\n")
     };
     let endpoint = |address: &&str| {
-        let (address, az) = address.split_once('@').map_or((*address, None), |(address, az)| (address, Some(az)));
+        let (address, az) =
+            address.split_once('@').map_or((*address, None), |(address, az)| (address, Some(az)));
         let (ready, address) = (!address.ends_with('!'), address.trim_end_matches('!'));
         let az = az.map(|az| format!(", zone: {az}")).unwrap_or_default();
         format!("- {{addresses: ['{address}'], conditions: {{ready: {ready}}}{az}}}\n")

@@ -76,11 +76,9 @@ fn every_kind_of_socket_gets_there_and_sees_the_virtual_ip_alone() {
     site.agent.start();
     let (v4, v6) = (site.vip("web", false), site.vip("web", true));
     let mapped = format!("::ffff:{v4}");
-    for (vip, source, family) in [
-        (&v4, "10.1.0.1", "four"),
-        (&v6, "fd00:1::1", "six"),
-        (&mapped, "::ffff:10.1.0.1", "four"),
-    ] {
+    for (vip, source, family) in
+        [(&v4, "10.1.0.1", "four"), (&v6, "fd00:1::1", "six"), (&mapped, "::ffff:10.1.0.1", "four")]
+    {
         let streams = site.python("sockets.py", &["streams", source, vip, "80"]);
         let packets = site.python("sockets.py", &["packets", source, vip, "53"]);
         let (http, dns) = (format!("{vip} 80"), format!("{vip} 53"));
@@ -107,8 +105,11 @@ fn real_programs_connect() {
     site.agent.start();
     let (v4, v6) = (site.vip("web", false), site.vip("web", true));
     for (vip, family) in [(v4.clone(), "four"), (format!("[{v6}]"), "six")] {
-        let (done, text) =
-            site.run("curl", Package::Curl, &["-sS", "--noproxy", "*", "--max-time", "5", &format!("http://{vip}/")]);
+        let (done, text) = site.run(
+            "curl",
+            Package::Curl,
+            &["-sS", "--noproxy", "*", "--max-time", "5", &format!("http://{vip}/")],
+        );
         assert!(done && text == format!("{family}-tcp\n"), "curl {vip}: {text}");
     }
     let path = |name: &str, package| program(name, package).get_program().to_string_lossy().into_owned();
@@ -144,7 +145,14 @@ fn dns_clients_are_answered_through_a_virtual_ip() {
     }
     let mut site = Site::new(&dual("dns"));
     let mut dnsmasq = program("dnsmasq", Package::DnsmasqBase);
-    dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]);
+    dnsmasq.args([
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--pid-file=",
+    ]);
     dnsmasq.args(["--port=5353", "--bind-interfaces", "--listen-address=10.1.0.11,fd00:1::11"]);
     dnsmasq.arg("--address=/who.test/192.0.2.1");
     let _dnsmasq = running(&site.server, &dnsmasq);

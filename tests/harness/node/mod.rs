@@ -9,7 +9,9 @@ mod programs;
 
 pub use agent::{Agent, Cgroup};
 pub use hosts::{Host, Hosts};
-pub use programs::{Backends, Said, Talk, backends, connecting, connects, datagrams, inside, python, running};
+pub use programs::{
+    Backends, Said, Talk, backends, connecting, connects, datagrams, inside, python, running,
+};
 
 /// Whether tests can hook into the kernel here; says why not.
 pub fn can_hook(test: &str) -> bool {

@@ -1,0 +1,268 @@
+//! What becomes of clients when backends go and come, and when shares change.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use portolan_tests::harness::node::{Talk, backends, can_hook, connects, datagrams};
+use portolan_tests::harness::{becomes, eventually, stays};
+use serde_json::Value;
+
+use crate::site::{Site, service, slice};
+
+const PORTS: [&str; 2] = ["http 80/TCP", "who 53/UDP"];
+const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
+
+/// `paris` is at 10.1.0.11, `oslo` at 10.1.0.12.
+const SERVERS: [&str; 4] = [
+    "paris/tcp/10.1.0.11/8080",
+    "oslo/tcp/10.1.0.12/8080",
+    "paris/udp/10.1.0.11/5353",
+    "oslo/udp/10.1.0.12/5353",
+];
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Clients that connect one after the other, beside the test.
+struct Load(Talk);
+
+impl Load {
+    fn start(site: &Site, vip: &str) -> Self {
+        let (client, inside) = site.inside();
+        Self(Talk::start(client, inside, "load.py", &[vip, "80"]))
+    }
+
+    /// What became of them, once there are so many more.
+    fn after(&mut self, more: u64) -> Value {
+        let count = |told: &Value| told["connections"].as_u64().unwrap();
+        let before = count(&self.0.say("tell"));
+        eventually("clients connect", || count(&self.0.say("tell")) >= before + more);
+        self.0.say("tell")
+    }
+}
+
+/// After `change` no connection may begin that goes to `gone`, and none may fail, before or after.
+fn moves_away(site: &Site, load: &mut Load, gone: &str, change: impl FnOnce()) {
+    let told = load.after(300);
+    assert!(told["names"][gone].as_u64().unwrap() > 0, "{told}");
+    let begun = now();
+    change();
+    let in_kernel = now();
+    let told = load.after(500);
+    let last = told["last"][gone].as_f64().unwrap();
+    assert!(last <= in_kernel, "{gone} got a connection {} s after the change: {told}", last - in_kernel);
+    assert_eq!(told["errors"], serde_json::json!({}), "{told}");
+    let pass = site.agent.status()["lastPassMilliseconds"].clone();
+    println!(
+        "{gone}: its last connection began {:.1} ms after the change was written; seen in the kernel after {:.1} ms, pass {pass} ms",
+        (last - begun) * 1000.0,
+        (in_kernel - begun) * 1000.0
+    );
+}
+
+/// design.md §5: what is not ready is not chosen, from the moment that the kernel knows; nobody else notices.
+#[test]
+fn a_backend_that_is_not_ready_gets_no_connection() {
+    if !can_hook("a_backend_that_is_not_ready_gets_no_connection") {
+        return;
+    }
+    let web = |oslo: &str| service("web", "", &PORTS) + &slice("web", "a", &THEIRS, &["10.1.0.11", oslo]);
+    let mut site = Site::new(&web("10.1.0.12"));
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let mut load = Load::start(&site, &site.vip("web", false));
+    let rewrite = |text: String| site.rewrite("clusters/paris/services.yaml", text);
+    moves_away(&site, &mut load, "oslo", || rewrite(web("10.1.0.12!")));
+    rewrite(web("10.1.0.12"));
+    let before = load.after(1)["names"]["oslo"].as_u64().unwrap();
+    let told = load.after(300);
+    assert!(told["names"]["oslo"].as_u64().unwrap() > before, "it is back: {told}");
+    assert_eq!(told["errors"], serde_json::json!({}));
+}
+
+/// A cluster whose endpoints all go is out for all services at once (keeper: `portolan_agent_clusters_down`), and comes back.
+#[test]
+fn a_cluster_that_goes_is_out_of_all_services() {
+    if !can_hook("a_cluster_that_goes_is_out_of_all_services") {
+        return;
+    }
+    const SERVICES: usize = 40;
+    let all = |endpoint: &str| -> String {
+        let one = |at: usize| {
+            let name = format!("s{at}");
+            service(&name, "", &PORTS) + &slice(&name, "a", &THEIRS, &[endpoint])
+        };
+        (0..SERVICES).map(one).collect()
+    };
+    let mut site = Site::of(&[("paris", &all("10.1.0.11")), ("oslo", &all("10.1.0.12"))], "", "");
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let [first, last] = ["s0", "s39"].map(|name| site.vip(name, false));
+    let (client, inside) = site.inside();
+    assert_eq!(connects(client, inside, &last, 80, 100).names.len(), 2);
+    let mut load = Load::start(&site, &first);
+    let rewrite = |text: String| site.rewrite("clusters/oslo/services.yaml", text);
+    moves_away(&site, &mut load, "oslo", || rewrite(all("10.1.0.12!")));
+    let clusters = |site: &Site| -> Vec<String> {
+        let told = site.agent.services("default/");
+        let ports = told.as_array().unwrap().iter();
+        let backends = ports.flat_map(|port| port["backends"].as_array().unwrap().clone());
+        let mut names: Vec<_> =
+            backends.map(|backend| backend["cluster"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    assert_eq!(clusters(&site), ["paris"]);
+    assert_eq!(connects(client, inside, &last, 80, 100).names, [("paris".to_owned(), 100)].into());
+    let metrics = site.agent.get("/metrics").1;
+    assert!(metrics.contains("portolan_agent_clusters_down_total 1\n"), "{metrics}");
+    rewrite(all("10.1.0.12"));
+    for vip in [&first, &last] {
+        let said = connects(client, inside, vip, 80, 100);
+        assert_eq!((said.names.len(), said.answers()), (2, 100), "it is back: {said:?}");
+    }
+}
+
+/// Of clusters `paris` and `oslo`.
+fn weights(paris: u32, oslo: u32) -> String {
+    format!(
+        "apiVersion: portolan.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: split, namespace: default}}\nspec:\n  \
+         targetRefs: [{{kind: ServiceExport, name: web}}]\n  \
+         weights: [{{cluster: paris, weight: {paris}}}, {{cluster: oslo, weight: {oslo}}}]\n"
+    )
+}
+
+fn weighted() -> Site {
+    let web = |endpoints: &[&str]| {
+        service("web", "ipFamilies: [IPv4, IPv6]", &PORTS)
+            + &slice("web", "v4", &THEIRS, &endpoints[..1])
+            + &slice("web", "v6", &THEIRS, &endpoints[1..])
+    };
+    let site = Site::of(
+        &[("paris", &web(&["10.1.0.11", "fd00:1::11"])), ("oslo", &web(&["10.1.0.12", "fd00:1::12"]))],
+        "",
+        "",
+    );
+    site.agent.write("clusters/paris/policy.yaml", weights(1, 1));
+    site
+}
+
+/// What programs read of a service is replaced by single words (reconcile.rs): however often its shares change, no connection
+/// fails.
+#[test]
+fn no_connection_fails_while_weights_change() {
+    if !can_hook("no_connection_fails_while_weights_change") {
+        return;
+    }
+    const CLIENTS: usize = 4;
+    const EACH: u32 = 5000;
+    let mut site = weighted();
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let (client, inside) = site.inside();
+    let done = AtomicBool::new(false);
+    let changes = std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| connects(client, inside, &vip, 80, EACH))).collect();
+        let site = &site;
+        let done = &done;
+        let changer = scope.spawn(move || {
+            let mut changes = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                let (paris, oslo) = [(1, 9), (9, 1), (1, 0), (0, 1), (1, 1)][changes as usize % 5];
+                site.rewrite("clusters/paris/policy.yaml", weights(paris, oslo));
+                changes += 1;
+            }
+            changes
+        });
+        let said: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        done.store(true, Ordering::Relaxed);
+        for said in said {
+            assert_eq!((said.answers(), said.errors.len(), said.strangers.len()), (EACH, 0, 0), "{said:?}");
+            assert_eq!(said.names.len(), 2, "{said:?}");
+        }
+        changer.join().unwrap()
+    });
+    println!("{changes} changes of weights under {} connections", CLIENTS as u32 * EACH);
+    assert!(changes >= 10, "only {changes} changes");
+}
+
+/// The servers of [`weighted`] for UDP.
+const BOTH: [&str; 4] = [
+    "paris/udp/10.1.0.11/5353",
+    "oslo/udp/10.1.0.12/5353",
+    "paris/udp/fd00:1::11/5353",
+    "oslo/udp/fd00:1::12/5353",
+];
+
+/// Who each of the sockets is with.
+fn names(told: &Value) -> Vec<String> {
+    told.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+/// sock_diag(7), SOCK_DESTROY: a connected UDP socket learns of its backend's end, by ECONNABORTED when it reads, and when it sends
+/// by EDESTADDRREQ, for it is connected no more (udp(7)). It connects again; what is with another backend is left alone.
+#[test]
+fn connected_udp_sockets_of_a_dead_backend_are_aborted() {
+    if !can_hook("connected_udp_sockets_of_a_dead_backend_are_aborted") {
+        return;
+    }
+    let mut site = weighted();
+    let _servers = backends(&site.server, &BOTH);
+    site.agent.start();
+    let (client, inside) = site.inside();
+    let mut held = [false, true]
+        .map(|is_v6| Talk::start(client, inside, "held.py", &[&site.vip("web", is_v6), "53", "40"]));
+    let before = held.each_mut().map(|held| names(&held.say("ask")));
+    for before in &before {
+        assert!(before.iter().any(|name| name == "oslo") && before.iter().any(|name| name == "paris"));
+    }
+    site.rewrite(
+        "clusters/oslo/services.yaml",
+        service("web", "ipFamilies: [IPv4, IPv6]", &PORTS)
+            + &slice("web", "v4", &THEIRS, &["10.1.0.12!"])
+            + &slice("web", "v6", &THEIRS, &["fd00:1::12!"]),
+    );
+    let ways = [("read", "ECONNABORTED"), ("ask", "EDESTADDRREQ")];
+    for ((held, before), (how, error)) in held.iter_mut().zip(&before).zip(ways) {
+        let expected: Vec<_> =
+            before.iter().map(|name| if name == "oslo" { error } else { "paris" }.to_owned()).collect();
+        becomes("sockets of what is gone are aborted", &expected, || names(&held.say(how)));
+        assert_eq!(names(&held.say("again")), vec!["paris"; 40]);
+    }
+    let aborted = before.iter().flatten().filter(|name| *name == "oslo").count();
+    let metrics = site.agent.get("/metrics").1;
+    assert!(
+        metrics.contains(&format!("portolan_agent_closed_sockets_total {aborted}\n")),
+        "{aborted}: {metrics}"
+    );
+}
+
+/// A backend that only gets no new clients (a weight of 0) keeps those that it has.
+#[test]
+fn connected_udp_sockets_live_on_when_only_shares_change() {
+    if !can_hook("connected_udp_sockets_live_on_when_only_shares_change") {
+        return;
+    }
+    let mut site = weighted();
+    let _servers = backends(&site.server, &BOTH);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let (client, inside) = site.inside();
+    let mut held = Talk::start(client, inside, "held.py", &[&vip, "53", "40"]);
+    let before = names(&held.say("ask"));
+    assert!(before.iter().any(|name| name == "oslo"), "{before:?}");
+    site.rewrite("clusters/paris/policy.yaml", weights(1, 0));
+    assert_eq!(
+        datagrams(client, inside, "connected-udp", &vip, 53, 100).names,
+        [("paris".to_owned(), 100)].into()
+    );
+    stays("all sockets are with their backends", Duration::from_secs(1), || {
+        names(&held.say("ask")) == before
+    });
+    let metrics = site.agent.get("/metrics").1;
+    assert!(metrics.contains("portolan_agent_closed_sockets_total 0\n"), "{metrics}");
+}

@@ -1,0 +1,52 @@
+"""Connected UDP sockets that stay open: `held.py ADDRESS PORT COUNT`. It answers each line with JSON, an item for each socket:
+who answers, or the error that it got, which it keeps until it is connected again.
+
+ask: sends, and reads the answer
+read: reads, without waiting; who answered last, where there is nothing to read
+again: those with an error are connected again, the same sockets, and ask.
+"""
+import errno
+import json
+import select
+import socket
+import sys
+
+address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+
+class Held:
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.settimeout(5)
+        self.error, self.name = None, None
+        self.sock.connect((address, port))
+
+    def told(self, act):
+        try:
+            self.error or act()
+        except OSError as error:
+            self.error = errno.errorcode.get(error.errno, str(error))
+        return self.error or self.name
+
+    def exchange(self):
+        self.sock.send(b"who?")
+        self.name = self.sock.recv(100).decode()
+
+    def ask(self):
+        return self.told(self.exchange)
+
+    def read(self):
+        readable = select.select([self.sock], [], [], 0)[0]
+        return self.told(lambda: readable and self.sock.recv(100))
+
+    def again(self):
+        if self.error:
+            self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self.sock.connect((address, port))
+            self.error = None
+        return self.ask()
+
+
+held = [Held() for _ in range(count)]
+for line in sys.stdin:
+    print(json.dumps([getattr(each, line.strip())() for each in held]), flush=True)

@@ -20,6 +20,8 @@ pub enum Package {
     Socat,
     Ncat,
     IputilsPing,
+    Bpftool,
+    Clang,
 }
 
 impl Package {
@@ -39,6 +41,8 @@ impl Package {
             Self::Socat => "socat",
             Self::Ncat => "ncat",
             Self::IputilsPing => "iputils-ping",
+            Self::Bpftool => "bpftool",
+            Self::Clang => "clang",
         }
     }
 }

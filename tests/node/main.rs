@@ -9,10 +9,16 @@
 )]
 
 mod affinity;
+mod beside;
+mod capacity;
 mod errors;
 mod families;
 mod health;
+mod pins;
+mod refusals;
 mod shares;
 mod site;
 mod sockets;
+mod survival;
 mod trace;
+mod visitor;

@@ -105,6 +105,8 @@ pub struct Agent {
     pins: PathBuf,
     cgroup: PathBuf,
     child: Option<Child>,
+    /// Octets of the log before the last start.
+    started: usize,
 }
 
 impl Agent {
@@ -112,7 +114,14 @@ impl Agent {
     pub fn new(host: &Host, cgroup: &Cgroup, yaml: &str, agent: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("portolan-agent-").tempdir().unwrap();
         let pins = bpffs().join(next());
-        let this = Self { folder, host: host.clone(), pins, cgroup: cgroup.path().to_owned(), child: None };
+        let this = Self {
+            folder,
+            host: host.clone(),
+            pins,
+            cgroup: cgroup.path().to_owned(),
+            child: None,
+            started: 0,
+        };
         this.configure(yaml, agent);
         this
     }
@@ -158,6 +167,7 @@ impl Agent {
     /// Starts it, and returns at once.
     pub fn spawn(&mut self) {
         let _ = std::fs::remove_file(self.path("ready.json"));
+        self.started = self.log().len();
         let mut agent = self.command("run");
         agent.arg("--ready-file").arg(self.path("ready.json"));
         let mut command = Command::new(DYING_WITH_US[0]);
@@ -212,11 +222,16 @@ impl Agent {
         std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
     }
 
-    /// Its admin address, on its host.
+    /// Its admin address, on its host, as soon as it listens.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        let log = self.log();
+        let line = log.get(self.started..)?.lines().find(|line| line.contains("transport=\"admin\""))?;
+        line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The same of one that listens.
     pub fn admin(&self) -> SocketAddr {
-        let text = std::fs::read_to_string(self.path("ready.json")).unwrap();
-        let told: Value = serde_json::from_str(&text).unwrap();
-        told["admin"][0].as_str().unwrap().parse().unwrap()
+        self.listening().unwrap_or_else(|| panic!("it does not listen: {}", self.log()))
     }
 
     /// What its admin server answers: whether with 200, and the body.

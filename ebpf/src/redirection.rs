@@ -1,6 +1,5 @@
 //! The hook as an agent runs it: programs on a cgroup, and tables that follow snapshots.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use portolan_zones::Snapshot;
@@ -48,19 +47,13 @@ impl Redirection {
         self.follower.follow(snapshot)
     }
 
-    /// Puts the programs on the cgroup, in the place of a former agent's where there are any.
+    /// Puts the programs on the cgroup, in the place of a former agent's where there are any. One that was removed and made anew
+    /// is another: it is opened again.
     pub fn attach(&mut self) -> Result<Vec<(Hook, Became)>, AttachError> {
-        hooks::attach(&mut self.programs, &self.pins, &self.cgroup)
-    }
-
-    /// Attaches again where the cgroup was removed and made anew. Whether that was needed.
-    pub fn reattach(&mut self, path: &Path) -> Result<bool, AttachError> {
-        if self.cgroup.is_there() {
-            return Ok(false);
+        if !self.cgroup.is_there() {
+            self.cgroup = Cgroup::open(Some(self.cgroup.path()))?;
         }
-        self.cgroup = Cgroup::open(Some(path))?;
-        self.attach()?;
-        Ok(true)
+        hooks::attach(&mut self.programs, &self.pins, &self.cgroup)
     }
 
     /// One decision of so many is told; 0: none.

@@ -86,7 +86,8 @@ impl Keeper {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
         let closer = spawn("sockets", Box::new(move || close(&to_close, &connected, &closing)))?;
-        let mut work = Work { redirection, cgroup, snapshots, shown, lost, followed: None };
+        let mut work =
+            Work { redirection, cgroup, snapshots, shown, lost, followed: None, cgroup_went: false };
         let keeper = spawn("hook", Box::new(move || work.run(&woken, &ready)))?;
         Ok(Self { wake, threads: vec![keeper, closer] })
     }
@@ -114,6 +115,8 @@ struct Work {
     lost: SyncSender<Vec<Lost>>,
     /// The generation that was followed last.
     followed: Option<u64>,
+    /// Whether the cgroup was removed since the programs were attached.
+    cgroup_went: bool,
 }
 
 impl Work {
@@ -176,10 +179,15 @@ impl Work {
         let attached = lock(&self.redirection).attach();
         match attached {
             Ok(hooks) => {
-                let replaced =
-                    hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
-                info!(cgroup = %self.cgroup.display(), hooks = hooks.len(), replaced, "redirecting");
                 let mut shown = lock(&self.shown);
+                if std::mem::take(&mut self.cgroup_went) {
+                    shown.reattached += 1;
+                    warn!(cgroup = %self.cgroup.display(), "it was removed and made anew: attached again");
+                } else {
+                    let replaced =
+                        hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
+                    info!(cgroup = %self.cgroup.display(), hooks = hooks.len(), replaced, "redirecting");
+                }
                 shown.attached = true;
                 shown.trouble = None;
             }
@@ -189,19 +197,11 @@ impl Work {
 
     /// A cgroup that is removed takes the programs with it, without a word.
     fn look_after_cgroup(&mut self) {
-        if !lock(&self.shown).attached {
-            return;
-        }
-        let result = lock(&self.redirection).reattach(&self.cgroup);
-        match result {
-            Ok(false) => {}
-            Ok(true) => {
-                warn!(cgroup = %self.cgroup.display(), "it was removed and made anew: attached again");
-                let mut shown = lock(&self.shown);
-                shown.reattached += 1;
-                shown.trouble = None;
-            }
-            Err(error) => self.tell(error.to_string()),
+        let is_there = lock(&self.redirection).cgroup().is_there();
+        let mut shown = lock(&self.shown);
+        if shown.attached && !is_there {
+            shown.attached = false;
+            self.cgroup_went = true;
         }
     }
 

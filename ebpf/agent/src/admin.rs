@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::keeper::{Shared, Shown as Kept, lock};
-use crate::report::{Fixed, Report, ports};
+use crate::report::{Fixed, Report, ports, problems_of};
 use crate::trace::Trace;
 
 /// What is shown.
@@ -46,16 +46,17 @@ pub(crate) fn router(shown: Shown) -> Router {
 /// Whether clients of this node may be answered virtual IPs.
 async fn ready(State(shown): State<Arc<Shown>>) -> Response {
     let kept = lock(&shown.kept).clone();
-    match (kept.attached, kept.trouble) {
-        (true, None) => (StatusCode::OK, "ready\n".to_owned()),
-        (true, Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
-        (false, Some(trouble)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not attached: {trouble}\n")),
-        (false, None) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "syncing: the cluster is not read yet, /status says why\n".to_owned(),
-        ),
-    }
-    .into_response()
+    let text = match (kept.attached, kept.trouble) {
+        (true, None) => return (StatusCode::OK, "ready\n").into_response(),
+        (true, Some(trouble)) => trouble,
+        (false, Some(trouble)) => format!("not attached: {trouble}"),
+        (false, None) => {
+            let problems = spawn_blocking(move || problems_of(&(shown.sources)())).await.unwrap_or_default();
+            let why = problems.into_iter().next().unwrap_or_else(|| "/status says more".to_owned());
+            format!("syncing: not all clusters are read yet: {why}")
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response()
 }
 
 /// OpenMetrics text, which Prometheus reads.

@@ -149,7 +149,7 @@ fn maps(fill: &Fill) -> Vec<MapReport> {
 }
 
 /// What is wrong with where the snapshot comes from.
-fn problems_of(sources: &Status) -> Vec<String> {
+pub(crate) fn problems_of(sources: &Status) -> Vec<String> {
     let files = sources.sources.iter().flat_map(|source| source.problems.iter().map(ToString::to_string));
     let clusters = sources.kubernetes.iter().flat_map(|cluster| {
         cluster.problems.iter().map(|problem| format!("cluster {}: {problem}", cluster.name))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use portolan_ebpf::hooks::Cgroup;
-use portolan_ebpf::pins::Pins;
+use portolan_ebpf::pins::{Pins, look};
 use portolan_ebpf::{Extras, Redirection};
 use portolan_program::{Outcome, Signals, Told, bind_admin, live, serve_admin, write_ready_file};
 use prometheus_client::registry::Registry;
@@ -62,21 +62,31 @@ impl Agent {
         for lack in &lacks {
             warn!(kernel = portolan_ebpf::kernel::release(), "this kernel is old: {lack}");
         }
+        // Before anything is attached: who can't start changes nothing.
+        let listener = match settings.agent.admin {
+            Some(address) => Some(bind_admin(address, "agent.admin.listen").await?),
+            None => None,
+        };
         let redirection: Shared = Arc::new(Mutex::new(redirection));
         let kept = Arc::<Mutex<Kept>>::default();
 
         let config = settings.clusterset.sync_config()?;
         let clusters = Arc::new(portolan_sync::start(config)?);
         let (reads, snapshots) = (Arc::downgrade(&clusters), clusters.snapshots());
-        let ready = move || reads.upgrade().is_some_and(|clusters| clusters.has_read_clusters());
+        // What another agent left in the kernel is not given up for a part of it.
+        let is_first = look(&settings.agent.pins).is_empty();
+        let ready = move || {
+            reads.upgrade().is_some_and(|clusters| {
+                clusters.snapshots().load().complete || is_first && clusters.has_read_clusters()
+            })
+        };
         let keeper = Keeper::start(redirection.clone(), path, connected, snapshots, ready, kept.clone())
             .context("no thread could be started")?;
 
         let trace = Trace::start(events, redirection.clone()).context("decisions can't be read")?;
         let end_admin = CancellationToken::new();
         let mut admin_address = None;
-        if let Some(address) = settings.agent.admin {
-            let listener = bind_admin(address, "agent.admin.listen").await?;
+        if let Some(listener) = listener {
             admin_address = Some(listener.local_addr()?);
             info!(transport = "admin", address = %listener.local_addr()?, "listening");
             let mut registry = Registry::default();

@@ -14,13 +14,40 @@ use crate::abi::{
     Backend, Connected, Event, Front, MemberKey, Origin, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
 };
 use crate::hooks::HOOKS;
-use crate::sys::{self, Words};
+use crate::sys::{self, MapShape, Words};
 use crate::tables::{Sizes, Tables, WriteError};
 
 /// The programs, as `build.rs` compiled them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portolan.bpf.o"));
-/// What outlives the tables, by its name in `bpf/portolan.bpf.c`.
-pub(crate) const SESSIONS: [&str; 4] = ["affinities", "connected", "flows", "origins"];
+/// A map that outlives the tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session {
+    /// In `bpf/portolan.bpf.c`.
+    pub(crate) name: &'static str,
+    /// `enum bpf_map_type`.
+    kind: u32,
+    /// Octets of keys and values.
+    key: u32,
+    value: u32,
+}
+
+impl Session {
+    /// Whether that is what programs take for it.
+    pub(crate) fn is(&self, shape: MapShape) -> bool {
+        (self.kind, self.key, self.value) == (shape.kind, shape.key, shape.value)
+    }
+}
+
+const ARRAY: u32 = 2;
+const LRU_HASH: u32 = 9;
+const SK_STORAGE: u32 = 24;
+/// All of them.
+pub(crate) const SESSIONS: [Session; 4] = [
+    Session { name: "affinities", kind: LRU_HASH, key: 16, value: 24 },
+    Session { name: "connected", kind: ARRAY, key: 4, value: 48 },
+    Session { name: "flows", kind: LRU_HASH, key: 32, value: 24 },
+    Session { name: "origins", kind: SK_STORAGE, key: 4, value: 40 },
+];
 /// Most stripes of a counter: processors beyond share them.
 const MOST_STRIPES: usize = 16;
 
@@ -79,6 +106,8 @@ pub struct Loaded {
     pub connected: ConnectedSockets,
     /// What the kernel does without: the reader should know.
     pub lacks: Vec<&'static str>,
+    /// What is there from before, and not as it was asked for: the same.
+    pub kept: Vec<String>,
 }
 
 /// Loads a generation. What outlives it is pinned in `sessions`, or taken over from there.
@@ -96,17 +125,36 @@ pub fn load(sizes: Sizes, sessions: &Path) -> Result<Loaded, LoadError> {
                     (task == 0, "`trace` does not know who connects (Linux 6.10)"),
                 ];
                 let lacks = lacks.into_iter().filter_map(|(lacks, what)| lacks.then_some(what)).collect();
-                return other.map(|loaded| Loaded { lacks, ..loaded });
+                return other.map(|loaded| Loaded { lacks, kept: kept(sizes, sessions), ..loaded });
             }
         }
     }
     Err(refused.unwrap_or_else(|| LoadError::Object("no program".to_owned())))
 }
 
+/// Sessions are worth more than their size: one that an agent before this one made stays as it is.
+fn kept(sizes: Sizes, sessions: &Path) -> Vec<String> {
+    let one = |(name, key, asked): (&str, &str, u32)| {
+        let pinned = sys::open_pin(&sessions.join(name)).ok()?;
+        let MapShape { entries, .. } = sys::map_shape(pinned.as_fd()).ok()?;
+        let told = || {
+            format!(
+                "map {name} has {entries} entries, as an agent before this one made it, and not {asked} as `agent.maps.{key}` says: \
+                 end the agent, `portolan-agent detach` and start it for that, but established connections forget their virtual IPs"
+            )
+        };
+        (entries != asked).then(told)
+    };
+    [("affinities", "affinity", sizes.affinities), ("flows", "sockets", sizes.flows)]
+        .into_iter()
+        .filter_map(one)
+        .collect()
+}
+
 fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<Loaded, LoadError> {
     let stripes = stripes();
     let mask = stripes as u32 - 1;
-    let pins: Vec<_> = SESSIONS.iter().map(|name| (*name, sessions.join(name))).collect();
+    let pins: Vec<_> = SESSIONS.iter().map(|map| (map.name, sessions.join(map.name))).collect();
     // What is pinned stays as it is, whatever its size.
     let pinned = MapInfo::from_pin(sessions.join("connected")).ok().map(|info| info.max_entries());
     let noted = pinned.unwrap_or(sizes.flows).next_power_of_two();
@@ -140,7 +188,7 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let events = take(&mut programs, "events")?;
     let events = Events { ring: RingBuf::try_from(events).map_err(|error| of_map("events", &error))? };
     let connected = ConnectedSockets::of(&mut programs, noted)?;
-    Ok(Loaded { programs, tables, events, connected, lacks: Vec::new() })
+    Ok(Loaded { programs, tables, events, connected, lacks: Vec::new(), kept: Vec::new() })
 }
 
 /// A power of two: one for each processor that there may be, if that is not too many.

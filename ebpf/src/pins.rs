@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::abi::ABI_VERSION;
 use crate::hooks::{HOOKS, Hook};
-use crate::kernel::SESSIONS;
+use crate::kernel::{SESSIONS, Session};
 use crate::sys::{self, LinkInfo};
 
 /// Why pins are not used.
@@ -121,8 +121,8 @@ impl Pins {
                 removed.push(hook.name);
             }
         }
-        for name in SESSIONS {
-            let path = self.sessions().join(name);
+        for map in SESSIONS {
+            let path = self.sessions().join(map.name);
             gone(fs::remove_file(&path), &path)?;
         }
         for folder in [self.links(), self.sessions(), self.version(), self.root.clone()] {
@@ -171,17 +171,28 @@ impl Pins {
             }
         }
         let hooks: Vec<_> = HOOKS.iter().map(|hook| hook.name).collect();
-        for (folder, names) in [
-            (self.version(), &["links", "sessions"][..]),
-            (self.links(), &hooks),
-            (self.sessions(), &SESSIONS),
-        ] {
+        let maps: Vec<_> = SESSIONS.iter().map(|map| map.name).collect();
+        for (folder, names) in
+            [(self.version(), &["links", "sessions"][..]), (self.links(), &hooks), (self.sessions(), &maps)]
+        {
             let foreign = entries(&folder)?.into_iter().find(|name| !names.contains(&name.as_str()));
             if let Some(name) = foreign {
                 return Err(PinError::Foreign { path: folder.join(name) });
             }
         }
-        HOOKS.into_iter().try_for_each(|hook| self.link(hook).map(drop))
+        HOOKS.into_iter().try_for_each(|hook| self.link(hook).map(drop))?;
+        SESSIONS.iter().try_for_each(|map| self.check_session(map))
+    }
+
+    /// Programs would take whatever is pinned there for it.
+    fn check_session(&self, map: &Session) -> Result<(), PinError> {
+        let path = self.sessions().join(map.name);
+        let shape = match sys::open_pin(&path) {
+            Ok(fd) => sys::map_shape(fd.as_fd()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(PinError::Refused { path, error }),
+        };
+        if shape.is_ok_and(|shape| map.is(shape)) { Ok(()) } else { Err(PinError::Foreign { path }) }
     }
 }
 

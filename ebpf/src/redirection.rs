@@ -26,6 +26,8 @@ pub struct Extras {
     pub connected: ConnectedSockets,
     /// What the kernel does without.
     pub lacks: Vec<&'static str>,
+    /// What is there from before, and not as it was asked for.
+    pub kept: Vec<String>,
 }
 
 impl Redirection {
@@ -37,9 +39,9 @@ impl Redirection {
         scope: Scope,
         node: Option<Arc<str>>,
     ) -> Result<(Self, Extras), LoadError> {
-        let Loaded { programs, tables, events, connected, lacks } = kernel::load(sizes, &pins.sessions())?;
+        let Loaded { programs, tables, events, connected, lacks, kept } = kernel::load(sizes, &pins.sessions())?;
         let follower = Follower::new(tables, scope, node);
-        Ok((Self { programs, pins, cgroup, follower }, Extras { events, connected, lacks }))
+        Ok((Self { programs, pins, cgroup, follower }, Extras { events, connected, lacks, kept }))
     }
 
     /// Brings the tables up to a snapshot.

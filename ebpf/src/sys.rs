@@ -90,23 +90,49 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 
 /// `None`: it is no link of a cgroup.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
+    // struct bpf_link_info: type, id, prog_id, padding, then of a cgroup its id and the attach type.
+    let info = information(link)?;
+    let cgroup = u64::from(info[5]) << 32 | u64::from(info[4]);
+    let cgroup = if cfg!(target_endian = "big") { cgroup.rotate_left(32) } else { cgroup };
+    Ok((info[0] == LINK_TYPE_CGROUP).then_some(LinkInfo { program: info[2], cgroup, attach_type: info[6] }))
+}
+
+/// What a map is, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MapShape {
+    /// `enum bpf_map_type`.
+    pub(crate) kind: u32,
+    /// Octets.
+    pub(crate) key: u32,
+    /// Octets.
+    pub(crate) value: u32,
+    /// Most elements.
+    pub(crate) entries: u32,
+}
+
+/// Of what is no map it is nonsense.
+pub(crate) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
+    // struct bpf_map_info: type, id, key_size, value_size, max_entries.
+    let info = information(map)?;
+    Ok(MapShape { kind: info[0], key: info[2], value: info[3], entries: info[4] })
+}
+
+/// `struct bpf_*_info` of whatever it is.
+fn information(object: BorrowedFd<'_>) -> io::Result<[u32; 32]> {
     #[repr(C)]
     struct Attributes {
         fd: u32,
         length: u32,
         info: u64,
     }
-    // struct bpf_link_info: type, id, prog_id, padding, then of a cgroup its id and the attach type.
     let mut info = [0_u32; 32];
     let mut attributes = Attributes {
-        fd: link.as_raw_fd() as u32,
+        fd: object.as_raw_fd() as u32,
         length: size_of_val(&info) as u32,
         info: info.as_mut_ptr() as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    let cgroup = u64::from(info[5]) << 32 | u64::from(info[4]);
-    let cgroup = if cfg!(target_endian = "big") { cgroup.rotate_left(32) } else { cgroup };
-    Ok((info[0] == LINK_TYPE_CGROUP).then_some(LinkInfo { program: info[2], cgroup, attach_type: info[6] }))
+    Ok(info)
 }
 
 /// Has a link run another program from now on, without a gap.

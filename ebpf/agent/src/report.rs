@@ -35,6 +35,9 @@ pub(crate) struct Report {
     pub refused: Vec<Refused>,
     pub refused_count: usize,
     pub last_pass_milliseconds: f64,
+    /// What the reader should know, and may leave as it is.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// All that should be put right.
     pub problems: Vec<String>,
 }
@@ -98,6 +101,8 @@ pub(crate) struct Fixed {
     pub pins: std::path::PathBuf,
     /// What the kernel does without.
     pub lacks: Vec<&'static str>,
+    /// See [`Report::notes`].
+    pub notes: Vec<String>,
     pub neighbours: Vec<String>,
 }
 
@@ -128,6 +133,7 @@ impl Report {
             refused: refused_now.collect(),
             refused_count: refused.len(),
             last_pass_milliseconds: kept.last_pass.as_micros() as f64 / 1000.0,
+            notes: fixed.notes.clone(),
             problems,
         }
     }

@@ -58,9 +58,12 @@ impl Agent {
         let pins = Pins::open(&settings.agent.pins)?;
         let (redirection, extras) =
             Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
-        let Extras { events, connected, lacks } = extras;
+        let Extras { events, connected, lacks, kept: notes } = extras;
         for lack in &lacks {
             warn!(kernel = portolan_ebpf::kernel::release(), "this kernel is old: {lack}");
+        }
+        for note in &notes {
+            warn!("{note}");
         }
         // Before anything is attached: who can't start changes nothing.
         let listener = match settings.agent.admin {
@@ -98,7 +101,7 @@ impl Agent {
                 sources: Arc::new(move || {
                     sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()
                 }),
-                fixed: Fixed { pins: settings.agent.pins, lacks, neighbours },
+                fixed: Fixed { pins: settings.agent.pins, lacks, notes, neighbours },
                 trace,
                 registry,
             };

@@ -79,7 +79,10 @@ fn human(report: &Report) -> String {
     for problem in &report.problems {
         text.push_str(&format!("\nproblem: {problem}"));
     }
-    if !report.refused.is_empty() || !report.problems.is_empty() {
+    for note in &report.notes {
+        text.push_str(&format!("\nnote: {note}"));
+    }
+    if !text.ends_with('\n') {
         text.push('\n');
     }
     text

@@ -1,6 +1,7 @@
 //! Programs on a cgroup: attached by links that are pinned, so that redirection goes on without an agent, and replaced without
 //! a gap by the next one.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -125,12 +126,15 @@ impl Cgroup {
         std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.id)
     }
 
-    /// Names of programs that others have attached here for what we do, in the order in which they run.
-    pub fn neighbours(&self) -> Vec<String> {
+    /// Names of programs that others have attached here for what we do, but for those of these ids. Only who has the capability
+    /// SYS_ADMIN may know names: without it, a program is named by its id.
+    pub fn neighbours(&self, ours: &[u32]) -> Vec<String> {
         let of = |hook: &Hook| sys::attached(self.folder.as_fd(), hook.attach_type).unwrap_or_default();
-        let ids: Vec<u32> = HOOKS.iter().flat_map(of).collect();
-        let programs = loaded_programs().filter_map(Result::ok).filter(|program| ids.contains(&program.id()));
-        let names = programs.filter_map(|program| program.name_as_str().map(str::to_owned));
+        let programs = loaded_programs().filter_map(Result::ok);
+        let known: HashMap<u32, String> =
+            programs.filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned()))).collect();
+        let others = HOOKS.iter().flat_map(of).filter(|id| !ours.contains(id));
+        let names = others.map(|id| known.get(&id).cloned().unwrap_or_else(|| format!("program-{id}")));
         let mut names: Vec<String> = names.filter(|name| !name.starts_with("portolan_")).collect();
         names.sort();
         names.dedup();

@@ -45,7 +45,8 @@ impl Agent {
         info!(version = env!("CARGO_PKG_VERSION"), "starting");
         let cgroup = Cgroup::open(settings.agent.cgroup.as_deref())?;
         let path = cgroup.path().to_owned();
-        let neighbours = cgroup.neighbours();
+        let ours: Vec<u32> = look(&settings.agent.pins).iter().map(|attached| attached.program).collect();
+        let neighbours = cgroup.neighbours(&ours);
         if !neighbours.is_empty() {
             info!(programs = neighbours.join(" "), "others redirect on this cgroup, too");
         }

@@ -1,1 +1,182 @@
-//! x
+//! What is pinned: nothing stays after `detach`, and what others have there is left alone.
+
+use std::path::Path;
+
+use portolan_tests::harness::node::{Agent, can_hook, connects};
+use portolan_tests::harness::{eventually, run};
+use serde_json::Value;
+
+use crate::site::Site;
+use crate::survival::{bpftool, status, web, web_servers, who};
+
+/// What bpftool(8) says of an object in the kernel; `None`: it is not there.
+pub(crate) fn object(kind: &str, id: u64) -> Option<Value> {
+    let (there, text) = bpftool(&[kind, "show", "id", &id.to_string(), "--json"]);
+    there.then(|| serde_json::from_str(&text).unwrap())
+}
+
+/// Ids of the programs that are attached, and of the maps that they use.
+pub(crate) fn in_kernel(agent: &Agent) -> (Vec<u64>, Vec<u64>) {
+    let programs: Vec<u64> = agent.status()["hooks"].as_array().unwrap().iter().map(program_of).collect();
+    let maps = programs.iter().flat_map(|id| {
+        let program = object("prog", *id).unwrap();
+        program["map_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect::<Vec<_>>()
+    });
+    let mut maps: Vec<u64> = maps.collect();
+    maps.sort_unstable();
+    maps.dedup();
+    (programs, maps)
+}
+
+fn program_of(hook: &Value) -> u64 {
+    hook["program"].as_u64().unwrap()
+}
+
+/// `portolan-agent detach`: takes the programs off and removes all that is pinned; who uses it goes first.
+#[test]
+fn detach_leaves_nothing() {
+    if !can_hook("detach_leaves_nothing") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let (programs, maps) = in_kernel(&site.agent);
+    assert!(programs.len() == 8 && maps.len() > 10, "{programs:?} {maps:?}");
+
+    let (done, told) = site.agent.detach();
+    let expected = format!("another agent uses {}: end it first", site.agent.pins().display());
+    assert!(!done && told.contains(&expected), "{told}");
+    assert_eq!(who(&site, &vip), "one", "nothing was taken off");
+
+    site.agent.stop();
+    let (done, told) = site.agent.detach();
+    assert!(done && told.starts_with("detached 8 hooks"), "{told}");
+    assert!(!site.agent.pins().exists());
+    assert_eq!(who(&site, &vip), "ENETUNREACH");
+    eventually("the kernel has none of it", || {
+        programs.iter().all(|id| object("prog", *id).is_none())
+            && maps.iter().all(|id| object("map", *id).is_none())
+    });
+    let (done, told) = site.agent.detach();
+    assert!(done && told.starts_with("nothing is pinned in"), "{told}");
+    site.agent.start();
+    assert_eq!(who(&site, &vip), "one", "it can be attached again");
+}
+
+/// An agent that takes over leaves nothing of the last one but the sessions.
+#[test]
+fn a_generation_goes_when_the_next_one_comes() {
+    if !can_hook("a_generation_goes_when_the_next_one_comes") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    site.agent.start();
+    let (programs, maps) = in_kernel(&site.agent);
+    site.agent.kill();
+    site.agent.start();
+    let (_, now) = in_kernel(&site.agent);
+    eventually("the kernel has none of the former", || {
+        let goes = |id: &&u64| !now.contains(id);
+        programs.iter().all(|id| object("prog", *id).is_none())
+            && maps.iter().filter(goes).all(|id| object("map", *id).is_none())
+    });
+    assert_eq!(maps.iter().filter(|id| now.contains(id)).count(), 3, "affinities, flows, origins");
+}
+
+/// Two agents of one folder would undo each other's work; of two folders each has its own.
+#[test]
+fn two_agents_share_a_cgroup_but_no_pins() {
+    if !can_hook("two_agents_share_a_cgroup_but_no_pins") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let (ran, told) = run(&mut site.agent.command("run"));
+    let expected = format!(
+        "another agent uses {}: end it first, or give this one other `agent.pins`",
+        site.agent.pins().display()
+    );
+    assert!(!ran && told.contains(&expected), "{told}");
+
+    let yaml = "home: paris\nclusters: [{name: paris, manifests: clusters/paris}]";
+    let mut other = Agent::new(&site.client, &site.cgroup, yaml, "");
+    other.write("clusters/paris/services.yaml", web(&["10.1.0.12"]));
+    other.start();
+    for _ in 0..2 {
+        let said = connects(&site.client, Some(&site.cgroup), &vip, 80, 20);
+        assert_eq!((said.answers(), said.strangers.len()), (20, 0), "{said:?}");
+        other.kill();
+    }
+    drop(other);
+    assert_eq!(who(&site, &vip), "one", "the first one has what it had");
+}
+
+/// Whatever was not made by an agent of this release is named, and left alone.
+#[test]
+fn what_others_have_pinned_is_left_alone() {
+    if !can_hook("what_others_have_pinned_is_left_alone") {
+        return;
+    }
+    let site = Site::new(&web(&["10.1.0.11"]));
+    let pins = site.agent.pins();
+    let map = |kind: &str, at: &Path, entries: &str| {
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        let shape = ["key", "4", "value", "4", "entries", entries, "name", "other"];
+        let words = [&["map", "create", at.to_str().unwrap(), "type", kind][..], &shape].concat();
+        let (made, text) = bpftool(&words);
+        assert!(made, "{text}");
+    };
+    for place in ["other", "v1/links/connect4", "v1/sessions/flows", "v1/sessions/mine", "v1/other"] {
+        let path = pins.join(place);
+        map("hash", &path, "1");
+        for command in ["run", "detach"] {
+            let (ran, told) = run(&mut site.agent.command(command));
+            let expected = format!("{} was not made by Portolan and is left alone", path.display());
+            assert!(!ran && told.contains(&expected), "{place}: {told}");
+            assert!(path.exists(), "{command} left {place} alone");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+    let newer = pins.join("v2");
+    std::fs::create_dir(&newer).unwrap();
+    for command in ["run", "detach"] {
+        let (ran, told) = run(&mut site.agent.command(command));
+        let expected = format!("{} is of a newer agent (ABI 2, this one has 1)", newer.display());
+        assert!(!ran && told.contains(&expected), "{told}");
+    }
+    std::fs::remove_dir(&newer).unwrap();
+    let (done, told) = site.agent.detach();
+    assert!(done && !pins.exists(), "{told}");
+}
+
+/// Established connections need their sessions: maps of other sizes are kept as they are, and that is said.
+#[test]
+fn sessions_keep_their_sizes_and_that_is_said() {
+    if !can_hook("sessions_keep_their_sizes_and_that_is_said") {
+        return;
+    }
+    let mut site = Site::with(&web(&["10.1.0.11"]), "", "maps: {sockets: 1000, affinity: 500}");
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    site.agent.stop();
+    let yaml = "home: paris\nclusters: [{name: paris, manifests: clusters/paris}]";
+    site.agent.configure(yaml, "maps: {sockets: 2000, affinity: 500, vips: 10, ports: 20, backends: 30}");
+    site.agent.start();
+    assert_eq!(who(&site, &vip), "one");
+    assert_eq!(site.agent.status()["maps"][0]["size"], 10, "tables are the new agent's own");
+    let expected = "map flows has 1000 entries, as an agent before this one made it, and not 2000 as `agent.maps.sockets` says";
+    let (well, told) = status(&site.agent);
+    assert!(well && told.contains(&format!("note: {expected}")), "{told}");
+    let log = site.agent.log();
+    assert!(log.contains(expected) && !log.contains("map affinities has"), "{log}");
+
+    site.agent.stop();
+    assert!(site.agent.detach().0);
+    site.agent.start();
+    assert!(!status(&site.agent).1.contains("note:"), "after detach it is as configured");
+}

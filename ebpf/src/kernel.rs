@@ -92,7 +92,7 @@ pub enum LoadError {
 }
 
 /// What the programs may use of the kernel, the most first: whether they can say which error a program gets (Linux 5.18), and
-/// ask who calls (6.10).
+/// ask who calls (6.10, and the capability PERFMON).
 const FEATURES: [(u8, u8); 3] = [(1, 1), (1, 0), (0, 0)];
 
 /// Programs and maps of one generation.
@@ -122,7 +122,10 @@ pub fn load(sizes: Sizes, sessions: &Path) -> Result<Loaded, LoadError> {
                         set_retval == 0,
                         "errors are EPERM instead of EHOSTUNREACH and ECONNREFUSED (Linux 5.18)",
                     ),
-                    (task == 0, "`trace` does not know who connects (Linux 6.10)"),
+                    (
+                        task == 0,
+                        "`trace` does not know who connects (Linux 6.10, and the capability PERFMON)",
+                    ),
                 ];
                 let lacks = lacks.into_iter().filter_map(|(lacks, what)| lacks.then_some(what)).collect();
                 return other.map(|loaded| Loaded { lacks, kept: kept(sizes, sessions), ..loaded });
@@ -209,7 +212,10 @@ fn load_program(programs: &mut Ebpf, name: &'static str) -> Result<(), LoadError
             match io_error.raw_os_error() {
                 Some(libc::EPERM) if log.is_empty() => LoadError::Rights,
                 _ => {
-                    let last = log.lines().rfind(|line| !line.starts_with("processed ")).unwrap_or_default();
+                    // The verifier's own figures come last.
+                    let figures = ["processed ", "stack depth ", "verification time "];
+                    let is_reason = |line: &&str| !figures.iter().any(|figure| line.starts_with(figure));
+                    let last = log.lines().rfind(is_reason).unwrap_or_default();
                     LoadError::Program {
                         program: name,
                         release: release(),

@@ -223,7 +223,9 @@ static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front
 			return;
 		}
 	}
-	__u64 head = *(volatile __u64 *)&front->heads[family];
+	/* Both are read: without the capability PERFMON, the verifier takes no pointer that depends on `family`. */
+	__u64 v4 = *(volatile __u64 *)&front->heads[V4], any = *(volatile __u64 *)&front->heads[ANY];
+	__u64 head = family == V4 ? v4 : any;
 	__u64 number = stable ? mix(stable ^ front->identity) : mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
 	__u64 of = draw_cluster(head >> 32, (__u32)head, number);
 	__u32 at = draw_backend(of, number >> 32);

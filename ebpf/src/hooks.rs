@@ -173,8 +173,15 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
         // Of another cgroup, or of one that is gone.
         pins.unlink(hook)?;
     }
-    let id =
-        program.attach(&cgroup.folder, CgroupAttachMode::Single).map_err(|error| refused(chain(&error)))?;
+    let others = |error: ProgramError| match cgroup.neighbours(&[]) {
+        others if others.is_empty() => refused(chain(&error)),
+        others => refused(format!(
+            "{}; {} may be there in a way that lets nobody in: `bpftool cgroup show` tells the flags",
+            chain(&error),
+            others.join(" ")
+        )),
+    };
+    let id = program.attach(&cgroup.folder, CgroupAttachMode::Single).map_err(others)?;
     let link = program.take_link(id).map_err(|error| refused(chain(&error)))?;
     let link: FdLink = link.try_into().map_err(|_| refused("the kernel has no links".to_owned()))?;
     link.pin(pins.link_path(hook)).map_err(|error| refused(chain(&error)))?;

@@ -99,8 +99,6 @@ const MOST_REFUSED: usize = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct Fixed {
     pub pins: std::path::PathBuf,
-    /// What the kernel does without.
-    pub lacks: Vec<&'static str>,
     /// See [`Report::notes`].
     pub notes: Vec<String>,
     pub neighbours: Vec<String>,
@@ -117,7 +115,6 @@ impl Report {
         let refused_now =
             refused_now.map(|(name, why)| Refused { service: name.to_string(), reason: why.to_string() });
         let mut problems: Vec<String> = kept.trouble.iter().chain(&kept.sockets_trouble).cloned().collect();
-        problems.extend(fixed.lacks.iter().map(|lack| format!("this kernel is old: {lack}")));
         problems.extend(problems_of(sources));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -20,6 +20,9 @@ use crate::report::Fixed;
 use crate::settings::Settings;
 use crate::trace::Trace;
 
+const BESIDE_CILIUM: &str =
+    "Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent";
+
 /// Redirects until a signal says otherwise.
 pub(crate) fn run(asked: &Run) -> anyhow::Result<Outcome> {
     let settings = Settings::read(asked)?;
@@ -51,21 +54,19 @@ impl Agent {
             info!(programs = neighbours.join(" "), "others redirect on this cgroup, too");
         }
         let scope = settings.scope(&neighbours);
-        if scope.only.is_some() {
-            warn!(
-                "Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent"
-            );
+        let is_beside_cilium = scope.only.is_some();
+        if is_beside_cilium {
+            warn!("{BESIDE_CILIUM}");
         }
         let pins = Pins::open(&settings.agent.pins)?;
         let (redirection, extras) =
             Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
-        let Extras { events, connected, lacks, kept: notes } = extras;
-        for lack in &lacks {
-            warn!(kernel = portolan_ebpf::kernel::release(), "this kernel is old: {lack}");
-        }
+        let Extras { events, connected, lacks, kept: mut notes } = extras;
+        notes.extend(lacks.iter().map(|lack| format!("not all can be had of this kernel: {lack}")));
         for note in &notes {
-            warn!("{note}");
+            warn!(kernel = portolan_ebpf::kernel::release(), "{note}");
         }
+        notes.extend(is_beside_cilium.then(|| BESIDE_CILIUM.to_owned()));
         // Before anything is attached: who can't start changes nothing.
         let listener = match settings.agent.admin {
             Some(address) => Some(bind_admin(address, "agent.admin.listen").await?),
@@ -102,7 +103,7 @@ impl Agent {
                 sources: Arc::new(move || {
                     sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()
                 }),
-                fixed: Fixed { pins: settings.agent.pins, lacks, notes, neighbours },
+                fixed: Fixed { pins: settings.agent.pins, notes, neighbours },
                 trace,
                 registry,
             };

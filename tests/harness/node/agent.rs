@@ -105,6 +105,8 @@ pub struct Agent {
     pins: PathBuf,
     cgroup: PathBuf,
     child: Option<Child>,
+    /// In front of the binary.
+    wrapper: Vec<String>,
     /// Octets of the log before the last start.
     started: usize,
 }
@@ -120,6 +122,7 @@ impl Agent {
             pins,
             cgroup: cgroup.path().to_owned(),
             child: None,
+            wrapper: Vec::new(),
             started: 0,
         };
         this.configure(yaml, agent);
@@ -152,6 +155,11 @@ impl Agent {
         self.folder.path().join(path)
     }
 
+    /// Runs it under another program from now on, for example `setpriv`.
+    pub fn under(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+    }
+
     /// Where it pins.
     pub fn pins(&self) -> &Path {
         &self.pins
@@ -159,8 +167,10 @@ impl Agent {
 
     /// A command of the binary, on its host: `portolan-agent SUBCOMMAND --config …`.
     pub fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(agent_binary());
-        command.arg(subcommand).arg("--config").arg(self.path("portolan.yaml"));
+        let binary = [agent_binary().to_str().unwrap()];
+        let mut words = self.wrapper.iter().map(String::as_str).chain(binary);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg(subcommand).arg("--config").arg(self.path("portolan.yaml"));
         self.host.command(&command)
     }
 

@@ -39,7 +39,8 @@ impl Redirection {
         scope: Scope,
         node: Option<Arc<str>>,
     ) -> Result<(Self, Extras), LoadError> {
-        let Loaded { programs, tables, events, connected, lacks, kept } = kernel::load(sizes, &pins.sessions())?;
+        let Loaded { programs, tables, events, connected, lacks, kept } =
+            kernel::load(sizes, &pins.sessions())?;
         let follower = Follower::new(tables, scope, node);
         Ok((Self { programs, pins, cgroup, follower }, Extras { events, connected, lacks, kept }))
     }

@@ -25,7 +25,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self::of(65_536, 131_072, 262_144)
+        Self::of(32_768, 65_536, 131_072)
     }
 }
 

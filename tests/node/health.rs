@@ -54,7 +54,7 @@ fn moves_away(site: &Site, load: &mut Load, gone: &str, change: impl FnOnce()) {
     assert!(last <= in_kernel, "{gone} got a connection {} s after the change: {told}", last - in_kernel);
     assert_eq!(told["errors"], serde_json::json!({}), "{told}");
     let pass = site.agent.status()["lastPassMilliseconds"].clone();
-    println!(
+    eprintln!(
         "{gone}: its last connection began {:.1} ms after the change was written; seen in the kernel after {:.1} ms, pass {pass} ms",
         (last - begun) * 1000.0,
         (in_kernel - begun) * 1000.0

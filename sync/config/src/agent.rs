@@ -107,7 +107,7 @@ impl Default for Agent {
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { vips: 131_072, ports: 262_144, backends: 524_288, sockets: 262_144, affinity: 131_072 }
+        Self { vips: 32_768, ports: 65_536, backends: 131_072, sockets: 65_536, affinity: 65_536 }
     }
 }
 

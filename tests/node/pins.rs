@@ -82,7 +82,7 @@ fn a_generation_goes_when_the_next_one_comes() {
         programs.iter().all(|id| object("prog", *id).is_none())
             && maps.iter().filter(goes).all(|id| object("map", *id).is_none())
     });
-    assert_eq!(maps.iter().filter(|id| now.contains(id)).count(), 3, "affinities, flows, origins");
+    assert_eq!(maps.iter().filter(|id| now.contains(id)).count(), 4, "affinities, connected, flows, origins");
 }
 
 /// Two agents of one folder would undo each other's work; of two folders each has its own.

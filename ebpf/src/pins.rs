@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Tables are not pinned: the programs hold them, and each agent makes its own and swaps the programs. What an older agent
-//! wrote is so never read by a newer one, but for the sessions, whose ABI is the `1` in `v1`.
+//! wrote is so never read by a newer one, but for the sessions, whose ABI is the `1` in `v1`. They keep the size that they were
+//! made with, for connections need what is in them: another size in the configuration holds after `detach`, and that is said.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

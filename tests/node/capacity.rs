@@ -98,7 +98,7 @@ fn a_hundred_thousand_virtual_ips_fit() {
     write_many(&site.agent, SERVICES);
     let _any = everywhere(&site);
     site.agent.spawn();
-    let (_, took) = until_within(std::time::Duration::from_secs(120), "it redirects", || {
+    let (_, took) = until_within(std::time::Duration::from_secs(240), "it redirects", || {
         let ready = site.agent.listening().is_some() && site.agent.get("/ready").0;
         ready.then_some(())
     });

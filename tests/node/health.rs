@@ -186,7 +186,7 @@ fn no_connection_fails_while_weights_change() {
         }
         changer.join().unwrap()
     });
-    println!("{changes} changes of weights under {} connections", CLIENTS as u32 * EACH);
+    eprintln!("{changes} changes of weights under {} connections", CLIENTS as u32 * EACH);
     assert!(changes >= 10, "only {changes} changes");
 }
 

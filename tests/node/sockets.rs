@@ -146,7 +146,8 @@ fn dns_clients_are_answered_through_a_virtual_ip() {
     let mut site = Site::new(&dual("dns"));
     let mut dnsmasq = program("dnsmasq", Package::DnsmasqBase);
     dnsmasq.args([
-        "--no-daemon",
+        "--keep-in-foreground",
+        "--log-facility=/dev/null",
         "--conf-file=/dev/null",
         "--no-resolv",
         "--no-hosts",

@@ -321,13 +321,13 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 	return 1;
 }
 
-static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struct destination *vip, const struct choice *choice)
+static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struct origin *origin)
 {
-	struct flow_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = choice->to.address, .port = choice->to.port };
+	struct flow_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = origin->backend, .port = origin->backend_port };
 	struct flow *known = bpf_map_lookup_elem(&flows, &key);
-	if (known && known->port == vip->port && same(&known->vip, &vip->address))
+	if (known && known->port == origin->vip_port && same(&known->vip, &origin->vip))
 		return;
-	struct flow flow = { .vip = vip->address, .port = vip->port };
+	struct flow flow = { .vip = origin->vip, .port = origin->vip_port };
 	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
 }
 
@@ -396,11 +396,14 @@ static __always_inline int send(struct bpf_sock_addr *ctx, const struct destinat
 	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
 	if (origin && !(origin->backend_port == choice->to.port && same(&origin->backend, &choice->to.address) && origin->vip_port == vip->port && same(&origin->vip, &vip->address))) {
 		count(choice->backend);
+		/* Where it is connected to, perhaps: that is no flow yet, and it stays there. */
+		if (origin->backend_port)
+			remember_flow(ctx, origin);
 		origin->vip = vip->address;
 		origin->vip_port = vip->port;
 		origin->backend = choice->to.address;
 		origin->backend_port = choice->to.port;
-		remember_flow(ctx, vip, choice);
+		remember_flow(ctx, origin);
 	}
 	return -1;
 }

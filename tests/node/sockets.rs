@@ -232,3 +232,26 @@ fn a_udp_socket_that_is_connected_again_shows_where_it_is() {
         assert_eq!(told, json!(expected));
     }
 }
+
+/// sendto(2): a connected datagram socket may send a packet elsewhere; it stays connected to where it was (udp(7)).
+#[test]
+fn a_packet_elsewhere_leaves_a_udp_socket_connected() {
+    if !can_hook("a_packet_elsewhere_leaves_a_udp_socket_connected") {
+        return;
+    }
+    let mut site = Site::new(
+        &(dual("web")
+            + &service("other", "ipFamilies: [IPv4, IPv6]", &["who 53/UDP"])
+            + &slice("other", "v4", &["who 5354/UDP"], &["10.1.0.11"])
+            + &slice("other", "v6", &["who 5354/UDP"], &["fd00:1::11"])),
+    );
+    let _servers = backends(&site.server, &DUAL);
+    site.agent.start();
+    for (is_v6, name) in [(false, "four-udp"), (true, "six-udp")] {
+        let (vip, other) = (site.vip("web", is_v6), site.vip("other", is_v6));
+        let told = site.python("sockets.py", &["beside", &vip, "53", &other, "53"]);
+        let peer = format!("{vip} 53");
+        let shown = json!([name, peer, peer]);
+        assert_eq!(told, json!([shown, shown]));
+    }
+}

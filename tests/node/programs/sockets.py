@@ -146,6 +146,15 @@ def again(*words):
     return told
 
 
+def beside(address, port, other, other_port):
+    """A UDP socket that is connected, and sends one packet elsewhere: what it is shown before and after."""
+    with made(address, DGRAM) as sock:
+        sock.connect((address, int(port)))
+        before = asked(sock)
+        sock.sendto(b"who?", (other, int(other_port)))
+        return [before, asked(sock)]
+
+
 def many_packets(address, port, count):
     """One socket, not connected: who answered its packets."""
     names = set()

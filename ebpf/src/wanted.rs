@@ -120,3 +120,41 @@ fn shares(backends: &[Backend], at: impl Fn(&Backend) -> Option<(Address, u16)>)
     };
     (clusters.into_iter().map(share).filter(|share| share.part > 0).collect(), left_out)
 }
+
+impl Wanted {
+    /// Clusters that it has backends in, each once.
+    pub(crate) fn clusters(&self) -> Vec<&ClusterId> {
+        let mut all: Vec<&ClusterId> =
+            self.fronts.iter().flat_map(WantedFront::shares).map(|share| &share.cluster).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl WantedFront {
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.port == other.port
+    }
+
+    /// Leaves out all other backends.
+    pub(crate) fn retain(&mut self, stays: impl Fn(&ClusterId, Address, u16) -> bool) {
+        let (v4, any) = &mut self.spreads;
+        for spread in std::iter::once(v4).chain(&mut *any) {
+            for ClusterShare { cluster, backends, .. } in spread.iter_mut() {
+                backends.retain(|(address, port, _)| stays(cluster, *address, *port));
+            }
+            spread.retain(|share| !share.backends.is_empty());
+        }
+        // Of IPv6 nothing is left: what reaches both goes where IPv4 goes, as where there never was any.
+        any.take_if(|any| any.is_empty());
+    }
+
+    pub(crate) fn spreads(&self) -> impl Iterator<Item = &Spread> {
+        std::iter::once(&self.spreads.0).chain(&self.spreads.1)
+    }
+
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &ClusterShare> {
+        self.spreads().flatten()
+    }
+}

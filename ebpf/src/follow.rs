@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use portolan_zones::diff::ServiceDiff;
-use portolan_zones::object::Protocol;
+use portolan_zones::object::{Protocol, SlicePort};
 use portolan_zones::places::Place;
 use portolan_zones::{ClusterId, Service, ServiceName, Snapshot};
 
@@ -99,6 +99,15 @@ impl<T: Tables> Follower<T> {
         (pass, rested)
     }
 
+    /// Writes what found no room, if it finds some now; see [`Pass::lost`]. What the kernel refuses to wait for rests on.
+    pub fn try_again(&mut self) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        // An error is of the wait alone, and told when a snapshot is followed.
+        let _ = self.reconciler.rest();
+        self.retry(&mut lost);
+        lost
+    }
+
     /// Services that may be other than they are in the tables.
     fn changes(&mut self, snapshot: &Arc<Snapshot>) -> Vec<ServiceDiff> {
         let mut changes = snapshot.diff(&self.seen).services;
@@ -145,7 +154,7 @@ impl<T: Tables> Follower<T> {
             let Some(name) = change.name() else { continue };
             let used = self.reconciler.clusters_of(name);
             let mut usable: BTreeSet<&ClusterId> =
-                change.after.iter().flat_map(|after| after.usable()).map(|(cluster, _)| cluster).collect();
+                change.after.iter().flat_map(|after| after.usable()).map(|(cluster, ..)| cluster).collect();
             // Where nothing is usable, policies may have what is not healthy serve all the same.
             let last = change.after.as_ref().filter(|_| usable.is_empty());
             let last = last.and_then(|service| self.wanted(service));
@@ -171,8 +180,13 @@ impl<T: Tables> Follower<T> {
         self.reconciler.apply(name, wanted, &mut gone);
         gone.retain(|lost| lost.protocol == Protocol::Udp);
         if let Some(service) = change.after.as_ref().filter(|_| !gone.is_empty()) {
-            let usable: BTreeSet<IpAddr> = service.usable().map(|(_, address)| address).collect();
-            lost.extend(gone.into_iter().filter(|lost| !usable.contains(&lost.backend.0)));
+            let usable: Vec<_> = service.usable().collect();
+            let is_there = |(address, port): (IpAddr, u16)| {
+                // A slice port without a number is every port.
+                let has = |there: &SlicePort| there.number.is_none_or(|number| number == port);
+                usable.iter().any(|(_, of, ports)| *of == address && ports.iter().any(has))
+            };
+            lost.extend(gone.into_iter().filter(|lost| !is_there(lost.backend)));
         }
     }
 

@@ -115,7 +115,7 @@ pub fn load(sizes: Sizes, sessions: &Path) -> Result<Loaded, LoadError> {
     let mut refused = None;
     for (set_retval, task) in FEATURES {
         match load_with(sizes, sessions, set_retval, task) {
-            Err(error @ LoadError::Program { .. }) => refused = refused.or(Some(error)),
+            Err(error @ LoadError::Program { .. }) => refused = Some(error),
             other => {
                 let lacks = [
                     (

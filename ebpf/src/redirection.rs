@@ -8,6 +8,7 @@ use crate::follow::{Follower, Pass, Scope};
 use crate::hooks::{self, AttachError, Became, Cgroup, Hook};
 use crate::kernel::{self, ConnectedSockets, Events, KernelTables, LoadError, Loaded};
 use crate::pins::Pins;
+use crate::reconcile::Lost;
 use crate::tables::{Sizes, WriteError};
 
 /// See the module. Dropping it leaves all as it is: redirection goes on, by what was known.
@@ -48,6 +49,11 @@ impl Redirection {
     /// Brings the tables up to a snapshot.
     pub fn follow(&mut self, snapshot: &Arc<Snapshot>) -> (Pass, Result<(), WriteError>) {
         self.follower.follow(snapshot)
+    }
+
+    /// Writes what found no room, or no memory, if it finds some now; see [`Pass::lost`].
+    pub fn try_again(&mut self) -> Vec<Lost> {
+        self.follower.try_again()
     }
 
     /// Puts the programs on the cgroup, in the place of a former agent's where there are any. One that was removed and made anew

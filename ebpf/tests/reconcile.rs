@@ -174,7 +174,7 @@ impl Watched {
     }
 }
 
-/// Each backend of each port, and nothing else, may be come back to where the port has affinity; and each has the share that is
+/// Each backend of each port, and nothing else, may be come back to where the port has affinity, or is UDP; and each has the share that is
 /// its part.
 fn is_as_wanted(watched: &Watched) {
     let memory = &watched.replica.memory;
@@ -193,7 +193,8 @@ fn is_as_wanted(watched: &Watched) {
             for (family, spread) in [v4, any.as_ref().unwrap_or(v4)].into_iter().enumerate() {
                 has_shares(memory, number, family, spread);
             }
-            for share in v4.iter().chain(any.iter().flatten()).filter(|_| front.affinity > 0) {
+            let any_comes_back = front.affinity > 0 || front.protocol == Protocol::Udp;
+            for share in v4.iter().chain(any.iter().flatten()).filter(|_| any_comes_back) {
                 let key = |(address, port, _): &(_, u16, _)| MemberKey {
                     address: *address,
                     front: number,

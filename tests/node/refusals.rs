@@ -147,7 +147,10 @@ fn who_can_not_start_changes_nothing() {
     for (changed, expected) in [
         (text.replace("127.0.0.1:0", &used), used.as_str()),
         (text.replace("cgroup:", "cgruop:"), "agent.cgruop: unknown key `cgruop`, did you mean `cgroup`?"),
-        (text.replace("- {name: paris, manifests: clusters/paris}", ""), "there is no cluster: give --in-cluster"),
+        (
+            text.replace("- {name: paris, manifests: clusters/paris}", ""),
+            "there is no cluster: give --in-cluster",
+        ),
         (text.replace("pins: /", "pins: "), "is relative: write the path from `/` on"),
     ] {
         assert_ne!(changed, text, "{expected}");

@@ -255,3 +255,29 @@ fn a_packet_elsewhere_leaves_a_udp_socket_connected() {
         assert_eq!(told, json!([shown, shown]));
     }
 }
+
+/// A socket that is connected, and sends to the same address all the same, gets its answers: only its peer's reach it. And packets
+/// of one socket stay with one backend when others come.
+#[test]
+fn packets_stay_with_their_backend() {
+    if !can_hook("packets_stay_with_their_backend") {
+        return;
+    }
+    let with = |endpoints: &[&str]| {
+        service("web", "", &["who 53/UDP"]) + &slice("web", "a", &["who 5353/UDP"], endpoints)
+    };
+    let mut site = Site::new(&with(&["10.1.0.11", "10.1.0.12"]));
+    let servers = ["one/udp/10.1.0.11/5353", "two/udp/10.1.0.12/5353"];
+    let _servers = backends(&site.server, &servers);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let said = datagrams(&site.client, Some(&site.cgroup), "connected-and-sent", &vip, 53, 40);
+    assert_eq!((said.answers(), said.errors.len(), said.strangers.len()), (40, 0, 0), "{said:?}");
+    let said = datagrams(&site.client, Some(&site.cgroup), "many", &vip, 53, 40);
+    assert_eq!(
+        (said.answers(), said.errors.len()),
+        (40, 0),
+        "one answer for each socket that stayed: {said:?}"
+    );
+    assert!(said.names["one"] > 5 && said.names["two"] > 5, "{said:?}");
+}

@@ -93,7 +93,7 @@ struct Traced {
 }
 
 async fn trace(State(shown): State<Arc<Shown>>, Query(Traced { after, sample }): Query<Traced>) -> Response {
-    let told = shown.trace.from(after, sample.unwrap_or(1).max(1)).await;
+    let told = shown.trace.clone().from(after, sample.unwrap_or(1).max(1)).await;
     json(move || told).await
 }
 

@@ -2,7 +2,7 @@
 //! happens here, or in the thread beside it that closes sockets.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,8 +16,6 @@ use tracing::{error, info, warn};
 
 /// How often the cgroup is looked for, and what could not be done is tried again.
 const LOOK: Duration = Duration::from_secs(1);
-/// Lost backends that wait for their sockets to be closed.
-const QUEUE: usize = 64;
 
 /// What the keeper did last, for people and metrics.
 #[derive(Debug, Default, Clone)]
@@ -80,7 +78,8 @@ impl Keeper {
         shown: Shown,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
-        let (lost, to_close) = sync_channel(QUEUE);
+        // All that waits is taken together: there is never more than there are backends.
+        let (lost, to_close) = channel();
         let closing = shown.clone();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
@@ -112,7 +111,7 @@ struct Work {
     cgroup: PathBuf,
     snapshots: Snapshots,
     shown: Shown,
-    lost: SyncSender<Vec<Lost>>,
+    lost: Sender<Vec<Lost>>,
     /// The generation that was followed last.
     followed: Option<u64>,
     /// Whether the cgroup was removed since the programs were attached.
@@ -121,13 +120,20 @@ struct Work {
 
 impl Work {
     fn run(&mut self, woken: &Receiver<Wake>, ready: &dyn Fn() -> bool) {
+        let mut next_look = Instant::now() + LOOK;
         loop {
-            match woken.recv_timeout(LOOK) {
+            match woken.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Ok(Wake::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Snapshot) => {}
-                Err(RecvTimeoutError::Timeout) => self.look_after_cgroup(),
+                Ok(Wake::Snapshot) | Err(RecvTimeoutError::Timeout) => {}
             }
-            if ready() {
+            // However many snapshots come.
+            if next_look <= Instant::now() {
+                next_look = Instant::now() + LOOK;
+                self.look_after_cgroup();
+                self.try_again();
+            }
+            // Whoever has followed once goes on, whatever else becomes known.
+            if self.followed.is_some() || ready() {
                 self.follow();
                 self.attach();
             }
@@ -147,9 +153,7 @@ impl Work {
         for cluster in &down {
             warn!(%cluster, "none of its backends is usable: taken out of all services at once");
         }
-        if !lost.is_empty() && self.lost.try_send(lost).is_err() {
-            warn!("sockets of lost UDP backends are not closed: too many wait for that");
-        }
+        self.close_sockets(lost);
         self.tell_refused();
         self.followed = Some(snapshot.generation);
         let mut shown = lock(&self.shown);
@@ -158,6 +162,22 @@ impl Work {
         shown.services += services as u64;
         shown.last_pass = began.elapsed();
         shown.clusters_down += down.len() as u64;
+    }
+
+    /// What found no room, or what the kernel had no memory for, may by now.
+    fn try_again(&self) {
+        let mut redirection = lock(&self.redirection);
+        let lost = redirection.try_again();
+        drop(redirection);
+        self.close_sockets(lost);
+    }
+
+    fn close_sockets(&self, lost: Vec<Lost>) {
+        if lost.is_empty() {
+            return;
+        }
+        // The thread beside this one ends after it.
+        let _ = self.lost.send(lost);
     }
 
     /// One line, however many there are: the status lists them.

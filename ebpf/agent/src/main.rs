@@ -19,7 +19,7 @@ mod settings;
 mod show;
 mod trace;
 
-use std::process::ExitCode;
+use std::process::{ExitCode, abort};
 
 use clap::Parser;
 use portolan_program::{complain, print};
@@ -31,6 +31,7 @@ use cli::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    end_with_any_thread();
     let outcome = match Cli::parse().command {
         Command::Run(asked) => run::run(&asked),
         Command::Status(asked) => show::status(&asked),
@@ -48,4 +49,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An agent without one of its threads would look well and follow nothing. One that is started anew is missed by no connection.
+fn end_with_any_thread() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        abort();
+    }));
 }

@@ -81,10 +81,12 @@ impl Trace {
     }
 
     /// Decisions from a number on, of which one of so many is told.
-    pub(crate) async fn from(&self, after: Option<u64>, sample: u32) -> Told {
+    pub(crate) async fn from(self: Arc<Self>, after: Option<u64>, sample: u32) -> Told {
         let came = self.came.notified();
-        let after = after.unwrap_or_else(|| self.wanted(sample));
-        self.wanted(sample);
+        // It waits for the tables.
+        let wanted = self.clone();
+        let next = tokio::task::spawn_blocking(move || wanted.wanted(sample)).await.unwrap_or_default();
+        let after = after.unwrap_or(next);
         if lock(&self.state).next() <= after {
             // Whatever comes first.
             let _ = tokio::time::timeout(WAIT, came).await;

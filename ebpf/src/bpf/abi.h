@@ -56,7 +56,8 @@ struct backend {
 
 /* clusters: a word for each, 0 while it may be used. */
 
-/* members: the backends that a client of a front with affinity may come back to -> the number of a backend. */
+/* members: the backends that clients of a front with affinity, and packets of a UDP front's flows, may come back to -> the number
+ * of a backend. */
 struct member_key {
 	struct address address;
 	__u32 front;

@@ -193,25 +193,38 @@ static __always_inline void go_to(struct choice *choice, const struct backend *b
 	choice->backend = number;
 }
 
-/* Where the client was lately, if that is a backend still. `kept`: what is known of it. */
-static __always_inline int come_back(const struct front *front, struct choice *choice, struct affinity *kept, __u8 family)
+/* Goes to this backend, if the front has it still. What is looked up may be another's by now: it is compared. An IPv6 address has
+ * backends of its own, unless all are IPv4's. */
+static __always_inline int go_back(const struct front *front, struct choice *choice, const struct address *address, __u16 port, __u8 family)
 {
-	if (seconds() - kept->seen > front->affinity)
-		return 0;
-	struct member_key key = { .address = kept->address, .front = choice->front, .port = kept->port };
+	struct member_key key = { .address = *address, .front = choice->front, .port = port };
 	__u32 *number = bpf_map_lookup_elem(&members, &key);
-	if (!number || (family == V4 && !is_mapped(&key.address)))
+	__u32 at = number ? *(volatile __u32 *)number : 0;
+	struct backend *backend = number ? bpf_map_lookup_elem(&backends, &at) : 0;
+	if (!backend || backend->front != choice->front || backend->port != port || !same(&backend->address, address))
 		return 0;
-	struct backend *backend = bpf_map_lookup_elem(&backends, number);
-	if (!backend || !is_up(backend->cluster))
+	__u64 v4 = *(volatile __u64 *)&front->heads[V4], any = *(volatile __u64 *)&front->heads[ANY];
+	if (is_mapped(address) ? family == ANY && v4 != any : family == V4)
 		return 0;
-	go_to(choice, backend, *number);
-	kept->seen = seconds();
+	if (!is_up(backend->cluster))
+		return 0;
+	go_to(choice, backend, at);
 	return 1;
 }
 
-/* Chooses a backend of a front. `stable`: a number to draw by, the same for one socket; 0: any. */
-static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front *front, struct choice *choice, __u8 family, __u64 stable)
+/* Where the client was lately, if that is a backend still. `kept`: what is known of it. */
+static __always_inline int come_back(const struct front *front, struct choice *choice, struct affinity *kept, __u8 family)
+{
+	__u32 now = seconds();
+	struct address address = kept->address;
+	if (now - kept->seen > front->affinity || !go_back(front, choice, &address, kept->port, family))
+		return 0;
+	kept->seen = now;
+	return 1;
+}
+
+/* Chooses a backend of a front. `was`: where the socket's packets to this virtual IP went before. */
+static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front *front, struct choice *choice, __u8 family, const struct origin *was)
 {
 	struct affinity_key key = { .identity = front->identity };
 	__u32 keeps = *(volatile __u32 *)&front->affinity;
@@ -222,11 +235,15 @@ static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front
 			choice->verdict = VERDICT_KEPT;
 			return;
 		}
+	} else if (was) {
+		struct address address = was->backend;
+		if (go_back(front, choice, &address, was->backend_port, family))
+			return;
 	}
 	/* Both are read: without the capability PERFMON, the verifier takes no pointer that depends on `family`. */
 	__u64 v4 = *(volatile __u64 *)&front->heads[V4], any = *(volatile __u64 *)&front->heads[ANY];
 	__u64 head = family == V4 ? v4 : any;
-	__u64 number = stable ? mix(stable ^ front->identity) : mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
+	__u64 number = mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
 	__u64 of = draw_cluster(head >> 32, (__u32)head, number);
 	__u32 at = draw_backend(of, number >> 32);
 	struct backend *backend = of ? bpf_map_lookup_elem(&backends, &at) : 0;
@@ -289,7 +306,7 @@ static __always_inline int refuse(int error)
 }
 
 /* Chooses where to go instead of to `vip`. Whether that is elsewhere: else `*answer` is what the hook answers. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, int connected, int *answer)
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, const struct origin *was, int connected, int *answer)
 {
 	struct vip_key key = { .address = vip->address };
 	__u32 *service = bpf_map_lookup_elem(&vips, &key);
@@ -308,7 +325,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 	}
 	choice->front = *number;
 	__u8 family = ctx->family == 2 /* AF_INET */ || is_mapped(&vip->address) ? V4 : ANY;
-	choose(ctx, front, choice, family, connected ? 0 : bpf_get_socket_cookie(ctx));
+	choose(ctx, front, choice, family, was);
 	/* The kernel takes no IPv4 destination for one packet of an IPv6 socket. */
 	if (!connected && family == ANY && choice->verdict != VERDICT_UNREACHABLE && is_mapped(&choice->to.address))
 		choice->verdict = VERDICT_FAMILY;
@@ -321,14 +338,16 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 	return 1;
 }
 
-static __always_inline void remember_flow(struct bpf_sock_addr *ctx, const struct origin *origin)
+/* Whether it is a new one. */
+static __always_inline int remember_flow(struct bpf_sock_addr *ctx, const struct origin *origin)
 {
 	struct flow_key key = { .cookie = bpf_get_socket_cookie(ctx), .backend = origin->backend, .port = origin->backend_port };
 	struct flow *known = bpf_map_lookup_elem(&flows, &key);
 	if (known && known->port == origin->vip_port && same(&known->vip, &origin->vip))
-		return;
+		return 0;
 	struct flow flow = { .vip = origin->vip, .port = origin->vip_port };
 	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+	return 1;
 }
 
 /* A UDP socket that connected is noted, for nothing but the agent tells it that its backend is gone. */
@@ -367,7 +386,7 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, const struct desti
 static __always_inline int connect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
-	if (!redirect(ctx, vip, choice, 1, &answer)) {
+	if (!redirect(ctx, vip, choice, 0, 1, &answer)) {
 		if (answer == ALLOW)
 			forget(ctx, vip);
 		return answer;
@@ -386,25 +405,31 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 	return -1;
 }
 
-/* A UDP socket sends a packet to an address. A flow is counted when it begins. */
+/* A UDP socket sends a packet to an address: where its packets to that went before, also when it is connected, for only that peer's
+ * answers reach it then. A flow is counted when it begins. */
 static __always_inline int send(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
-	if (!redirect(ctx, vip, choice, 0, &answer))
-		return answer;
 	struct bpf_sock *sk = ctx->sk;
-	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
-	if (origin && !(origin->backend_port == choice->to.port && same(&origin->backend, &choice->to.address) && origin->vip_port == vip->port && same(&origin->vip, &vip->address))) {
-		count(choice->backend);
-		/* Where it is connected to, perhaps: that is no flow yet, and it stays there. */
-		if (origin->backend_port)
-			remember_flow(ctx, origin);
-		origin->vip = vip->address;
-		origin->vip_port = vip->port;
-		origin->backend = choice->to.address;
-		origin->backend_port = choice->to.port;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+	int again = origin && origin->backend_port && origin->vip_port == vip->port && same(&origin->vip, &vip->address);
+	if (!redirect(ctx, vip, choice, again ? origin : 0, 0, &answer))
+		return answer;
+	if (again && origin->backend_port == choice->to.port && same(&origin->backend, &choice->to.address))
+		return -1;
+	if (!origin && sk)
+		origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!origin)
+		return -1;
+	/* Where it is connected to, perhaps: that is no flow yet, and it stays there. */
+	if (origin->backend_port)
 		remember_flow(ctx, origin);
-	}
+	origin->vip = vip->address;
+	origin->vip_port = vip->port;
+	origin->backend = choice->to.address;
+	origin->backend_port = choice->to.port;
+	if (remember_flow(ctx, origin))
+		count(choice->backend);
 	return -1;
 }
 

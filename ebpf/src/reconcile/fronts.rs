@@ -267,7 +267,7 @@ impl<T: Tables> Reconciler<T> {
 
     /// Whom clients may come back to, and how long they may.
     pub(super) fn write_members(&mut self, front: &mut HeldFront, affinity: u32) -> Result<(), WriteError> {
-        let now = members(affinity, &front.backends);
+        let now = members(front.protocol, affinity, &front.backends);
         let mut result = Ok(());
         for (at, number) in &now {
             if front.members.get(at) == Some(number) {

@@ -80,10 +80,15 @@ impl HeldFront {
     }
 }
 
-/// Whom clients of a front may come back to. Where networks overlap an address may be that of several clusters' backends, of which
+/// Whom clients of a front with affinity, and flows of a UDP front, may come back to. Where networks overlap an address may be that of several clusters' backends, of which
 /// it is one.
-pub(super) fn members(affinity: u32, backends: &[(BackendKey, u32)]) -> BTreeMap<Member, u32> {
-    let backends = backends.iter().filter(|_| affinity > 0);
+pub(super) fn members(
+    protocol: Protocol,
+    affinity: u32,
+    backends: &[(BackendKey, u32)],
+) -> BTreeMap<Member, u32> {
+    let any_comes_back = affinity > 0 || protocol == Protocol::Udp;
+    let backends = backends.iter().filter(|_| any_comes_back);
     backends.map(|((_, address, port), number)| ((*address, *port), *number)).collect()
 }
 

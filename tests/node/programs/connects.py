@@ -1,4 +1,4 @@
-"""A client of many connections: `connects.py tcp|udp|connected-udp ADDRESS PORT COUNT [FROM]`.
+"""A client of many connections: `connects.py tcp|udp|connected-udp|connected-and-sent|many ADDRESS PORT COUNT [FROM]`.
 
 Prints JSON: who answered how often, which errors came how often, and peers that were shown other than ADDRESS and PORT.
 """
@@ -22,6 +22,18 @@ def once():
     stream = kind == "tcp"
     with socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
+        if kind == "many":
+            answers = set()
+            for _ in range(20):
+                sock.sendto(b"who?", (address, port))
+                answers.add(sock.recvfrom(1000)[0])
+            return b"+".join(sorted(answers))
+        if kind == "connected-and-sent":
+            sock.connect((address, port))
+            sock.sendto(b"who?", (address, port))
+            answer, peer = sock.recvfrom(1000)
+            shown(peer)
+            return answer
         if kind == "udp":
             sock.sendto(b"who?", (address, port))
             answer, peer = sock.recvfrom(1000)

@@ -27,15 +27,17 @@ pub struct Backend {
 }
 
 impl Service {
-    /// What connections could go to, whoever chooses: reached from here, ready, and well as far as that is known.
-    pub fn usable(&self) -> impl Iterator<Item = (&ClusterId, IpAddr)> {
+    /// What connections could go to, and at which ports, whoever chooses: reached from here, ready, and well as far as that is known.
+    pub fn usable(&self) -> impl Iterator<Item = (&ClusterId, IpAddr, Arc<[SlicePort]>)> {
         let is_usable = |target: &Target<'_>| {
             target.ready > 0
                 && target.well > 0
                 && target.state != Some(State::Down)
                 && (target.state == Some(State::Up) || self.is_healthy(target.address))
         };
-        targets(self, Form::Endpoints).filter(is_usable).map(|target| (target.cluster, target.address))
+        targets(self, Form::Endpoints)
+            .filter(is_usable)
+            .map(|target| (target.cluster, target.address, target.ports))
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Follower<T> {
     /// Where clients are, as the last snapshot has it.
     place: Place,
     seen: Arc<Snapshot>,
+    /// The last of the services without room that was tried again.
+    tried: Option<ServiceName>,
 }
 
 /// What one snapshot brought.
@@ -56,7 +58,7 @@ impl<T: Tables> Follower<T> {
     /// Tables that are empty, for clients of a node of the home cluster; `None`: it is not known which.
     pub fn new(tables: T, scope: Scope, node: Option<Arc<str>>) -> Self {
         let (reconciler, place) = (Reconciler::new(tables), Place::default());
-        Self { reconciler, scope, node, place, seen: Arc::default() }
+        Self { reconciler, scope, node, place, seen: Arc::default(), tried: None }
     }
 
     /// What it keeps.
@@ -196,12 +198,24 @@ impl<T: Tables> Follower<T> {
         (!wanted.vips.is_empty()).then_some(wanted)
     }
 
-    /// What found no room may find some by now.
+    /// What found no room may find some by now: a few are tried, in their turn, and more only as long as that helps.
     fn retry(&mut self, lost: &mut Vec<Lost>) {
-        let names: Vec<ServiceName> = self.reconciler.refused().keys().cloned().collect();
-        for name in names {
-            let service = self.seen.services.get(name.wire()).cloned();
-            self.apply(&ServiceDiff { before: None, after: service }, lost);
+        const FEW: usize = 64;
+        loop {
+            let refused = self.reconciler.refused();
+            let before = refused.len();
+            let tried = self.tried.take();
+            let is_next = |name: &&ServiceName| tried.as_ref().is_none_or(|tried| *name > tried);
+            let (next, first): (Vec<_>, Vec<_>) = refused.keys().partition(is_next);
+            let names: Vec<ServiceName> = next.into_iter().chain(first).take(FEW).cloned().collect();
+            for name in &names {
+                let service = self.seen.services.get(name.wire()).cloned();
+                self.apply(&ServiceDiff { before: None, after: service }, lost);
+            }
+            self.tried = names.last().cloned();
+            if self.reconciler.refused().len() == before {
+                return;
+            }
         }
     }
 }

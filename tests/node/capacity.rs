@@ -94,7 +94,8 @@ fn a_hundred_thousand_virtual_ips_fit() {
     }
     const SERVICES: u32 = 100_000;
     const MOST_MEMORY: u64 = 300 << 20;
-    let mut site = Site::new("");
+    let sizes = "maps: {vips: 131072, ports: 262144, backends: 524288}";
+    let mut site = Site::with("", "", sizes);
     write_many(&site.agent, SERVICES);
     let _any = everywhere(&site);
     site.agent.spawn();

@@ -89,6 +89,11 @@ impl World {
         self.agent.write(&format!("clusters/{cluster}/services.yaml"), text);
     }
 
+    /// Leaves the home's services with IPv4 pods alone; their IPv6 addresses stay.
+    pub(crate) fn take_ipv6_away(&self) {
+        self.agent.write("clusters/paris/services.yaml", manifests(&["10.1.0.11"], None));
+    }
+
     /// The clusters that a service's connections may go to.
     pub(crate) fn used(&self, service: &str) -> BTreeSet<String> {
         let told = self.agent.services(&format!("default/{service}"));

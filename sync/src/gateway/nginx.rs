@@ -8,9 +8,12 @@ use portolan_zones::object::Protocol;
 
 use super::{HEALTH_PORT, Listener, Plan, RenderError, Style, Upstream, preamble};
 
-/// The stream module is a part of nginx' own images; Debian's packages load it by a file of their own.
+/// The stream module is a part of nginx' own images; Debian's packages load it by a file of their own. Each client of a UDP port
+/// takes a descriptor for a minute, and each worker has all that listen: the thousand that a process gets unless it asks for more
+/// are soon gone. Service managers allow more than is asked for here; where they don't, nginx says so and goes on.
 const GLOBAL: &str = "
 worker_processes auto;
+worker_rlimit_nofile 500000;
 worker_shutdown_timeout 6h;
 error_log stderr warn;
 

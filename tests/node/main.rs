@@ -23,4 +23,5 @@ mod sockets;
 mod survival;
 mod trace;
 mod visitor;
+mod whole_way;
 mod world;

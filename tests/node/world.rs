@@ -8,7 +8,7 @@
 //!     └──── 203.0.113.0/24 ─── gateway of virginia ─ 10.9.0.0/24 ── pods of virginia: the same addresses
 //! ```
 //!
-//! `default/hello` is HTTP at port 80, `default/who` UDP at port 53; both answer the cluster's name. HAProxy and nginx have an address
+//! `default/hello` is HTTP at port 80, `default/who` UDP at port 53; both answer the cluster's name. HARunning and nginx have an address
 //! each at a gateway, as both listen on all TCP ports of a configuration.
 
 use std::collections::BTreeSet;
@@ -37,16 +37,16 @@ pub(crate) struct World {
     local: Host,
     paris: Option<Backends>,
     /// Last, so that all else ends before.
-    _hosts: Hosts,
+    pub(crate) hosts: Hosts,
 }
 
 /// A remote cluster's entrance, and what is behind it.
 pub(crate) struct Gateway {
     host: Host,
-    /// Of HAProxy, and of nginx.
+    /// Of HARunning, and of nginx.
     pub(crate) addresses: [&'static str; 2],
-    haproxy: (Command, Option<Proxy>),
-    _nginx: Proxy,
+    haproxy: (Command, Option<Running>),
+    _nginx: Running,
     _pods: Backends,
 }
 
@@ -72,7 +72,7 @@ impl World {
         };
         let tokyo = remote("tokyo", "198.51.100.1/24", ["198.51.100.7", "198.51.100.8"]);
         let virginia = remote("virginia", "203.0.113.1/24", ["203.0.113.7", "203.0.113.8"]);
-        let mut world = Self { agent, cgroup, client, tokyo, virginia, local, paris: None, _hosts: hosts };
+        let mut world = Self { agent, cgroup, client, tokyo, virginia, local, paris: None, hosts };
         world.start_paris();
         world
     }
@@ -126,9 +126,10 @@ clusters:
 - {name: virginia, manifests: clusters/virginia, network: west}
 ";
 
-/// Where the client is.
+/// Where the client is; its DNS forwarder asks from 10.53.0.1.
 const NODES: &str = "{apiVersion: v1, kind: Node, metadata: {name: paris-1, labels: {topology.kubernetes.io/region: eu}}, \
-                     spec: {podCIDR: 10.1.0.0/28}, status: {addresses: [{type: InternalIP, address: 10.1.0.1}]}}";
+                     spec: {podCIDR: 10.1.0.0/28}, status: {addresses: [{type: InternalIP, address: 10.1.0.1}, \
+                     {type: InternalIP, address: 10.53.0.1}]}}";
 
 /// A TrafficPolicy of the home's for both services.
 pub(crate) fn policy(spec: &str) -> String {
@@ -196,24 +197,24 @@ impl Gateway {
         let pid = agent.path(&format!("{name}.pid"));
         nginx.args(["-e", "stderr", "-g"]).arg(format!("daemon off; pid {};", pid.display()));
         nginx.arg("-c").arg(file("nginx", addresses[1]));
-        let nginx = Proxy::start(&host, &nginx, &agent.path(&format!("{name}-nginx.log")));
+        let nginx = Running::start(&host, &nginx, &agent.path(&format!("{name}-nginx.log")));
         let mut gateway = Self { host, addresses, haproxy: (haproxy, None), _nginx: nginx, _pods: pods };
         gateway.start_again(agent);
-        for (address, who) in addresses.into_iter().zip(["HAProxy", "nginx"]) {
+        for (address, who) in addresses.into_iter().zip(["HARunning", "nginx"]) {
             eventually(&format!("{who} of {name} listens"), || is_open(client, address, 8405));
         }
         gateway
     }
 
-    /// Starts HAProxy again.
+    /// Starts HARunning again.
     pub(crate) fn start_again(&mut self, agent: &Agent) {
         let (command, proxy) = &mut self.haproxy;
-        *proxy = Some(Proxy::start(&self.host, command, &agent.path("haproxy.log")));
+        *proxy = Some(Running::start(&self.host, command, &agent.path("haproxy.log")));
     }
 
-    /// Kills HAProxy: SIGKILL.
+    /// Kills HARunning: SIGKILL.
     pub(crate) fn kill(&mut self) {
-        if let Some(Proxy(child)) = self.haproxy.1.as_mut() {
+        if let Some(Running(child)) = self.haproxy.1.as_mut() {
             child.kill().unwrap();
         }
         self.haproxy.1 = None;
@@ -235,12 +236,13 @@ pub(crate) fn is_open(from: &Host, address: &str, port: u16) -> bool {
     run(&mut from.command(Command::new("bash").args(["-c", &to]))).0
 }
 
-/// A proxy on a host, until it is dropped. nginx' master takes its workers along.
-struct Proxy(Child);
+/// A server on a host, until it is dropped. nginx' master takes its workers along.
+pub(crate) struct Running(Child);
 
-impl Proxy {
-    fn start(host: &Host, proxy: &Command, log: &std::path::Path) -> Self {
-        let there = host.command(proxy);
+impl Running {
+    /// What it says is added to `log`.
+    pub(crate) fn start(host: &Host, server: &Command, log: &std::path::Path) -> Self {
+        let there = host.command(server);
         let log = File::options().create(true).append(true).open(log).unwrap();
         // SIGTERM, for a master that is killed leaves its workers.
         let mut command = Command::new("setpriv");
@@ -250,7 +252,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = run(program("kill", Package::Procps).args(["-TERM", &self.0.id().to_string()]));
         let _ = self.0.wait();

@@ -1,6 +1,6 @@
 //! What the kernel should know of a service: pure, from the choice that DNS answers by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -67,7 +67,12 @@ impl Wanted {
             return None;
         }
         let spread = |family| snapshot.backends(service, place, 0, Some(family));
-        let (v4, v6) = (spread(IpFamily::V4), spread(IpFamily::V6));
+        let (v4, mut v6) = (spread(IpFamily::V4), spread(IpFamily::V6));
+        // An AAAA answer has nothing else to say than backends that fail; a socket that reaches both families goes where it is well.
+        let usable: BTreeSet<bool> = service.usable().map(|(_, address)| address.is_ipv4()).collect();
+        if usable == BTreeSet::from([true]) {
+            v6.clear();
+        }
         let affinity = match service.spec.session_affinity {
             SessionAffinity::None => 0,
             SessionAffinity::ClientIp { timeout } => timeout.max(1),

@@ -198,6 +198,22 @@ fn families_of_addresses_and_of_backends() {
     assert_eq!(reached(memory, "fd96::2", 1), set(&["fd00:1::1"]));
 }
 
+/// Health checks that fail for all IPv6 backends send who reaches both families to IPv4 ones, and back; those that fail for all
+/// of both change nothing.
+#[test]
+fn ipv6_backends_that_fail_give_way_to_ipv4_ones() {
+    let rules = Rules { health_check: tcp_check(), ..Rules::default() };
+    let (mut world, mut tables) = (site(Some(rules)), small());
+    let v6 = ["fd00:1::1", "fd00:1::3", "fd00:2::1"];
+    let v4 = ["10.1.1.1", "10.1.1.2", "10.1.2.1", "10.2.1.1", "10.2.1.2", "10.3.1.1"];
+    let both = [&v4[..], &v6[..]].concat();
+    for (out, expected) in [(&v6[..0], &v6[..]), (&v6, &v4), (&v6[1..], &v6[..1]), (&both, &v6), (&[], &v6)] {
+        world.unhealthy(out);
+        follow(&mut tables, &world.compile());
+        assert_eq!(reached(memory(&tables), "fd96::1", 1), set(expected), "{out:?} fail");
+    }
+}
+
 #[test]
 fn what_has_no_virtual_ip_is_left_alone() {
     let mut world = World::new(&["a"]);

@@ -9,6 +9,8 @@ CARGO ?= cargo
 BUILD_PACKAGES := gcc libc6-dev
 # The node agent's programs are compiled for the kernel.
 AGENT_PACKAGES := $(BUILD_PACKAGES) clang libbpf-dev
+# The demo on a node has hosts in network namespaces, clients, pods and gateways.
+DEMO_EBPF_PACKAGES := dnsutils iproute2 util-linux curl python3 haproxy
 # dig for the demo; the tests also run nslookup, kdig, dnsmasq (kube-dns's forwarder), a zone checker, and the proxies that
 # shared gateways are made of.
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
@@ -16,7 +18,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(AGENT_PACKAGES) bind9-utils dnsmasq-base kno
 	haproxy nginx-light libnginx-mod-stream curl python3 socat ncat iputils-ping bpftool
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test kubernetes lint build agent image image-agent bench bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test
+.PHONY: help demo demo-ebpf as-root test kubernetes lint build agent image image-agent bench bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -25,6 +27,12 @@ demo: deps-demo ## build, serve the sample clusterset on 127.0.0.1:5353, show an
 	@echo "==> building portolan (the first time takes a few minutes)"
 	@$(CARGO) build --release --locked -p portolan
 	@deploy/demo.sh target/release/portolan
+
+demo-ebpf: as-root deps-agent ## virtual IPs on a node: three clusters in network namespaces of this machine, redirected connections; as root
+	@deploy/install.sh $(DEMO_EBPF_PACKAGES)
+	@echo "==> building portolan and portolan-agent (the first time takes a few minutes)"
+	@$(CARGO) build --release --locked -p portolan -p portolan-agent
+	@deploy/demo-ebpf.sh target/release
 
 test: deps-test kubernetes ## install what the tests need and run them all
 	@echo "==> building and running all tests (the first time takes several minutes)"
@@ -73,6 +81,10 @@ fuzz: deps-build ## fuzz the packet path for FUZZ_SECONDS (default 60)
 	@deploy/install.sh g++
 	@command -v cargo-fuzz >/dev/null || { echo "==> installing cargo-fuzz"; $(CARGO) install --locked cargo-fuzz; }
 	@cd dns && $(CARGO) fuzz run -s none packet -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+
+# Before anything is installed or built for what only root may do.
+as-root:
+	@[ "$$(id -u)" = 0 ] || { echo "error: this needs root, to make network namespaces and attach eBPF programs: try sudo make" >&2; exit 1; }
 
 deps-build:
 	@deploy/install.sh $(BUILD_PACKAGES)

@@ -1,6 +1,6 @@
 //! What the kernel should know of a service: pure, from the choice that DNS answers by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -69,8 +69,8 @@ impl Wanted {
         let spread = |family| snapshot.backends(service, place, 0, Some(family));
         let (v4, mut v6) = (spread(IpFamily::V4), spread(IpFamily::V6));
         // An AAAA answer has nothing else to say than backends that fail; a socket that reaches both families goes where it is well.
-        let usable: BTreeSet<bool> = service.usable().map(|(_, address)| address.is_ipv4()).collect();
-        if usable == BTreeSet::from([true]) {
+        let is_well = |is_v4| service.usable().any(|(_, address)| address.is_ipv4() == is_v4);
+        if !v6.is_empty() && !is_well(false) && is_well(true) {
             v6.clear();
         }
         let affinity = match service.spec.session_affinity {

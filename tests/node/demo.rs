@@ -5,13 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use portolan_tests::harness::node::can_hook;
-use portolan_tests::harness::{
-    DYING_WITH_US, Package, agent_binary, eventually, launch, program, repository, run,
-};
+use portolan_tests::harness::{Package, agent_binary, eventually, launch, program, repository, run};
 
 fn start() -> Child {
-    let mut demo = Command::new(DYING_WITH_US[0]);
-    demo.args(&DYING_WITH_US[1..]).arg(repository().join("deploy/demo-ebpf.sh"));
+    // SIGTERM, when the tests are killed: it tidies up then, too.
+    let mut demo = program("setpriv", Package::UtilLinux);
+    demo.args(["--pdeathsig", "TERM", "--"]).arg(repository().join("deploy/demo-ebpf.sh"));
     demo.arg(agent_binary().parent().unwrap());
     demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     launch(demo).unwrap()

@@ -181,6 +181,7 @@ cat >"$state/client" <<SH
 #!/bin/sh
 # Runs a command as the client: on its host, with its resolver, in the cgroup whose programs are redirected.
 echo \$\$ >'$cgroup/cgroup.procs'
+PATH='$binaries':\$PATH
 exec nsenter --net=/run/netns/$name-client -- unshare --mount -- sh -c \\
   'mount --bind "$state/resolv.conf" /etc/resolv.conf && exec "\$@"' sh "\$@"
 SH

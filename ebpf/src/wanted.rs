@@ -69,7 +69,7 @@ impl Wanted {
         let spread = |family| snapshot.backends(service, place, 0, Some(family));
         let (v4, mut v6) = (spread(IpFamily::V4), spread(IpFamily::V6));
         // An AAAA answer has nothing else to say than backends that fail; a socket that reaches both families goes where it is well.
-        let is_well = |is_v4| service.usable().any(|(_, address)| address.is_ipv4() == is_v4);
+        let is_well = |is_v4| service.usable().any(|(_, address, _)| address.is_ipv4() == is_v4);
         if !v6.is_empty() && !is_well(false) && is_well(true) {
             v6.clear();
         }

@@ -54,6 +54,8 @@ pub(super) struct Keeper {
     /// `None`: nobody has looked yet.
     remembered: Option<BTreeMap<String, String>>,
     files: Option<u64>,
+    /// What was taken and has not been seen to take effect, by what it is about.
+    accepted: BTreeMap<String, u64>,
     /// What was refused, when and why, by what it is about.
     refused: BTreeMap<String, (u64, Instant, String)>,
     status: GatewayStatus,
@@ -63,7 +65,8 @@ impl Keeper {
     pub(super) fn new(config: GatewayConfig) -> Self {
         let ports = GatewayPorts::new(config.ports);
         let status = GatewayStatus::default();
-        Self { config, ports, remembered: None, files: None, refused: BTreeMap::new(), status }
+        let (accepted, refused) = Default::default();
+        Self { config, ports, remembered: None, files: None, accepted, refused, status }
     }
 
     /// Takes up what was written down. What exports say that we told goes after it: it helps where the memory is lost.
@@ -98,6 +101,7 @@ impl Keeper {
             _ => self.tell(seen, &BTreeMap::new()),
         };
         let clock = Instant::now();
+        self.judge_accepted(&writes, seen, clock);
         let is_new = |write: &Write| {
             let before = self.refused.get(&write.target());
             before.is_none_or(|(print, at, _)| *print != fingerprint(write) || clock >= *at + RETRY)
@@ -113,7 +117,30 @@ impl Keeper {
         match write {
             Write::Memory(memory) => self.remembered = Some(memory.clone()),
             Write::Files { .. } => self.files = Some(fingerprint(write)),
-            Write::Ports { .. } | Write::Told { .. } => {}
+            Write::Ports { .. } | Write::Told { .. } => {
+                self.accepted.insert(write.target(), fingerprint(write));
+            }
+        }
+    }
+
+    /// What was taken and is due all the same came to nothing: somebody else owns the field, too, or a webhook changes it. It
+    /// must not be written over and over.
+    fn judge_accepted(&mut self, writes: &[Write], seen: &Seen, now: Instant) {
+        let accepted = std::mem::take(&mut self.accepted);
+        for write in writes.iter().filter(|write| accepted.get(&write.target()) == Some(&fingerprint(write)))
+        {
+            let owners = match write {
+                Write::Ports { .. } => seen.entrance.as_ref().map(|entrance| &entrance.owners),
+                Write::Told { name, .. } => seen.told.get(name).map(|told| &told.owners),
+                Write::Memory(_) | Write::Files { .. } => None,
+            };
+            let owners: Vec<_> = owners.into_iter().flatten().map(String::as_str).collect();
+            let why = format!(
+                "it was accepted, but has no effect: a webhook changes it, or one of its other field managers owns the same \
+                 fields ({})",
+                owners.join(", ")
+            );
+            self.refused(write, &why, now);
         }
     }
 

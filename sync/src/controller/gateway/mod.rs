@@ -36,6 +36,8 @@ const PACE: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_secs(300);
 /// After a request that the API server could not answer.
 const PAUSE: Duration = Duration::from_secs(10);
+/// One write brings about the next: so often before there is a pause, whatever is due then.
+const STEPS: usize = 10;
 
 /// What the shared gateway is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,7 +139,7 @@ fn tell(status: &Mutex<GatewayStatus>, now: GatewayStatus) {
     *told = now;
 }
 
-/// Writes until nothing is left to do.
+/// Writes until nothing is left to do, or for long enough.
 async fn round(
     requests: &Requests,
     config: &GatewayConfig,
@@ -151,7 +153,7 @@ async fn round(
         let remembered = requests.remembered().await.map_err(|failed| failed.to_string())?;
         seen.with(|seen| keeper.remember(&remembered.unwrap_or_default(), seen, now()));
     }
-    loop {
+    for _ in 0..STEPS {
         let writes = seen.with(|seen| keeper.due(seen, now()));
         if writes.is_empty() {
             return Ok(());
@@ -175,6 +177,8 @@ async fn round(
             }
         }
     }
+    seen.changed.notify_one();
+    Ok(())
 }
 
 fn now() -> UnixTime {
@@ -193,6 +197,5 @@ impl keeper::Write {
     }
 }
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

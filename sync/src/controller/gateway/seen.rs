@@ -57,6 +57,8 @@ pub(super) struct Told {
     pub(super) ports: Option<String>,
     /// Whether we said any of it.
     pub(super) ours: bool,
+    /// Field managers other than us.
+    pub(super) owners: BTreeSet<String>,
 }
 
 /// The Service in front of the gateway.
@@ -68,6 +70,8 @@ pub(super) struct Entrance {
     /// Addresses and names of its load balancer.
     pub(super) balancer: Vec<String>,
     pub(super) ports: Vec<EntrancePort>,
+    /// Field managers other than us.
+    pub(super) owners: BTreeSet<String>,
 }
 
 /// A port of that Service.
@@ -291,6 +295,13 @@ struct FieldOwner {
     name: String,
 }
 
+impl Meta {
+    fn others(&self) -> BTreeSet<String> {
+        let owners = self.managed_fields.iter().map(|owner| &owner.name);
+        owners.filter(|name| *name != WRITER).cloned().collect()
+    }
+}
+
 impl RawExport {
     fn told(mut self) -> Option<(ServiceName, Told)> {
         let meta = &mut self.metadata;
@@ -298,6 +309,7 @@ impl RawExport {
             at: meta.annotations.remove(SHARED),
             ports: meta.annotations.remove(SHARED_PORTS),
             ours: meta.managed_fields.iter().any(|owner| owner.name == WRITER),
+            owners: meta.others(),
             uid: std::mem::take(&mut meta.uid),
         };
         Some((ServiceName::new(&meta.namespace, &meta.name).ok()?, told))
@@ -370,6 +382,7 @@ impl RawService {
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty() && !text.contains(','));
         let entrance = |at: RawIngress| filled(at.ip).or_else(|| filled(at.hostname));
         Entrance {
+            owners: self.metadata.others(),
             uid: self.metadata.uid,
             by_nodes: self.spec.kind == "NodePort",
             balancer: self.status.load_balancer.ingress.into_iter().filter_map(entrance).collect(),

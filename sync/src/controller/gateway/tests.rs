@@ -21,6 +21,8 @@ struct Cluster {
     keeper: Keeper,
     config: GatewayConfig,
     now: UnixTime,
+    /// Whether what is written comes to nothing, though it is taken.
+    deaf: bool,
 }
 
 impl Cluster {
@@ -34,6 +36,7 @@ impl Cluster {
             keeper: Keeper::new(config.clone()),
             config,
             now: 1_790_000_000,
+            deaf: false,
         };
         cluster.install("LoadBalancer", &json!([{ "ip": "203.0.113.7" }, { "hostname": "lb.example" }]));
         cluster.restart();
@@ -103,6 +106,10 @@ impl Cluster {
                 }
                 most -= 1;
                 log.push(write.target());
+                if self.deaf && write.kind().is_some() {
+                    self.keeper.wrote(&write);
+                    continue;
+                }
                 self.carry_out(&write);
             }
         }
@@ -373,6 +380,37 @@ fn a_refusal_is_told_and_left_for_a_while() {
     cluster.export("db", &http());
     assert!(cluster.settle().contains(&ports.target()), "something else is to be written there");
     assert!(cluster.number("api").is_some() && cluster.problems().is_empty());
+}
+
+/// Server-side apply can't remove a list entry that another manager owns as well, and a webhook may strip what is written: the
+/// answer is 200 each time, and must not be asked for again and again.
+#[test]
+fn what_is_accepted_without_effect_is_told_and_left_for_a_while() {
+    let mut cluster = Cluster::new(GatewayConfig::default());
+    cluster.settle();
+    let mut gateway = cluster.store[&("Service", NS.to_owned(), SERVICE.to_owned())].clone();
+    let kept = json!({ "name": "p-20017", "port": 20_017, "protocol": "TCP", "targetPort": 20_017 });
+    gateway["spec"]["ports"].as_array_mut().unwrap().push(kept);
+    gateway["metadata"]["managedFields"] = json!([{ "manager": "helm", "operation": "Update" }]);
+    cluster.put("Service", gateway.clone());
+    cluster.deaf = true;
+    assert_eq!(cluster.settle(), ["the Service's ports"]);
+    let problems = cluster.problems();
+    assert!(
+        problems.contains("it was accepted, but has no effect") && problems.contains("(helm)"),
+        "{problems}"
+    );
+    assert_eq!(cluster.settle(), Vec::<String>::new());
+    cluster.deaf = false;
+    gateway["spec"]["ports"].as_array_mut().unwrap().pop();
+    cluster.put("Service", gateway);
+    cluster.export("web", &http());
+    cluster.settle();
+    assert_eq!((cluster.problems(), cluster.number("web").is_some()), (String::new(), true));
+    cluster.deaf = true;
+    cluster.put("ServiceExport", json!({ "metadata": { "namespace": "shop", "name": "web" } }));
+    assert_eq!(cluster.settle(), ["ServiceExport shop/web"], "annotations are stripped");
+    assert!(cluster.problems().contains("ServiceExport shop/web can't be written"), "{}", cluster.problems());
 }
 
 /// Whenever a process ends, the next one gives every port the number that anybody may know of; so it is when what is remembered

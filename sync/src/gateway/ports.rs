@@ -54,7 +54,7 @@ impl PortRange {
         (first > 0 && first <= last).then_some(Self { first, last })
     }
 
-    fn has(self, number: u16) -> bool {
+    pub(crate) fn has(self, number: u16) -> bool {
         (self.first..=self.last).contains(&number)
     }
 

@@ -130,8 +130,7 @@ impl Site {
                 }
             }
         }
-        let keys = self.exported().flat_map(|(export, service)| shared_ports(export, service));
-        let keys = keys.filter(|key| udp || key.protocol != Protocol::Udp).collect();
+        let keys = self.shared().filter(|key| udp || key.protocol != Protocol::Udp).collect();
         taken.extend(fixed.keys().copied().chain([(Protocol::Tcp, HEALTH_PORT)]));
         let refused = ports.settle(&keys, &taken, now);
         plan.refused.extend(refused.iter().map(ToString::to_string));
@@ -143,6 +142,11 @@ impl Site {
             .collect();
         plan.listeners.sort_by_key(|listener| (listener.port, listener.key.protocol));
         plan
+    }
+
+    /// Ports of exported services that have no gateway of their own.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = PortKey> {
+        self.exported().flat_map(|(export, service)| shared_ports(export, service))
     }
 
     fn exported(&self) -> impl Iterator<Item = (&Export, &Service)> {

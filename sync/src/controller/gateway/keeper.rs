@@ -1,6 +1,6 @@
 //! What is to be written next, given what is seen. Pure: requests and the clock are the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use portolan_zones::ServiceName;
@@ -69,13 +69,18 @@ impl Keeper {
         Self { config, ports, remembered: None, files: None, accepted, refused, status }
     }
 
-    /// Takes up what was written down. What exports say that we told goes after it: it helps where the memory is lost.
+    /// Takes up what was written down. What exports say that we told goes after it: it helps where the memory is lost. As their
+    /// authors may write there, too, it holds only for ports that they have, and for numbers that we give out.
     pub(super) fn remember(&mut self, written: &BTreeMap<String, String>, seen: &Seen, now: UnixTime) {
         self.ports.restore(memory::read(written), now);
         let by_nodes = seen.entrance.as_ref().is_some_and(|entrance| entrance.by_nodes);
         let ours = seen.told.iter().filter(|(_, told)| told.ours && !by_nodes);
-        let told: Vec<_> = ours.flat_map(|(name, told)| told_ports(name, told)).collect();
-        self.ports.restore(told, now);
+        let keys: BTreeSet<_> = seen.site.shared().collect();
+        let told = ours.flat_map(|(name, told)| told_ports(name, told));
+        let told = told.filter(|((_, number), hold)| {
+            self.config.ports.has(*number) && hold.by.as_ref().is_some_and(|key| keys.contains(key))
+        });
+        self.ports.restore(told.collect::<Vec<_>>(), now);
         self.remembered = Some(written.clone());
     }
 

@@ -293,6 +293,7 @@ struct Meta {
 struct FieldOwner {
     #[serde(rename = "manager")]
     name: String,
+    operation: String,
 }
 
 impl Meta {
@@ -308,7 +309,8 @@ impl RawExport {
         let told = Told {
             at: meta.annotations.remove(SHARED),
             ports: meta.annotations.remove(SHARED_PORTS),
-            ours: meta.managed_fields.iter().any(|owner| owner.name == WRITER),
+            // By an Update anybody may give himself any name, to which no apply would be held.
+            ours: meta.managed_fields.iter().any(|owner| owner.name == WRITER && owner.operation == "Apply"),
             owners: meta.others(),
             uid: std::mem::take(&mut meta.uid),
         };

@@ -153,7 +153,7 @@ impl Cluster {
                     object["metadata"]["annotations"]["portolan.dev/shared-gateway-ports"] = json!(ports);
                 }
                 object["metadata"]["managedFields"] = match words {
-                    Some(_) => json!([{ "manager": "kubectl" }, { "manager": WRITER }]),
+                    Some(_) => json!([{ "manager": "kubectl" }, { "manager": WRITER, "operation": "Apply" }]),
                     None => json!([{ "manager": "kubectl" }]),
                 };
                 self.put("ServiceExport", object);
@@ -337,6 +337,34 @@ fn words_of_others_are_left_alone() {
     assert_eq!(cluster.get("web"), export);
     assert!(cluster.problems().contains("what ServiceExport shop/web says of it"), "{}", cluster.problems());
     assert!(cluster.number("api").is_some(), "the others are told");
+}
+
+/// Field managers are names that anybody may give himself: what was not applied is not ours, and what is restored is no more
+/// than the service may have anyway.
+#[test]
+fn words_under_our_name_give_nobody_more_than_is_due() {
+    let mut cluster = Cluster::new(GatewayConfig::default());
+    cluster.export("web", &http());
+    cluster.settle();
+    let number = cluster.number("web").unwrap();
+    let words = |operation: &str, ports: &str| {
+        json!({ "metadata": { "namespace": "shop", "name": "eve",
+            "annotations": { "portolan.dev/shared-gateway": "203.0.113.7", "portolan.dev/shared-gateway-ports": ports },
+            "managedFields": [{ "manager": WRITER, "operation": operation }] } })
+    };
+    cluster.export("eve", &http());
+    cluster.put("ServiceExport", words("Update", "80=20007"));
+    let before = cluster.get("eve");
+    cluster.settle();
+    assert_eq!(cluster.get("eve"), before, "not ours");
+    let ports: Vec<_> = (1..100).map(|n| format!("{n}={}", 20_100 + n)).collect();
+    cluster.put("ServiceExport", words("Apply", &format!("{},81={number},80=22", ports.join(","))));
+    cluster.maps.clear();
+    cluster.restart();
+    cluster.settle();
+    assert_eq!((cluster.number("web"), cluster.number("eve")), (Some(number), Some(20_180)));
+    let memory = &cluster.maps[crate::gateway::MEMORY];
+    assert_eq!(memory.len(), 2, "{memory:?}");
 }
 
 /// Those that find no number are told one by one; what others have stays.

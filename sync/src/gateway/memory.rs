@@ -3,7 +3,7 @@
 //! `tcp-20017: shop/web:80`, and `udp-20031: shop/dns:53, free from 2026-11-22T01:50:00Z` for one that rests. A number is a key,
 //! so that nobody can write it down twice. What can't be read keeps its number from others for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use portolan_zones::ServiceName;
@@ -33,6 +33,24 @@ pub fn read(written: &BTreeMap<String, String>) -> Vec<((Protocol, u16), Hold)> 
         Some((at, Hold { by, until: until.or_else(|| rests.then_some(UnixTime::MAX)) }))
     };
     written.iter().filter_map(entry).collect()
+}
+
+/// What a configuration serves, a line for each port: `tcp-20017: shop/web:80`.
+pub fn write_served(served: &BTreeSet<(PortKey, u16)>) -> String {
+    let line = |(by, number): &(PortKey, u16)| {
+        format!("{}: {}\n", key(by.protocol, *number), value(&Hold { by: Some(by.clone()), until: None }))
+    };
+    served.iter().map(line).collect()
+}
+
+/// The lines that make sense.
+pub fn read_served(text: &str) -> BTreeSet<(PortKey, u16)> {
+    let line = |line: &str| {
+        let (key, owner) = line.split_once(": ")?;
+        let (protocol, number) = numbered(key)?;
+        Some((owned(protocol, owner)?, number))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// `tcp-20017`.
@@ -73,6 +91,13 @@ fn owned(protocol: Protocol, text: &str) -> Option<PortKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_served_is_read_again_line_by_line() {
+        let served = read_served("tcp-20001: shop/web:80\nudp-20001: shop/dns:53\ntcp-0: shop/web:80\n?\n");
+        assert_eq!(served.len(), 2);
+        assert_eq!(write_served(&served), "udp-20001: shop/dns:53\ntcp-20001: shop/web:80\n");
+    }
 
     /// People look at it, and may change it: nothing that they write is worse than a number that is not given out for a while.
     #[test]

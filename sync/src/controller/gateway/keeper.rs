@@ -10,20 +10,24 @@ use super::seen::{Entrance, EntrancePort, Seen, Told};
 use super::{GatewayConfig, GatewayStatus};
 use crate::controller::words::fingerprint;
 use crate::gateway::ports::{Hold, PortKey};
-use crate::gateway::{Explicit, GatewayPorts, Plan, Program, Style, Taken, To, Wanted, memory, render};
+use crate::gateway::{
+    Explicit, GatewayPorts, Listener, Plan, Program, RenderError, Style, Taken, To, Wanted, memory, render,
+};
 
 /// What is refused is left alone for so long, unless something else is to be written there.
 const RETRY: Duration = Duration::from_secs(60);
 /// The API server takes ConfigMaps of a mebibyte.
-const MOST_OCTETS: usize = 1_000_000;
+const MOST_OCTETS: usize = 900_000;
+/// As many lines of the configurations may tell of what they lack.
+const MOST_REASONS: usize = 100;
 
 /// A request to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Write {
     /// What is remembered of numbers.
     Memory(BTreeMap<String, String>),
-    /// The programs' configurations.
-    Files { haproxy: String, nginx: String },
+    /// The programs' configurations, and what they serve by which number.
+    Files { haproxy: String, nginx: String, served: Served },
     /// The ports of the gateway's Service: name, protocol, number.
     Ports { uid: String, ports: Vec<(String, Protocol, u16)> },
     /// What an export says: addresses, and numbers; nothing.
@@ -47,6 +51,9 @@ impl Write {
     }
 }
 
+/// Ports, and their numbers at the gateway.
+pub(super) type Served = BTreeSet<(PortKey, u16)>;
+
 /// See the module.
 pub(super) struct Keeper {
     config: GatewayConfig,
@@ -54,6 +61,8 @@ pub(super) struct Keeper {
     /// `None`: nobody has looked yet.
     remembered: Option<BTreeMap<String, String>>,
     files: Option<u64>,
+    /// What the configuration has that was written last: nothing else may be told.
+    served: Served,
     /// What was taken and has not been seen to take effect, by what it is about.
     accepted: BTreeMap<String, u64>,
     /// What was refused, when and why, by what it is about.
@@ -66,12 +75,28 @@ impl Keeper {
         let ports = GatewayPorts::new(config.ports);
         let status = GatewayStatus::default();
         let (accepted, refused) = Default::default();
-        Self { config, ports, remembered: None, files: None, accepted, refused, status }
+        Self {
+            config,
+            ports,
+            remembered: None,
+            files: None,
+            served: Served::new(),
+            accepted,
+            refused,
+            status,
+        }
     }
 
     /// Takes up what was written down. What exports say that we told goes after it: it helps where the memory is lost. As their
     /// authors may write there, too, it holds only for ports that they have, and for numbers that we give out.
-    pub(super) fn remember(&mut self, written: &BTreeMap<String, String>, seen: &Seen, now: UnixTime) {
+    pub(super) fn remember(
+        &mut self,
+        written: &BTreeMap<String, String>,
+        served: Served,
+        seen: &Seen,
+        now: UnixTime,
+    ) {
+        self.served = served;
         self.ports.restore(memory::read(written), now);
         let by_nodes = seen.entrance.as_ref().is_some_and(|entrance| entrance.by_nodes);
         let ours = seen.told.iter().filter(|(_, told)| told.ours && !by_nodes);
@@ -121,7 +146,10 @@ impl Keeper {
     pub(super) fn wrote(&mut self, write: &Write) {
         match write {
             Write::Memory(memory) => self.remembered = Some(memory.clone()),
-            Write::Files { .. } => self.files = Some(fingerprint(write)),
+            Write::Files { served, .. } => {
+                self.files = Some(fingerprint(write));
+                self.served.clone_from(served);
+            }
             Write::Ports { .. } | Write::Told { .. } => {
                 self.accepted.insert(write.target(), fingerprint(write));
             }
@@ -159,7 +187,8 @@ impl Keeper {
         let others = entrance.ports.iter().filter(|port| !port.is_ours());
         let taken: Taken = others.map(|port| (port.protocol, port.number)).collect();
         let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: self.config.udp };
-        let plan = seen.site.plan(&mut self.ports, wanted, taken, now);
+        let mut plan = seen.site.plan(&mut self.ports, wanted, taken, now);
+        let files = self.files(&mut plan);
         let at = seen.at();
         self.status.installed = true;
         self.status.ports = plan.listeners.len();
@@ -169,6 +198,7 @@ impl Keeper {
                 if entrance.by_nodes { "no Node is there" } else { "its load balancer has no address yet" };
             self.status.problems.push(format!("shared gateway: peers are told nothing of it: {what}"));
         }
+        plan.listeners.retain(|listener| self.served.contains(&serves(listener)));
         let words = words(&plan, entrance, &at);
         self.status.at = at;
         let told = self.tell(seen, &words);
@@ -176,31 +206,28 @@ impl Keeper {
             told.into_iter().partition(|write| matches!(write, Write::Told { words: Some(_), .. }));
         let memory = memory::write(&self.ports);
         let memory = (self.remembered.as_ref() != Some(&memory)).then_some(Write::Memory(memory));
-        let middle = [self.files(&plan), ports(&plan, entrance)].into_iter().flatten();
+        let middle = [files, ports(&plan, entrance)].into_iter().flatten();
         memory.into_iter().chain(removed).chain(middle).chain(added).collect()
     }
 
-    fn files(&mut self, plan: &Plan) -> Option<Write> {
+    /// The configurations, if they are not written yet. What has no place in them is refused.
+    fn files(&mut self, plan: &mut Plan) -> Option<Write> {
         let style =
             Style { allow: self.config.allow.clone(), ..Style::new(self.config.cluster_domain.clone()) };
-        let text = |program| render(program, plan, &style);
-        let (haproxy, nginx) = match (text(Program::Haproxy), text(Program::Nginx)) {
-            (Ok(haproxy), Ok(nginx)) => (haproxy, nginx),
-            (Err(error), _) | (_, Err(error)) => {
-                self.status
-                    .problems
-                    .push(format!("shared gateway: its configuration stays as it is: {error}"));
-                return None;
+        let refused = fit(plan, &self.served, |plan| texts(plan, &style));
+        plan.refused.extend(refused);
+        match texts(plan, &style) {
+            Ok([haproxy, nginx]) => {
+                let served = plan.listeners.iter().map(serves).collect();
+                let write = Write::Files { haproxy, nginx, served };
+                (self.files != Some(fingerprint(&write))).then_some(write)
             }
-        };
-        if haproxy.len() + nginx.len() > MOST_OCTETS {
-            let text = "shared gateway: its configuration stays as it is, for it would not fit into a ConfigMap: give services \
-                        gateways of their own, or narrow the range of ports";
-            self.status.problems.push(text.to_owned());
-            return None;
+            Err(error) => {
+                let text = format!("shared gateway: its configuration stays as it is: {error}");
+                self.status.problems.push(text);
+                None
+            }
         }
-        let write = Write::Files { haproxy, nginx };
-        (self.files != Some(fingerprint(&write))).then_some(write)
     }
 
     /// What exports say otherwise than they should. Other people's words are left alone.
@@ -227,6 +254,51 @@ impl Keeper {
         }
         writes
     }
+}
+
+fn serves(listener: &Listener) -> (PortKey, u16) {
+    (listener.key.clone(), listener.port)
+}
+
+/// Both configurations. Reasons why something is left out are bounded there; the status has them all.
+fn texts(plan: &Plan, style: &Style) -> Result<[String; 2], RenderError> {
+    let refused = plan.refused.iter().take(MOST_REASONS).cloned().collect();
+    let plan = Plan { listeners: plan.listeners.clone(), refused };
+    Ok([render(Program::Haproxy, &plan, style)?, render(Program::Nginx, &plan, style)?])
+}
+
+/// Takes out of the plan what is too much for a ConfigMap, those who are served already last. Returns a line for each.
+fn fit<E>(plan: &mut Plan, served: &Served, texts: impl Fn(&Plan) -> Result<[String; 2], E>) -> Vec<String> {
+    let listeners = std::mem::take(&mut plan.listeners).into_iter();
+    let (mut order, new): (Vec<_>, Vec<_>) =
+        listeners.partition(|listener| served.contains(&serves(listener)));
+    order.extend(new);
+    let with = |count: usize| {
+        let mut listeners = order[..count].to_vec();
+        listeners.sort_by_key(|listener| (listener.port, listener.key.protocol));
+        Plan { listeners, refused: plan.refused.clone() }
+    };
+    // What can't be rendered is no matter of size.
+    let fits = |count: usize| !texts(&with(count)).is_ok_and(|[a, b]| a.len() + b.len() > MOST_OCTETS);
+    let mut count = order.len();
+    if !fits(count) {
+        // `most` fit, `count` don't.
+        let mut most = 0;
+        while count - most > 1 {
+            let middle = most.midpoint(count);
+            *(if fits(middle) { &mut most } else { &mut count }) = middle;
+        }
+        count = most;
+    }
+    plan.listeners = with(count).listeners;
+    let refused = order[count..].iter().map(|listener| {
+        format!(
+            "{}: the gateway's configuration would not fit into a ConfigMap: give services gateways of their own, or narrow \
+             the range of ports",
+            listener.key
+        )
+    });
+    refused.collect()
 }
 
 /// What each export is to say: only ports that the Service has already.

@@ -6,7 +6,8 @@
 //!                                     └── answers ◄────────┘
 //! ```
 //!
-//! A number is remembered before anything leads to it, and told to peers after the gateway's Service has it. All that there
+//! A number is remembered before anything leads to it, and told to peers after the configuration and the gateway's
+//! Service have it. All that there
 //! is without a Service `portolan-gateway` in the own namespace is nothing.
 
 mod keeper;
@@ -150,8 +151,8 @@ async fn round(
     let keeper = keeper.get_or_insert_with(|| Keeper::new(config.clone()));
     // Without a gateway nothing is asked for that needs a right.
     if config.enabled && seen.is_installed() && !keeper.remembers() {
-        let remembered = requests.remembered().await.map_err(|failed| failed.to_string())?;
-        seen.with(|seen| keeper.remember(&remembered.unwrap_or_default(), seen, now()));
+        let (numbers, served) = requests.remembered().await.map_err(|failed| failed.to_string())?;
+        seen.with(|seen| keeper.remember(&numbers, served, seen, now()));
     }
     for _ in 0..STEPS {
         let writes = seen.with(|seen| keeper.due(seen, now()));

@@ -10,16 +10,18 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::keeper::Write;
+use super::keeper::{Served, Write};
 use super::seen::{SERVICE, SHARED, SHARED_PORTS};
 use crate::controller::bodies::protocol;
 use crate::controller::words::MCS;
-use crate::gateway::{FILES, MEMORY};
+use crate::gateway::{FILES, MEMORY, memory};
 use crate::kubernetes::access::tell;
 use crate::kubernetes::discovery::{Topic, find};
 
 /// Field manager of what is written for the gateway.
 pub(super) const WRITER: &str = "portolan-gateway";
+/// Beside the configurations: the ports that they serve.
+const SERVED: &str = "served";
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -59,19 +61,22 @@ impl Requests {
         Ok(version.insert(found.version).clone())
     }
 
-    /// What was written down of numbers; `None`: nothing ever was.
-    pub(super) async fn remembered(&self) -> Result<Option<BTreeMap<String, String>>, Failed> {
+    /// What was written down of numbers, and what the configuration serves; nothing where nothing ever was.
+    pub(super) async fn remembered(&self) -> Result<(BTreeMap<String, String>, Served), Failed> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let map = answered(api.get_opt(MEMORY)).await?;
-        Ok(map.map(|map| map.data.unwrap_or_default()))
+        let memory = answered(api.get_opt(MEMORY)).await?.and_then(|map| map.data);
+        let files = answered(api.get_opt(FILES)).await?.and_then(|map| map.data).unwrap_or_default();
+        let served = files.get(SERVED).map(|text| memory::read_served(text));
+        Ok((memory.unwrap_or_default(), served.unwrap_or_default()))
     }
 
     /// Makes a request; the object as it is then.
     pub(super) async fn send(&self, write: &Write) -> Result<String, Failed> {
         let (path, name, body, force) = match write {
             Write::Memory(data) => self.map(MEMORY, &json!(data)),
-            Write::Files { haproxy, nginx } => {
-                self.map(FILES, &json!({ "haproxy.cfg": haproxy, "nginx.conf": nginx }))
+            Write::Files { haproxy, nginx, served } => {
+                let served = memory::write_served(served);
+                self.map(FILES, &json!({ "haproxy.cfg": haproxy, "nginx.conf": nginx, (SERVED): served }))
             }
             Write::Ports { uid, ports } => self.ports(uid, ports),
             Write::Told { name, uid, words } => {

@@ -23,6 +23,8 @@ struct Cluster {
     now: UnixTime,
     /// Whether what is written comes to nothing, though it is taken.
     deaf: bool,
+    /// What the configuration serves.
+    served: String,
 }
 
 impl Cluster {
@@ -37,6 +39,7 @@ impl Cluster {
             config,
             now: 1_790_000_000,
             deaf: false,
+            served: String::new(),
         };
         cluster.install("LoadBalancer", &json!([{ "ip": "203.0.113.7" }, { "hostname": "lb.example" }]));
         cluster.restart();
@@ -85,7 +88,8 @@ impl Cluster {
         }
         self.keeper = Keeper::new(self.config.clone());
         let memory = self.maps.get(crate::gateway::MEMORY).cloned().unwrap_or_default();
-        self.seen.with(|seen| self.keeper.remember(&memory, seen, self.now));
+        let served = crate::gateway::memory::read_served(&self.served);
+        self.seen.with(|seen| self.keeper.remember(&memory, served, seen, self.now));
     }
 
     fn settle(&mut self) -> Vec<String> {
@@ -120,7 +124,8 @@ impl Cluster {
         self.keeper.wrote(write);
         match write {
             Write::Memory(memory) => _ = self.maps.insert(crate::gateway::MEMORY, memory.clone()),
-            Write::Files { haproxy, nginx } => {
+            Write::Files { haproxy, nginx, served } => {
+                self.served = crate::gateway::memory::write_served(served);
                 let files = [("haproxy.cfg", haproxy), ("nginx.conf", nginx)];
                 let files = files.map(|(name, text)| (name.to_owned(), text.clone())).into();
                 self.maps.insert(crate::gateway::FILES, files);
@@ -394,6 +399,7 @@ fn a_refusal_is_told_and_left_for_a_while() {
     cluster.export("web", &http());
     cluster.settle();
     cluster.export("api", &http());
+    assert_eq!(cluster.settle_within(2), ["the memory of ports", "the configuration"]);
     let due = cluster.seen.with(|seen| cluster.keeper.due(seen, cluster.now));
     let ports = due.iter().find(|write| matches!(write, Write::Ports { .. })).unwrap();
     cluster.keeper.refused(ports, "conflict with kubectl", std::time::Instant::now());
@@ -408,6 +414,50 @@ fn a_refusal_is_told_and_left_for_a_while() {
     cluster.export("db", &http());
     assert!(cluster.settle().contains(&ports.target()), "something else is to be written there");
     assert!(cluster.number("api").is_some() && cluster.problems().is_empty());
+}
+
+/// A number that the configuration lacks is nobody's: not at the gateway's Service, nor at peers. What is served stays told, after
+/// a restart, too.
+#[test]
+fn only_what_is_served_is_told() {
+    let mut cluster = Cluster::new(GatewayConfig::default());
+    cluster.export("web", &http());
+    cluster.settle();
+    cluster.export("api", &http());
+    for _ in 0..2 {
+        let due = cluster.seen.with(|seen| cluster.keeper.due(seen, cluster.now));
+        let files = due.iter().find(|write| matches!(write, Write::Files { .. })).unwrap();
+        cluster.keeper.refused(files, "forbidden", std::time::Instant::now());
+        let log = cluster.settle();
+        assert!(log.iter().all(|target| target == "the memory of ports"), "{log:?}");
+        assert!(cluster.told("web").is_some() && cluster.told("api").is_none());
+        cluster.restart();
+    }
+    cluster.settle();
+    assert!(cluster.told("api").is_some());
+}
+
+/// What is too much for a ConfigMap is refused port by port; who is served stays.
+#[test]
+fn what_does_not_fit_is_refused_one_by_one() {
+    let mut cluster = Cluster::new(GatewayConfig::default());
+    cluster.export("zebra", &http());
+    cluster.settle();
+    let before = cluster.told("zebra");
+    let ports: Vec<_> = (1..101).map(|n| json!({ "name": format!("p{n}"), "port": n })).collect();
+    let names: Vec<_> = (0..40).map(|n| format!("a{n}")).collect();
+    names.iter().for_each(|name| cluster.export(name, &json!(ports)));
+    cluster.settle();
+    let status = cluster.keeper.status();
+    assert_eq!(status.ports + status.refused.len(), 1 + 4_000);
+    assert!(status.ports > 1_000 && status.refused[0].contains("would not fit into a ConfigMap"));
+    assert_eq!(cluster.told("zebra"), before);
+    let told = names.iter().filter_map(|name| cluster.told(name));
+    let told: usize = told.map(|(_, ports)| ports.split(',').count()).sum();
+    assert_eq!((told + 1, cluster.served.lines().count()), (status.ports, status.ports));
+    let size: usize = cluster.maps[crate::gateway::FILES].values().map(String::len).sum();
+    assert!(size + cluster.served.len() < 1 << 20, "{size}");
+    assert_eq!(cluster.settle(), Vec::<String>::new());
 }
 
 /// Server-side apply can't remove a list entry that another manager owns as well, and a webhook may strip what is written: the

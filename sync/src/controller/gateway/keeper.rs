@@ -123,6 +123,11 @@ impl Keeper {
         self.status.clone()
     }
 
+    /// When what was refused is to be tried again.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        self.refused.values().map(|(_, at, _)| *at + RETRY).min()
+    }
+
     /// The next requests, in their order; none when all is as it should be.
     pub(super) fn due(&mut self, seen: &Seen, now: UnixTime) -> Vec<Write> {
         self.status = GatewayStatus::default();

@@ -102,10 +102,11 @@ pub(super) async fn keep(
     let mut keeper: Option<Keeper> = None;
     let mut sweep = Instant::now() + SWEEP;
     loop {
+        let retry = keeper.as_ref().and_then(Keeper::retry).map(Instant::from_std);
         tokio::select! {
             () = seen.changed.notified() => {}
             _ = leadership.changed() => {}
-            () = sleep_until(sweep) => {}
+            () = sleep_until(retry.map_or(sweep, |retry| sweep.min(retry))) => {}
         }
         if !leadership.is_leader() {
             keeper = None;
@@ -173,7 +174,7 @@ async fn round(
                     return Err(format!("{} can't be written: {why}", write.target()));
                 }
                 Ok(Err(Failed::Refused(why))) => keeper.refused(&write, &why, std::time::Instant::now()),
-                Ok(Err(Failed::Unreachable(why))) => return Err(why),
+                Ok(Err(Failed::Unreachable(why))) => return Err(format!("{}: {why}", write.target())),
                 Err(_) => return Ok(()),
             }
         }

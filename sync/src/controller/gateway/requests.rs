@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use kube::core::Request;
+use kube::core::{Request, Status};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -131,14 +131,45 @@ impl Requests {
     }
 }
 
+/// Whether other requests would fare the same. A 500 is one object's: a webhook that fails, or no number that is free.
+fn is_everyones(status: &Status) -> bool {
+    let is_kubernetes = status.reason != "Failed to parse error data";
+    matches!(status.code, 401 | 429 | 503) || (status.code >= 500 && !is_kubernetes)
+}
+
 /// Waits for an answer, and judges whose matter it is.
 async fn answered<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
     match timeout(PATIENCE, asked).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) if !matches!(status.code, 401 | 429 | 500..) => {
+        Ok(Err(kube::Error::Api(status))) if !is_everyones(&status) => {
             Err(Failed::Refused(tell(&kube::Error::Api(status))))
         }
         Ok(Err(error)) => Err(Failed::Unreachable(tell(&error))),
         Err(_) => Err(Failed::Unreachable("the API server does not answer".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A webhook that fails for one object must not keep all others from being written.
+    #[tokio::test]
+    async fn only_what_is_everyones_ends_a_round() {
+        let no_kubernetes = "Failed to parse error data";
+        for (code, reason, is_everyones) in [
+            (401, "Unauthorized", true),
+            (403, "Forbidden", false),
+            (409, "Conflict", false),
+            (429, "TooManyRequests", true),
+            (500, "InternalError", false),
+            (503, "ServiceUnavailable", true),
+            (500, no_kubernetes, true),
+            (502, no_kubernetes, true),
+        ] {
+            let status = Status::failure("failed calling webhook", reason).with_code(code);
+            let failed = answered::<()>(async { Err(kube::Error::Api(status.boxed())) }).await.unwrap_err();
+            assert_eq!(matches!(failed, Failed::Unreachable(_)), is_everyones, "{code} {reason}");
+        }
     }
 }

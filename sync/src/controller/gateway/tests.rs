@@ -405,6 +405,7 @@ fn a_refusal_is_told_and_left_for_a_while() {
     cluster.keeper.refused(ports, "conflict with kubectl", std::time::Instant::now());
     let log = cluster.settle();
     assert!(!log.contains(&ports.target()), "{log:?}");
+    assert!(cluster.keeper.retry().is_some_and(|retry| retry > std::time::Instant::now()));
     assert!(cluster.problems().contains("the Service's ports can't be written: conflict with kubectl"));
     assert_eq!(
         (cluster.told("api"), cluster.number("web").is_some()),
@@ -414,6 +415,7 @@ fn a_refusal_is_told_and_left_for_a_while() {
     cluster.export("db", &http());
     assert!(cluster.settle().contains(&ports.target()), "something else is to be written there");
     assert!(cluster.number("api").is_some() && cluster.problems().is_empty());
+    assert_eq!(cluster.keeper.retry(), None);
 }
 
 /// A number that the configuration lacks is nobody's: not at the gateway's Service, nor at peers. What is served stays told, after

@@ -135,7 +135,7 @@ mod tests {
         let again = write(&ports);
         assert_eq!(again["tcp-20001"], "shop/web:80");
         assert_eq!(again["udp-20001"], written["udp-20001"]);
-        assert_eq!(again["tcp-20002"], "?, free from 2026-09-21T15:13:10Z", "an hour at most");
+        assert_eq!(again["tcp-20002"], "?, free from 2026-09-29T14:13:10Z", "eight days at most");
         assert_eq!(super::read(&again).len(), 6);
     }
 }

@@ -1,8 +1,8 @@
 //! Numbers of service ports at the shared gateway: each has one of its own, and keeps it.
 //!
 //! A port's number follows from its service's name where it can, and is remembered, so that nothing moves when other
-//! services come and go. A freed number goes back to its own service at once, to another one only after a quarantine:
-//! peers may still send there what is meant for the former.
+//! services come and go. A freed number goes back to its own service at once, to another one only after a quarantine, or
+//! when no other is free: peers may still send there what is meant for the former.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,8 +15,8 @@ use siphasher::sip::SipHasher13;
 
 /// Key of the hash that chooses numbers: fixed, for they must stay over restarts and versions.
 const KEY: &[u8; 16] = b"portolan-gateway";
-/// How long a freed number rests, in seconds.
-pub const QUARANTINE: UnixTime = 3600;
+/// How long a freed number rests, in seconds: a day longer than peers go on by what they saw last (`withdrawAfter`).
+pub const QUARANTINE: UnixTime = 8 * 24 * 3600;
 
 /// A port of a service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,9 +102,9 @@ pub enum PortError {
     /// No range.
     #[error("`{0}` is no range of ports: write it as 20000-29999")]
     Range(String),
-    /// All are taken, or rest.
+    /// All are taken.
     #[error(
-        "{key}: all ports {range} of the shared gateway are taken, or rest after use: widen the range, or unexport services"
+        "{key}: all ports {range} of the shared gateway are taken: widen the range, or unexport services"
     )]
     Exhausted {
         /// Who wants one.
@@ -160,13 +160,17 @@ impl GatewayPorts {
         let former = self.former(taken);
         let mut full = BTreeSet::new();
         let mut refused = Vec::new();
-        for key in wanted {
-            if self.assigned.contains_key(key) {
-                continue;
-            }
+        // Those first that had one: what rests is taken from others only when nothing else is left.
+        let (had, new): (Vec<_>, Vec<_>) = wanted
+            .iter()
+            .filter(|key| !self.assigned.contains_key(key))
+            .partition(|key| former.contains_key(key));
+        for key in had.into_iter().chain(new) {
             let found = former.get(key).copied().or_else(|| {
                 // Once none is free, none will be before the next call.
-                (!full.contains(&key.protocol)).then(|| self.choose(key, taken)).flatten()
+                (!full.contains(&key.protocol))
+                    .then(|| self.choose(key, taken).or_else(|| self.rested(key, taken)))
+                    .flatten()
             });
             let Some(number) = found else {
                 full.insert(key.protocol);
@@ -219,6 +223,14 @@ impl GatewayPorts {
         let resting = self.held.iter().rev().filter(|(_, hold)| hold.until.is_some());
         let usable = resting.filter(|(at, _)| self.range.has(at.1) && !taken.contains(at));
         usable.filter_map(|((_, number), hold)| Some((hold.by.clone()?, *number))).collect()
+    }
+
+    /// The number that has rested longest.
+    fn rested(&self, key: &PortKey, taken: &BTreeSet<(Protocol, u16)>) -> Option<u16> {
+        let resting = self.held.iter().filter_map(|(at, hold)| Some((hold.until?, at)));
+        let usable =
+            resting.filter(|(_, at)| at.0 == key.protocol && self.range.has(at.1) && !taken.contains(at));
+        usable.min().map(|(_, at)| at.1)
     }
 
     /// The first free number from the one that the name points at.

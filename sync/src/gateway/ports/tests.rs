@@ -59,15 +59,32 @@ fn small_ranges_fill_to_the_last_number_and_refuse_one_by_one() {
 
 #[test]
 fn a_freed_number_rests_before_others_get_it() {
-    let mut ports = GatewayPorts::new("7-7".parse().unwrap());
+    let week = 7 * 24 * 3600;
+    let mut ports = GatewayPorts::new("7-8".parse().unwrap());
     settle(&mut ports, &[web("a")], 0);
+    let had = ports.number(&web("a")).unwrap();
     assert_eq!(settle(&mut ports, &[], 10), []);
-    assert_eq!(settle(&mut ports, &[web("b")], 10 + QUARANTINE - 1).len(), 1);
-    settle(&mut ports, &[web("a")], 10 + QUARANTINE - 1);
-    assert_eq!(ports.number(&web("a")), Some(7), "its own service gets it back");
-    settle(&mut ports, &[], 10_000);
-    assert_eq!(settle(&mut ports, &[web("b")], 10_000 + QUARANTINE), []);
-    assert_eq!(ports.number(&web("b")), Some(7));
+    assert_eq!(settle(&mut ports, &[web("b")], 10 + week), [], "peers may remember it for a week");
+    assert_eq!(ports.number(&web("b")), Some(15 - had));
+    settle(&mut ports, &[web("a"), web("b")], 10 + week);
+    assert_eq!(ports.number(&web("a")), Some(had), "its own service gets it back");
+    settle(&mut ports, &[web("b")], 1_000_000);
+    assert_eq!(settle(&mut ports, &[web("b"), web("c")], 1_000_000 + QUARANTINE), []);
+    assert_eq!(ports.number(&web("c")), Some(had));
+}
+
+/// Nobody is refused for the sake of who is gone; but who had a number goes before who has none.
+#[test]
+fn when_none_is_free_the_one_that_rested_longest_is_given_out() {
+    let mut ports = GatewayPorts::new("7-9".parse().unwrap());
+    settle(&mut ports, &[web("x"), web("y"), web("z")], 0);
+    let [x, y] = ["x", "y"].map(|name| ports.number(&web(name)).unwrap());
+    settle(&mut ports, &[web("x"), web("z")], 10);
+    settle(&mut ports, &[web("z")], 20);
+    assert_eq!(settle(&mut ports, &[web("a"), web("z")], 30), []);
+    assert_eq!(ports.number(&web("a")), Some(y));
+    assert_eq!(settle(&mut ports, &[web("a"), web("b"), web("x"), web("z")], 40).len(), 1);
+    assert_eq!((ports.number(&web("b")), ports.number(&web("x"))), (None, Some(x)));
 }
 
 /// What somebody else has is left to them, whoever came first.
@@ -109,9 +126,9 @@ fn a_strange_memory_gives_nobody_anothers_number() {
         ],
         100,
     );
-    assert_eq!(settle(&mut ports, &[web("a"), web("b")], 100).len(), 1, "b gets none");
-    assert_eq!(ports.number(&web("a")), Some(1));
-    assert_eq!(settle(&mut ports, &[web("a"), web("b")], 100 + QUARANTINE), [], "for an hour at most");
+    assert_eq!(settle(&mut ports, &[web("a"), web("b")], 100), []);
+    assert_eq!((ports.number(&web("a")), ports.number(&web("b"))), (Some(1), Some(2)));
+    assert!(ports.held().values().all(|hold| hold.until.is_none_or(|until| until == 100 + QUARANTINE)));
 }
 
 /// What happens to a set of ports: they come and go, time passes, and the memory is all that a new process has.
@@ -134,7 +151,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 }
 
 proptest! {
-    /// No two have one number, nothing moves while it is wanted, and no number changes hands before its rest is over.
+    /// No two have one number, nothing moves while it is wanted, and no number changes hands before its rest is over but
+    /// when none is free.
     #[test]
     fn numbers_are_unique_and_stay(happenings in happenings()) {
         let range: PortRange = "1-8".parse().unwrap();
@@ -161,7 +179,8 @@ proptest! {
             for (key, number) in ports.assigned() {
                 prop_assert!(before.get(key).is_none_or(|before| before == number), "{} moved", key);
                 if let Some((owner, used)) = last_use.get(&(key.protocol, *number)) {
-                    prop_assert!(owner == key || used + QUARANTINE <= now, "{} was {}'s", number, owner);
+                    let is_full = ports.held().keys().filter(|at| at.0 == key.protocol).count() == 8;
+                    prop_assert!(owner == key || used + QUARANTINE <= now || is_full, "{} was {}'s", number, owner);
                 }
             }
             for (key, number) in ports.assigned() {

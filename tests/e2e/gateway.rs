@@ -266,10 +266,16 @@ fn haproxy_is_reloaded_without_a_loss() {
     replaced(folder.path(), "haproxy.cfg", &config(&services));
     let log = folder.path().join("log");
     let start = |command: &Command| Running::start(command, &log);
-    let running: Vec<_> = deployed("haproxy.yaml", folder.path()).iter().map(start).collect();
-    assert_eq!(running.len(), 2);
+    let commands = deployed("haproxy.yaml", folder.path());
+    assert_eq!(commands.len(), 2);
+    let _haproxy = start(&commands[0]);
     let said = |what: &str| std::fs::read_to_string(&log).unwrap().matches(what).count();
     eventually("HAProxy is well", || is_well(at(HEALTH)));
+    // What became new before anybody watched is not missed.
+    services.push(("early", 20_009));
+    replaced(folder.path(), "haproxy.cfg", &config(&services));
+    let _watcher = start(&commands[1]);
+    eventually("the early port is there", || connect(at(20_009)).is_ok_and(|s| echoes(&s).is_ok()));
 
     let held: Vec<_> = (0..5).map(|_| connect(at(20_000)).unwrap()).collect();
     held.iter().for_each(|stream| echoes(stream).unwrap());

@@ -87,11 +87,13 @@ fn section(listener: &Listener, style: &Style) -> String {
     let backend = format!("{name}.{namespace}:{number}");
     text += &format!("    default_backend {backend}\n\nbackend {backend}\n");
     match to {
-        Upstream::Service(_) => {
+        Upstream::Service(address) => {
+            // Looked up one after another at each start, names that don't answer would keep all ports closed for long.
+            let first = address.map_or_else(|| "libc".to_owned(), |address| address.to_string());
             let domain = style.cluster_domain.to_string();
             let domain = domain.trim_end_matches('.');
             let server = format!("{name}.{namespace}.svc.{domain}:{number}");
-            text += &format!("    server {name} {server} resolvers cluster init-addr last,libc,none\n");
+            text += &format!("    server {name} {server} resolvers cluster init-addr last,{first},none\n");
         }
         Upstream::Endpoints(endpoints) => {
             for (at, endpoint) in endpoints.iter().enumerate() {

@@ -162,6 +162,25 @@ fn nginx_is_given_addresses_only() {
     assert!(error.to_string().contains("no ClusterIP of shop/"), "{error}");
 }
 
+/// A start must not wait for one name after another.
+#[test]
+fn haproxy_starts_with_addresses_that_are_known() {
+    let mut site = Site::default();
+    for (service, address) in [("web", Some("10.96.0.1")), ("six", Some("fd00::1")), ("new", None)] {
+        let objects = exported(&name(service), ServiceKind::ClusterIp, &[(Protocol::Tcp, 80)]);
+        objects.into_iter().for_each(|object| site.add(object));
+        address.into_iter().for_each(|ip| site.add_address(name(service), ip.parse().unwrap()));
+    }
+    let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: false };
+    let plan = site.plan(&mut GatewayPorts::default(), wanted, Taken::new(), 0);
+    let text = render(Program::Haproxy, &plan, &style()).unwrap();
+    for (service, first) in [("web", "10.96.0.1"), ("six", "fd00::1"), ("new", "libc")] {
+        let server = format!("server {service} {service}.shop.svc.cluster.local:80 ");
+        let line = text.lines().find(|line| line.contains(&server)).unwrap();
+        assert!(line.ends_with(&format!("init-addr last,{first},none")), "{line}");
+    }
+}
+
 /// Why something is left out is a comment, whatever it says.
 #[test]
 fn reasons_stay_comments() {

@@ -174,6 +174,9 @@ fn people_s_fields_are_out_of_reach() {
     let gateway = |body: Value| patch(SYSTEM, "service/portolan-gateway", &body);
     let health = json!({ "name": "health", "port": 8405, "protocol": "TCP", "targetPort": 8405 });
     let port = |name: &str| json!({ "name": name, "port": 20_017, "protocol": "TCP", "targetPort": 20_017 });
+    let owned = json!({ "metadata": { "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone",
+        "uid": "b3a3f0f6-4a4d-4a39-9d5e-000000000001" }] } });
+    let finalized = json!({ "metadata": { "finalizers": ["example.com/never"] } });
     until("the policy is in force", || {
         let (good, text) = web(says("example.com/owner", json!("eve")));
         (!good && text.contains("only annotations of the shared gateway")).then_some(())
@@ -183,6 +186,8 @@ fn people_s_fields_are_out_of_reach() {
         says("portolan.dev/gateway", json!("192.0.2.66")),
         json!({ "metadata": { "labels": { "a": "c" } } }),
         json!({ "spec": { "exportedLabels": { "a": "b" } } }),
+        owned.clone(),
+        finalized.clone(),
     ] {
         assert!(!web(body.clone()).0, "{body}");
     }
@@ -194,6 +199,14 @@ fn people_s_fields_are_out_of_reach() {
         json!({ "spec": { "selector": { "app": "eve" } } }),
         json!({ "spec": { "type": "NodePort" } }),
         json!({ "spec": { "externalIPs": ["192.0.2.66"] } }),
+        json!({ "spec": { "externalTrafficPolicy": "Local" } }),
+        json!({ "spec": { "internalTrafficPolicy": "Local" } }),
+        json!({ "spec": { "loadBalancerIP": "192.0.2.66" } }),
+        json!({ "spec": { "allocateLoadBalancerNodePorts": false } }),
+        json!({ "spec": { "sessionAffinity": "ClientIP" } }),
+        json!({ "spec": { "publishNotReadyAddresses": true } }),
+        owned,
+        finalized,
         json!({ "metadata": { "annotations": { "a": "b" } } }),
         json!({ "spec": { "ports": [health, port("ssh")] } }),
         json!({ "spec": { "ports": [port("p-20017")] } }),

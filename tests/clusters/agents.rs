@@ -2,11 +2,13 @@
 //! without a right or an object more.
 
 use portolan_tests::harness::becomes;
-use portolan_tests::harness::kubernetes::{Clusterset, Member, Plan, SYSTEM, export, object, service, with};
+use portolan_tests::harness::kubernetes::{Clusterset, Member, Plan, export, object, service, with};
 use serde_json::{Value, json};
 
 use crate::steps::{fqdn, imported, texts};
 
+/// The namespace that agents are installed in.
+const NODE: &str = "portolan-node";
 /// Clients on the nodes `edge-1` and `edge-2`, and on none.
 const CLIENTS: [&str; 3] = ["127.0.3.7", "127.0.4.7", "127.0.5.7"];
 
@@ -26,7 +28,7 @@ fn agents(nodes: &[(&str, bool)]) -> Value {
         let conditions = json!({ "ready": ready, "serving": ready, "terminating": false });
         json!({ "addresses": ["10.77.0.1"], "nodeName": node, "conditions": conditions })
     };
-    let slice = object("discovery.k8s.io/v1", "EndpointSlice", SYSTEM, "portolan-agent-x7k2p");
+    let slice = object("discovery.k8s.io/v1", "EndpointSlice", NODE, "portolan-agent-x7k2p");
     let endpoints: Vec<_> = nodes.iter().map(agent).collect();
     let slice = with(slice, json!({ "metadata": { "labels": labels } }));
     with(slice, json!({ "addressType": "IPv4", "ports": [], "endpoints": endpoints }))
@@ -46,6 +48,7 @@ fn virtual_ips_come_and_go_with_agents() {
     let set = Clusterset::start(&Plan { controller: pool.into(), server: pool.into(), ..Plan::new(2) });
     let (paris, tokyo) = (&set[0], &set[1]);
     set.namespace(ns);
+    set.namespace(NODE);
     for (member, address) in set.iter().zip(["10.1.0.1", "10.2.0.1"]) {
         member.put(&service(ns, "web"));
         member.run_pod(ns, "web", "web-1", &[address]);
@@ -74,6 +77,6 @@ fn virtual_ips_come_and_go_with_agents() {
     paris.put(&agents(&[("edge-1", false), ("edge-2", true)]));
     let second = vec![direct.clone(), vip, direct.clone()];
     becomes("the other one is", &second, || answers(paris, ns));
-    assert!(paris.delete("EndpointSlice", SYSTEM, "portolan-agent-x7k2p"));
+    assert!(paris.delete("EndpointSlice", NODE, "portolan-agent-x7k2p"));
     becomes("there is none any more", &everybody_directly, || answers(paris, ns));
 }

@@ -22,7 +22,7 @@ fn agents(nodes: &[(&str, bool)]) -> String {
     });
     format!(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nports: []\n\
-         metadata: {{name: portolan-agent-x7k2p, namespace: portolan-system, labels: {{\
+         metadata: {{name: portolan-agent-x7k2p, namespace: portolan-node, labels: {{\
          endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io, kubernetes.io/service-name: portolan-agent}}}}\n\
          endpoints:\n{}",
         endpoints.collect::<String>()

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -30,14 +30,19 @@ pub struct Setup {
     subcommand: &'static str,
 }
 
+/// Networks of 254 addresses that a process has.
+const NETWORKS: u32 = 4;
+
 /// A loopback address that nobody else has: UDP and TCP need the same port on it, and a port that is asked for
 /// by number can't be taken by another test in between.
 pub fn loopback() -> Ipv4Addr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let host = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert_ne!(host, u8::MAX, "more servers than addresses");
-    let pid = std::process::id();
-    Ipv4Addr::new(127, (pid % 250 + 1) as u8, (pid / 250) as u8, host)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Each process has networks of its own, of which each has 254 addresses.
+    let (network, host) = (number / 254, number % 254 + 1);
+    assert!(network < NETWORKS, "more servers than addresses");
+    let network = std::process::id() * NETWORKS + network;
+    Ipv4Addr::new(127, (network % 250 + 1) as u8, (network / 250) as u8, host as u8)
 }
 
 impl Setup {

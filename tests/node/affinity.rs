@@ -6,20 +6,9 @@ use std::time::{Duration, Instant};
 use portolan_tests::harness::eventually;
 use portolan_tests::harness::node::{Cgroup, Host, backends, can_hook, connects, datagrams};
 
-use crate::site::{Site, service, slice};
+use crate::site::{SERVERS, Site, service, slice};
 
 const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
-
-const SERVERS: [&str; 8] = [
-    "11/tcp/10.1.0.11/8080",
-    "12/tcp/10.1.0.12/8080",
-    "13/tcp/10.1.0.13/8080",
-    "14/tcp/10.1.0.14/8080",
-    "11/udp/10.1.0.11/5353",
-    "12/udp/10.1.0.12/5353",
-    "13/udp/10.1.0.13/5353",
-    "14/udp/10.1.0.14/5353",
-];
 
 /// A service with affinity for so many seconds, whose endpoints are these, but for one that is not ready.
 fn web(seconds: u32, not_ready: &str) -> String {

@@ -2,7 +2,7 @@
 
 use portolan_tests::harness::node::{Said, backends, can_hook, connects, datagrams};
 
-use crate::site::{Site, service, slice};
+use crate::site::{SERVERS, Site, service, slice};
 
 /// What a chi-square statistic of so many degrees of freedom exceeds by chance once in a thousand times.
 const CRITICAL: [f64; 4] = [0.0, 10.828, 13.816, 16.266];
@@ -32,18 +32,6 @@ fn fits(shares: &[(&str, u32)], mut sample: impl FnMut() -> Said) {
 
 const PORTS: [&str; 2] = ["http 80/TCP", "who 53/UDP"];
 const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
-
-/// All servers, each called as the end of its address.
-const SERVERS: [&str; 8] = [
-    "11/tcp/10.1.0.11/8080",
-    "12/tcp/10.1.0.12/8080",
-    "13/tcp/10.1.0.13/8080",
-    "14/tcp/10.1.0.14/8080",
-    "11/udp/10.1.0.11/5353",
-    "12/udp/10.1.0.12/5353",
-    "13/udp/10.1.0.13/5353",
-    "14/udp/10.1.0.14/5353",
-];
 
 fn web(endpoints: &[&str]) -> String {
     service("web", "", &PORTS) + &slice("web", "a", &THEIRS, endpoints)

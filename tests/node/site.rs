@@ -20,6 +20,18 @@ pub(crate) struct Site {
 pub(crate) const BACKENDS: [&str; 6] =
     ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.14", "fd00:1::11", "fd00:1::12"];
 
+/// Servers at four addresses, each called as the end of its address.
+pub(crate) const SERVERS: [&str; 8] = [
+    "11/tcp/10.1.0.11/8080",
+    "12/tcp/10.1.0.12/8080",
+    "13/tcp/10.1.0.13/8080",
+    "14/tcp/10.1.0.14/8080",
+    "11/udp/10.1.0.11/5353",
+    "12/udp/10.1.0.12/5353",
+    "13/udp/10.1.0.13/5353",
+    "14/udp/10.1.0.14/5353",
+];
+
 impl Site {
     /// With a cluster `paris` that has these manifests; nothing is started yet.
     pub(crate) fn new(manifests: &str) -> Self {

@@ -25,8 +25,6 @@ pub struct Agent {
     pub maps: MapSizes,
     /// Admin HTTP; `None` is off.
     pub admin: Option<SocketAddr>,
-    /// Of so many decisions of the hook one is told; 0: none.
-    pub trace_sample: u32,
 }
 
 /// Most entries of each map, from 1 to 16 Mi.
@@ -56,7 +54,6 @@ impl Agent {
                 skip: section.list("skip", default.skip),
                 maps: section.section("maps", |maps| MapSizes::read(maps, default.maps)),
                 admin: section.section("admin", |admin| admin.or_off("listen", default.admin)),
-                trace_sample: section.get("trace-sample", default.trace_sample),
             }
         })
     }
@@ -100,7 +97,6 @@ impl Default for Agent {
             skip: Vec::new(),
             maps: MapSizes::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9154))),
-            trace_sample: 1,
         }
     }
 }
@@ -139,8 +135,6 @@ mod tests {
             ("maps: {sockets: 9}", |a| a.maps.sockets = 9),
             ("admin: {listen: ''}", |a| a.admin = None),
             ("admin: {listen: '[::]:9154'}", |a| a.admin = "[::]:9154".parse().ok()),
-            ("trace-sample: 100", |a| a.trace_sample = 100),
-            ("trace-sample: 0", |a| a.trace_sample = 0),
         ];
         for (text, change) in rows {
             let mut expected = Agent::default();

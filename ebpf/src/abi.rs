@@ -104,7 +104,7 @@ pub struct MemberKey {
     pub pad: u16,
 }
 
-/// What a socket was told to connect to, and where it went.
+/// What a socket was told to connect to, and where it went: value of `connected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub struct Origin {
@@ -120,29 +120,37 @@ pub struct Origin {
     pub pad: u32,
 }
 
-/// Element of `connected`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[repr(C)]
-pub struct Connected {
-    /// Of the socket, as `SO_COOKIE` has it; 0: nobody is here.
-    pub cookie: u64,
-    /// Where it went.
-    pub origin: Origin,
+/// A key of a map whose values tell whose they are: see `bpf/abi.h`.
+pub(crate) trait Checked {
+    /// As it is in memory; the second one is 0 where there is none.
+    fn words(&self) -> [u64; 2];
+
+    /// What its value is for a number.
+    fn value(&self, number: u32) -> u64 {
+        let [first, second] = self.words();
+        mix(first ^ mix(second)) >> 32 << 32 | u64::from(number)
+    }
 }
 
-impl Connected {
-    /// Words of an element.
-    pub const WORDS: usize = size_of::<Self>() / 8;
-
-    /// From what is in memory.
-    pub fn from_words(words: [u64; Self::WORDS]) -> Self {
-        let ports = words[5].to_ne_bytes();
-        let port = |at: usize| Port(u16::from_ne_bytes([ports[at], ports[at + 1]]));
-        let vip = Address::from_words([words[1], words[2]]);
-        let backend = Address::from_words([words[3], words[4]]);
-        let origin = Origin { vip, backend, vip_port: port(0), backend_port: port(2), pad: 0 };
-        Self { cookie: words[0], origin }
+impl Checked for VipKey {
+    fn words(&self) -> [u64; 2] {
+        self.address.words()
     }
+}
+
+impl Checked for PortKey {
+    fn words(&self) -> [u64; 2] {
+        let [a, b] = self.port.0.to_ne_bytes();
+        let low = u32::from_ne_bytes([a, b, self.protocol, self.pad]);
+        [halves(self.service, low), 0]
+    }
+}
+
+/// SplitMix64's finalizer, as in `bpf/portolan.bpf.c`.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Element of `fronts`.
@@ -337,12 +345,14 @@ impl Event {
 /// Structs that the kernel's hash maps take as they are in memory.
 #[expect(unsafe_code, reason = "aya asks for it")]
 mod pod {
-    use super::{MemberKey, PortKey, VipKey};
+    use super::{MemberKey, Origin, PortKey, VipKey};
 
-    // SAFETY (all three): `repr(C)`, of integers only, without hidden padding: a test compares sizes and offsets with the C structs.
+    // SAFETY (all four): `repr(C)`, of integers only, without hidden padding: a test compares sizes and offsets with the C structs.
     unsafe impl aya::Pod for VipKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for PortKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for MemberKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Origin {}
 }

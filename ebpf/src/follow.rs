@@ -11,6 +11,7 @@ use portolan_zones::object::{Protocol, SlicePort};
 use portolan_zones::places::Place;
 use portolan_zones::{ClusterId, Service, ServiceName, Snapshot};
 
+use crate::abi::Origin;
 use crate::reconcile::{Lost, Reconciler};
 use crate::tables::{Tables, WriteError};
 use crate::wanted::Wanted;
@@ -110,6 +111,26 @@ impl<T: Tables> Follower<T> {
         lost
     }
 
+    /// Of origins of sockets those that lead to what is no backend any more, of virtual IPs that are services' still: what another
+    /// agent did not live to see.
+    pub fn left_behind(&self, origins: impl Iterator<Item = Origin>) -> Vec<Lost> {
+        let owners: HashMap<IpAddr, &ServiceName, RandomState> = self.reconciler.vips().collect();
+        let mut usable: HashMap<&ServiceName, Usable, RandomState> = HashMap::default();
+        let mut lost = BTreeSet::new();
+        for origin in origins {
+            let (vip, backend) = (IpAddr::from(origin.vip), IpAddr::from(origin.backend));
+            let Some(name) = owners.get(&vip) else { continue };
+            let Some(service) = self.seen.services.get(name.wire()) else { continue };
+            let backend = (backend, u16::from(origin.backend_port));
+            if !usable.entry(name).or_insert_with(|| Usable::of(service)).has(backend) {
+                lost.insert((vip, u16::from(origin.vip_port), backend));
+            }
+        }
+        let lost = lost.into_iter();
+        lost.map(|(vip, port, backend)| Lost { vips: vec![vip], port, protocol: Protocol::Udp, backend })
+            .collect()
+    }
+
     /// Services that may be other than they are in the tables.
     fn changes(&mut self, snapshot: &Arc<Snapshot>) -> Vec<ServiceDiff> {
         let mut changes = snapshot.diff(&self.seen).services;
@@ -182,13 +203,8 @@ impl<T: Tables> Follower<T> {
         self.reconciler.apply(name, wanted, &mut gone);
         gone.retain(|lost| lost.protocol == Protocol::Udp);
         if let Some(service) = change.after.as_ref().filter(|_| !gone.is_empty()) {
-            let usable: Vec<_> = service.usable().collect();
-            let is_there = |(address, port): (IpAddr, u16)| {
-                // A slice port without a number is every port.
-                let has = |there: &SlicePort| there.number.is_none_or(|number| number == port);
-                usable.iter().any(|(_, of, ports)| *of == address && ports.iter().any(has))
-            };
-            lost.extend(gone.into_iter().filter(|lost| !is_there(lost.backend)));
+            let usable = Usable::of(service);
+            lost.extend(gone.into_iter().filter(|lost| !usable.has(lost.backend)));
         }
     }
 
@@ -217,5 +233,20 @@ impl<T: Tables> Follower<T> {
                 return;
             }
         }
+    }
+}
+
+/// What connections to a service could go to.
+struct Usable(Vec<(IpAddr, Arc<[SlicePort]>)>);
+
+impl Usable {
+    fn of(service: &Service) -> Self {
+        Self(service.usable().map(|(_, address, ports)| (address, ports)).collect())
+    }
+
+    fn has(&self, (address, port): (IpAddr, u16)) -> bool {
+        // A slice port without a number is every port.
+        let is_it = |there: &SlicePort| there.number.is_none_or(|number| number == port);
+        self.0.iter().any(|(of, ports)| *of == address && ports.iter().any(is_it))
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, loaded_programs};
+use aya::programs::{CgroupAttachMode, Program, ProgramError, loaded_programs};
 
 use crate::error::chain;
 use crate::pins::{PinError, Pins};
@@ -28,7 +28,8 @@ pub struct Hook {
 }
 
 /// All of them. Those that show the virtual IP come first: nothing is redirected before it would be shown.
-pub const HOOKS: [Hook; 8] = [
+pub const HOOKS: [Hook; 9] = [
+    Hook { name: "sock_release", program: "portolan_sock_release", attach_type: 34 },
     Hook { name: "getpeername4", program: "portolan_getpeername4", attach_type: 29 },
     Hook { name: "getpeername6", program: "portolan_getpeername6", attach_type: 30 },
     Hook { name: "recvmsg4", program: "portolan_recvmsg4", attach_type: 19 },
@@ -162,8 +163,6 @@ pub(crate) fn attach(
 fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> Result<Became, AttachError> {
     let refused = |why: String| AttachError::Refused { hook: hook.name, path: cgroup.path.clone(), why };
     let program = programs.program_mut(hook.program).ok_or_else(|| refused("no such program".to_owned()))?;
-    let program: &mut CgroupSockAddr =
-        program.try_into().map_err(|error: ProgramError| refused(chain(&error)))?;
     if let Some(link) = pins.link(hook)? {
         if link.info.cgroup == cgroup.id {
             let fd = program.fd().map_err(|error| refused(chain(&error)))?;
@@ -181,9 +180,24 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
             others.join(" ")
         )),
     };
-    let id = program.attach(&cgroup.folder, CgroupAttachMode::Single).map_err(others)?;
-    let link = program.take_link(id).map_err(|error| refused(chain(&error)))?;
-    let link: FdLink = link.try_into().map_err(|_| refused("the kernel has no links".to_owned()))?;
+    let link = attach_new(program, cgroup).map_err(others)?;
     link.pin(pins.link_path(hook)).map_err(|error| refused(chain(&error)))?;
     Ok(Became::New)
+}
+
+/// A link of its own: other programs may be there, too.
+fn attach_new(program: &mut Program, cgroup: &Cgroup) -> Result<FdLink, ProgramError> {
+    let mode = CgroupAttachMode::Single;
+    let without_links = |_| ProgramError::NotAttached;
+    match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(&cgroup.folder, mode)?;
+            program.take_link(id)?.try_into().map_err(without_links)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(&cgroup.folder, mode)?;
+            program.take_link(id)?.try_into().map_err(without_links)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }

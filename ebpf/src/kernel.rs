@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, MapInfo, RingBuf};
-use aya::programs::{CgroupSockAddr, ProgramError};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::abi::{
-    Backend, Connected, Event, Front, MemberKey, Origin, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
+    Backend, Checked, Event, Front, MemberKey, Origin, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
 };
 use crate::hooks::HOOKS;
 use crate::sys::{self, MapShape, Words};
@@ -38,13 +38,13 @@ impl Session {
     }
 }
 
-const ARRAY: u32 = 2;
+const HASH: u32 = 1;
 const LRU_HASH: u32 = 9;
 const SK_STORAGE: u32 = 24;
 /// All of them.
 pub(crate) const SESSIONS: [Session; 4] = [
     Session { name: "affinities", kind: LRU_HASH, key: 16, value: 24 },
-    Session { name: "connected", kind: ARRAY, key: 4, value: 48 },
+    Session { name: "connected", kind: HASH, key: 8, value: 40 },
     Session { name: "flows", kind: LRU_HASH, key: 32, value: 24 },
     Session { name: "origins", kind: SK_STORAGE, key: 4, value: 40 },
 ];
@@ -158,14 +158,9 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let stripes = stripes();
     let mask = stripes as u32 - 1;
     let pins: Vec<_> = SESSIONS.iter().map(|map| (map.name, sessions.join(map.name))).collect();
-    // What is pinned stays as it is, whatever its size.
-    let pinned = MapInfo::from_pin(sessions.join("connected")).ok().map(|info| info.max_entries());
-    let noted = pinned.unwrap_or(sizes.flows).next_power_of_two();
-    let connected_mask = noted - 1;
     let mut loader = EbpfLoader::new();
     loader
         .override_global("counter_mask", &mask, true)
-        .override_global("connected_mask", &connected_mask, true)
         .override_global("has_set_retval", &set_retval, true)
         .override_global("has_task_helpers", &task, true)
         .map_max_entries("vips", sizes.vips)
@@ -178,7 +173,7 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
         .map_max_entries("hits", sizes.backends.saturating_mul(stripes as u32))
         .map_max_entries("settings", SETTINGS as u32)
         .map_max_entries("flows", sizes.flows)
-        .map_max_entries("connected", noted)
+        .map_max_entries("connected", sizes.flows)
         .map_max_entries("affinities", sizes.affinities);
     for (name, path) in &pins {
         loader.map_pin_path(name, path.as_path());
@@ -190,7 +185,7 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
     let tables = KernelTables::of(&mut programs, sizes, stripes)?;
     let events = take(&mut programs, "events")?;
     let events = Events { ring: RingBuf::try_from(events).map_err(|error| of_map("events", &error))? };
-    let connected = ConnectedSockets::of(&mut programs, noted)?;
+    let connected = ConnectedSockets::of(&mut programs)?;
     Ok(Loaded { programs, tables, events, connected, lacks: Vec::new(), kept: Vec::new() })
 }
 
@@ -205,8 +200,12 @@ fn stripes() -> usize {
 fn load_program(programs: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
     let absent = || LoadError::Object(format!("it has no program {name}"));
     let program = programs.program_mut(name).ok_or_else(absent)?;
-    let program: &mut CgroupSockAddr = program.try_into().map_err(|_| absent())?;
-    program.load().map_err(|error| match error {
+    let loaded = match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        _ => return Err(absent()),
+    };
+    loaded.map_err(|error| match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             match io_error.raw_os_error() {
@@ -260,8 +259,8 @@ fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
 pub struct KernelTables {
     sizes: Sizes,
     stripes: usize,
-    vips: HashMap<MapData, VipKey, u32>,
-    ports: HashMap<MapData, PortKey, u32>,
+    vips: HashMap<MapData, VipKey, u64>,
+    ports: HashMap<MapData, PortKey, u64>,
     members: HashMap<MapData, MemberKey, u32>,
     fronts: Words,
     slots: Words,
@@ -315,11 +314,11 @@ impl Tables for KernelTables {
     }
 
     fn set_vip(&mut self, key: VipKey, service: Option<u32>) -> Result<(), WriteError> {
-        set(&mut self.vips, "vips", key, service)
+        set(&mut self.vips, "vips", key, service.map(|number| key.value(number)))
     }
 
     fn set_port(&mut self, key: PortKey, front: Option<u32>) -> Result<(), WriteError> {
-        set(&mut self.ports, "ports", key, front)
+        set(&mut self.ports, "ports", key, front.map(|number| key.value(number)))
     }
 
     fn set_member(&mut self, key: MemberKey, backend: Option<u32>) -> Result<(), WriteError> {
@@ -383,12 +382,13 @@ fn write(words: &Words, first: usize, values: &[u64]) {
     }
 }
 
-fn set<K: aya::Pod>(
-    map: &mut HashMap<MapData, K, u32>,
+fn set<K: aya::Pod, V: aya::Pod>(
+    map: &mut HashMap<MapData, K, V>,
     name: &'static str,
     key: K,
-    value: Option<u32>,
+    value: Option<V>,
 ) -> Result<(), WriteError> {
+    let removes = value.is_none();
     let written = match value {
         Some(value) => map.insert(key, value, 0),
         None => map.remove(&key),
@@ -396,7 +396,7 @@ fn set<K: aya::Pod>(
     match written {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
-            if value.is_none() && error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            if removes && error.io_error.raw_os_error() == Some(libc::ENOENT) =>
         {
             Ok(())
         }
@@ -442,29 +442,22 @@ impl Events {
 
 /// Where connected UDP sockets were told to go, and went.
 pub struct ConnectedSockets {
-    words: Words,
+    map: HashMap<MapData, u64, Origin>,
 }
 
 impl ConnectedSockets {
-    fn of(programs: &mut Ebpf, length: u32) -> Result<Self, LoadError> {
-        let Map::Array(map) = take(programs, "connected")? else {
-            return Err(LoadError::Object("connected is no array".to_owned()));
-        };
-        let words =
-            Words::of(map.fd().as_fd(), length as usize * Connected::WORDS).map_err(LoadError::Memory)?;
-        Ok(Self { words })
+    fn of(programs: &mut Ebpf) -> Result<Self, LoadError> {
+        let map = take(programs, "connected")?;
+        Ok(Self { map: HashMap::try_from(map).map_err(|error| of_map("connected", &error))? })
     }
 
-    /// The one with this cookie, unless another one has taken its place.
+    /// The one with this cookie.
     pub fn find(&self, cookie: u64) -> Option<Origin> {
-        let length = self.words.len() / Connected::WORDS;
-        let first = (cookie as usize & (length - 1)) * Connected::WORDS;
-        let read = || -> [u64; Connected::WORDS] {
-            std::array::from_fn(|at| self.words[first + at].load(Ordering::Acquire))
-        };
-        let found = read();
-        let Connected { cookie: of, origin } = Connected::from_words(found);
-        // Whoever is written while it is read is seen in the second look.
-        (of == cookie && read() == found).then_some(origin)
+        self.map.get(&cookie, 0).ok()
+    }
+
+    /// All of them, as far as they stay while they are read.
+    pub fn all(&self) -> impl Iterator<Item = Origin> {
+        self.map.iter().filter_map(Result::ok).map(|(_, origin)| origin)
     }
 }

@@ -40,6 +40,11 @@ pub enum Refusal {
         /// How many there can be.
         size: u32,
     },
+    /// Every cluster keeps its number for as long as the agent runs.
+    #[error(
+        "an agent knows {0} clusters at most, those that are gone among them: restart it, which no connection notices"
+    )]
+    TooManyClusters(u32),
     /// More backends than one port can have.
     #[error("{0} backends are left out: a port has at most 256 clusters, and 65536 backends in each")]
     TooMany(usize),

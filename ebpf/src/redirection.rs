@@ -56,6 +56,11 @@ impl Redirection {
         self.follower.try_again()
     }
 
+    /// Connected UDP sockets whose backend went while no agent looked.
+    pub fn left_behind(&self, connected: &ConnectedSockets) -> Vec<Lost> {
+        self.follower.left_behind(connected.all())
+    }
+
     /// Puts the programs on the cgroup, in the place of a former agent's where there are any. One that was removed and made anew
     /// is another: it is opened again.
     pub fn attach(&mut self) -> Result<Vec<(Hook, Became)>, AttachError> {

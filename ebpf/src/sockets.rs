@@ -35,7 +35,7 @@ const MESSAGE: usize = 4;
 pub struct Closed {
     /// How many there were.
     pub sockets: usize,
-    /// Namespaces that could not be looked into, and why of the first one.
+    /// Processes, or namespaces, that could not be looked into, and why of the first one.
     pub failed: usize,
     /// See `failed`.
     pub why: Option<io::Error>,
@@ -49,8 +49,9 @@ pub fn close(lost: &[Lost], find: &(dyn Fn(u64) -> Option<Origin> + Sync)) -> Cl
         let vips = lost.vips.iter().map(|vip| (Address::from(*vip), lost.port));
         dead.entry(lost.backend).or_default().extend(vips);
     }
-    let mut closed = Closed::default();
-    for namespace in namespaces() {
+    let (namespaces, denied) = namespaces();
+    let mut closed = Closed { failed: denied.len(), why: denied.into_iter().next(), ..Closed::default() };
+    for namespace in namespaces {
         // Entering a namespace changes the thread: one that ends with it.
         let result = std::thread::scope(|scope| {
             scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or(Ok(0))
@@ -66,16 +67,22 @@ pub fn close(lost: &[Lost], find: &(dyn Fn(u64) -> Option<Origin> + Sync)) -> Cl
     closed
 }
 
-/// Every network namespace that a process is in, once.
-fn namespaces() -> Vec<File> {
+/// Every network namespace that a process is in, once, and why those of some processes can't be told.
+fn namespaces() -> (Vec<File>, Vec<io::Error>) {
     let mut found: HashMap<u64, File> = HashMap::new();
+    let mut denied = Vec::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
         let is_number = process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
         let path = process.path().join("ns/net");
-        // Processes come and go meanwhile.
-        let Some(inode) = fs::metadata(&path).ok().filter(|_| is_number).map(|found| found.ino()) else {
-            continue;
+        let inode = match fs::metadata(&path) {
+            Ok(found) if is_number => found.ino(),
+            Err(error) if is_number && error.kind() == io::ErrorKind::PermissionDenied => {
+                denied.push(error);
+                continue;
+            }
+            // Processes come and go meanwhile.
+            _ => continue,
         };
         if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(inode)
             && let Ok(file) = File::open(&path)
@@ -83,7 +90,7 @@ fn namespaces() -> Vec<File> {
             entry.insert(file);
         }
     }
-    found.into_values().collect()
+    (found.into_values().collect(), denied)
 }
 
 type Dead = HashMap<(IpAddr, u16), Vec<(Address, u16)>>;

@@ -115,7 +115,6 @@ fn structs_have_one_layout() {
         ("port_key", twin!(PortKey { service, port, protocol, pad })),
         ("member_key", twin!(MemberKey { address, front, port, pad })),
         ("origin", twin!(Origin { vip, backend, vip_port, backend_port, pad })),
-        ("connected", twin!(Connected { cookie, origin })),
         ("front", twin!(Front { heads, identity, affinity, pad, unreachable })),
         ("backend", twin!(Backend { address, port, cluster, front, pad })),
     ] {
@@ -185,27 +184,6 @@ fn words_are_structs_in_memory() {
     assert_eq!(octets(&front.words()), expected.2);
     assert_eq!(offset_of!(Front, affinity), Front::AFFINITY * 8);
     assert_eq!(offset_of!(Front, unreachable), Front::UNREACHABLE * 8);
-}
-
-#[test]
-fn connected_sockets_are_read_where_the_programs_write() {
-    let btf = Btf::of(kernel::object());
-    let v4 = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
-    let origin = Octets::of(&btf, "origin")
-        .set("vip", &v4(1))
-        .set("backend", &v4(2))
-        .set("vip_port", &53_u16.to_be_bytes())
-        .set("backend_port", &5353_u16.to_be_bytes());
-    let told = Octets::of(&btf, "connected").set("cookie", &77_u64.to_ne_bytes()).set("origin", &origin.2);
-    let words: Vec<u64> = told.2.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
-    let origin = Origin {
-        vip: Address(v4(1)),
-        backend: Address(v4(2)),
-        vip_port: 53.into(),
-        backend_port: 5353.into(),
-        pad: 0,
-    };
-    assert_eq!(Connected::from_words(words.try_into().unwrap()), Connected { cookie: 77, origin });
 }
 
 fn event(btf: &Btf) -> Octets<'_> {

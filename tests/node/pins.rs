@@ -52,7 +52,7 @@ fn detach_leaves_nothing() {
 
     site.agent.stop();
     let (done, told) = site.agent.detach();
-    assert!(done && told.starts_with("detached 8 hooks"), "{told}");
+    assert!(done && told.starts_with("detached 9 hooks"), "{told}");
     assert!(!site.agent.pins().exists());
     assert_eq!(who(&site, &vip), "ENETUNREACH");
     eventually("the kernel has none of it", || {

@@ -216,7 +216,7 @@ fn two_capabilities_are_enough() {
     assert_eq!(who(&site, &vip), "two");
     site.agent.stop();
     let (done, text) = site.agent.detach();
-    assert!(done && text.starts_with("detached 8 hooks"), "{text}");
+    assert!(done && text.starts_with("detached 9 hooks"), "{text}");
 }
 
 fn is_of_user(pid: u32) -> bool {

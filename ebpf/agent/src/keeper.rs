@@ -80,13 +80,22 @@ impl Keeper {
         let (wake, woken) = sync_channel(1);
         // All that waits is taken together: there is never more than there are backends.
         let (lost, to_close) = channel();
-        let closing = shown.clone();
+        let (closing, connected) = (shown.clone(), Arc::new(connected));
+        let known = connected.clone();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
-        let closer = spawn("sockets", Box::new(move || close(&to_close, &connected, &closing)))?;
-        let mut work =
-            Work { redirection, cgroup, snapshots, shown, lost, followed: None, cgroup_went: false };
+        let closer = spawn("sockets", Box::new(move || close(&to_close, &known, &closing)))?;
+        let mut work = Work {
+            redirection,
+            cgroup,
+            connected,
+            snapshots,
+            shown,
+            lost,
+            followed: None,
+            cgroup_went: false,
+        };
         let keeper = spawn("hook", Box::new(move || work.run(&woken, &ready)))?;
         Ok(Self { wake, threads: vec![keeper, closer] })
     }
@@ -109,6 +118,7 @@ impl Keeper {
 struct Work {
     redirection: Shared,
     cgroup: PathBuf,
+    connected: Arc<ConnectedSockets>,
     snapshots: Snapshots,
     shown: Shown,
     lost: Sender<Vec<Lost>>,
@@ -210,6 +220,9 @@ impl Work {
                 }
                 shown.attached = true;
                 shown.trouble = None;
+                drop(shown);
+                let lost = lock(&self.redirection).left_behind(&self.connected);
+                self.close_sockets(lost);
             }
             Err(error) => self.tell(error.to_string()),
         }
@@ -241,7 +254,7 @@ fn close(lost: &Receiver<Vec<Lost>>, connected: &ConnectedSockets, shown: &Shown
         lost_now.extend(lost.try_iter().flatten());
         let closed = sockets::close(&lost_now, &|cookie| connected.find(cookie));
         let trouble = closed.why.map(|why| {
-            format!("sockets in {} network namespaces can't be closed: {why}; it needs hostPID and the capability SYS_ADMIN", closed.failed)
+            format!("sockets of {} processes or network namespaces can't be closed: {why}; it needs hostPID and the capabilities SYS_ADMIN and SYS_PTRACE", closed.failed)
         });
         if let Some(trouble) = &trouble {
             warn!("{trouble}");

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::keeper::{Kept, Shared, Shown, lock};
-use crate::report::protocol;
+use crate::report::PortReport;
 
 /// Collects from the tables and the keeper.
 pub(crate) struct AgentMetrics {
@@ -34,16 +34,14 @@ impl Collector for AgentMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let kept = lock(&self.shown).clone();
         of_keeper(&mut encoder, &kept)?;
-        let redirection = lock(&self.redirection);
-        let reconciler = redirection.follower().reconciler();
-        let fill = reconciler.fill();
-        let refused = reconciler.refused().len();
-        gauge(
-            &mut encoder,
-            "portolan_agent_services",
-            "Services that are redirected",
-            reconciler.services() as i64,
-        )?;
+        // Text is made of what was copied: nothing that changes waits for it.
+        let (fill, services, refused, ports) = {
+            let redirection = lock(&self.redirection);
+            let reconciler = redirection.follower().reconciler();
+            let ports: Vec<PortReport> = reconciler.counted().map(PortReport::from).collect();
+            (reconciler.fill(), reconciler.services(), reconciler.refused().len(), ports)
+        };
+        gauge(&mut encoder, "portolan_agent_services", "Services that are redirected", services as i64)?;
         let help = "Services that are not, or not wholly, redirected";
         gauge(&mut encoder, "portolan_agent_refused_services", help, refused as i64)?;
         let maps = [
@@ -57,9 +55,8 @@ impl Collector for AgentMetrics {
         of_maps(&mut encoder, "portolan_agent_map_entries", "Entries in use", &used)?;
         let size = maps.map(|(map, (_, size))| (map, size));
         of_maps(&mut encoder, "portolan_agent_map_size", "Most entries", &size)?;
-        let counted: Vec<_> = reconciler.counted().collect();
-        of_ports(&mut encoder, &counted)?;
-        of_backends(&mut encoder, &counted)
+        of_ports(&mut encoder, &ports)?;
+        of_backends(&mut encoder, &ports)
     }
 }
 
@@ -127,54 +124,52 @@ fn of_maps(
     Ok(())
 }
 
-type Counted<'r> = portolan_ebpf::reconcile::Counted<'r>;
-
-fn of_ports(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> fmt::Result {
-    type Value = fn(&Counted<'_>) -> u64;
+fn of_ports(encoder: &mut DescriptorEncoder<'_>, ports: &[PortReport]) -> fmt::Result {
+    type Value = fn(&PortReport) -> u64;
     let metrics: [(&str, &str, Value); 2] = [
-        ("portolan_agent_connections", "Connections, and flows of UDP, that were sent to a backend", |c| {
-            c.connections
-        }),
-        ("portolan_agent_unreachable", "Connections that were refused, for there was no backend", |c| {
-            c.unreachable
+        (
+            "portolan_agent_connections",
+            "Connections, and flows of UDP, that were sent to a backend",
+            |port| port.connections,
+        ),
+        ("portolan_agent_unreachable", "Connections that were refused, for there was no backend", |port| {
+            port.unreachable
         }),
     ];
     for (name, help, value) in metrics {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for port in counted.iter().filter(|port| value(port) > 0) {
-            let (namespace, service) = (port.service.namespace(), port.service.name());
-            let number = port.port.to_string();
-            let labels = [
-                ("namespace", namespace),
-                ("service", service),
-                ("protocol", protocol(port.protocol)),
-                ("port", &*number),
-            ];
-            ConstCounter::new(value(port)).encode(metric.encode_family(&labels)?)?;
+        for port in ports.iter().filter(|port| value(port) > 0) {
+            ConstCounter::new(value(port))
+                .encode(metric.encode_family(&labels(port, &port.port.to_string()))?)?;
         }
     }
     Ok(())
 }
 
-fn of_backends(encoder: &mut DescriptorEncoder<'_>, counted: &[Counted<'_>]) -> fmt::Result {
+fn of_backends(encoder: &mut DescriptorEncoder<'_>, ports: &[PortReport]) -> fmt::Result {
     let (name, help) = ("portolan_agent_backend_connections", "The same by backend, as long as it is one");
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for port in counted {
+    for port in ports {
         let number = port.port.to_string();
-        for (cluster, address, to, connections) in
-            port.backends.iter().filter(|(.., connections)| *connections > 0)
-        {
-            let backend = std::net::SocketAddr::from((*address, *to)).to_string();
+        let [namespace, service, protocol, number] = labels(port, &number);
+        for backend in port.backends.iter().filter(|backend| backend.connections > 0) {
+            let address = backend.address.to_string();
             let labels = [
-                ("namespace", port.service.namespace()),
-                ("service", port.service.name()),
-                ("protocol", protocol(port.protocol)),
-                ("port", &*number),
-                ("cluster", cluster.as_str()),
-                ("backend", &*backend),
+                namespace,
+                service,
+                protocol,
+                number,
+                ("cluster", &*backend.cluster),
+                ("backend", &*address),
             ];
-            ConstCounter::new(*connections).encode(metric.encode_family(&labels)?)?;
+            ConstCounter::new(backend.connections).encode(metric.encode_family(&labels)?)?;
         }
     }
     Ok(())
+}
+
+/// Names, never numbers of ours.
+fn labels<'p>(port: &'p PortReport, number: &'p str) -> [(&'static str, &'p str); 4] {
+    let (namespace, service) = port.service.split_once('/').unwrap_or_default();
+    [("namespace", namespace), ("service", service), ("protocol", &port.protocol), ("port", number)]
 }

@@ -12,12 +12,15 @@ struct address {
 	__u64 words[2]; /* as in memory: network order */
 };
 
+/* Values of `vips` and `ports` are check << 32 | number: the kernel may give an element to another key while a program looks at it,
+ * and the check tells whose it is. It is the upper half of mix(first ^ mix(second)) of a key's two words; see portolan.bpf.c. */
+
 /* vips: whose address it is -> a service's number, for port_key alone. */
 struct vip_key {
 	struct address address;
 };
 
-/* ports: what a service has -> the number of a front. */
+/* ports: what a service has -> the number of a front. The key is one word; the second one is 0. */
 struct port_key {
 	__u32 service;
 	__u16 port;
@@ -87,12 +90,8 @@ struct origin {
 	__u32 pad;
 };
 
-/* connected: UDP sockets that were redirected when they connected, at the position that their cookie's lower bits say; a later
- * one may take the place. The agent looks there for those whose backend is gone. */
-struct connected {
-	__u64 cookie;
-	struct origin origin;
-};
+/* connected: UDP sockets that were redirected when they connected, by their cookies -> struct origin. They are there until they are
+ * closed: the agent looks there for those whose backend is gone. */
 
 /* flows: where a UDP socket's packets come from -> what its program knows. */
 struct flow_key {

@@ -23,7 +23,6 @@
 
 /* Set when the object is loaded. */
 const volatile __u32 counter_mask = 0;   /* stripes of a counter, less one: a power of two */
-const volatile __u32 connected_mask = 0; /* length of `connected`, less one: a power of two */
 const volatile __u8 has_set_retval = 1;  /* Linux 5.18 */
 const volatile __u8 has_task_helpers = 1; /* who calls, Linux 6.10 */
 
@@ -37,8 +36,8 @@ const volatile __u8 has_task_helpers = 1; /* who calls, Linux 6.10 */
 	} name SEC(".maps")
 
 /* Arrays are written through memory, without system calls. */
-TABLE(vips, BPF_MAP_TYPE_HASH, struct vip_key, __u32, BPF_F_NO_PREALLOC);
-TABLE(ports, BPF_MAP_TYPE_HASH, struct port_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(vips, BPF_MAP_TYPE_HASH, struct vip_key, __u64, BPF_F_NO_PREALLOC);
+TABLE(ports, BPF_MAP_TYPE_HASH, struct port_key, __u64, BPF_F_NO_PREALLOC);
 TABLE(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(fronts, BPF_MAP_TYPE_ARRAY, __u32, struct front, BPF_F_MMAPABLE);
 TABLE(slots, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
@@ -50,7 +49,7 @@ TABLE(settings, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 /* What sessions need outlives the tables. */
 TABLE(affinities, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct affinity, 0);
 TABLE(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 0);
-TABLE(connected, BPF_MAP_TYPE_ARRAY, __u32, struct connected, BPF_F_MMAPABLE);
+TABLE(connected, BPF_MAP_TYPE_HASH, __u64, struct origin, 0);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -117,6 +116,21 @@ static __always_inline __u64 mix(__u64 z)
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
 	return z ^ (z >> 31);
+}
+
+/* The number that a map has for a key, or -1. What was another key's in the meantime is looked up once more. */
+static __always_inline __s64 number_of(void *map, const void *key, __u64 first, __u64 second)
+{
+	__u32 check = mix(first ^ mix(second)) >> 32;
+	for (int i = 0; i < 2; i++) {
+		__u64 *found = bpf_map_lookup_elem(map, key);
+		if (!found)
+			return -1;
+		__u64 value = *(volatile __u64 *)found;
+		if (value >> 32 == check)
+			return (__u32)value;
+	}
+	return -1;
 }
 
 static __always_inline __u64 *slot(__u32 at)
@@ -309,13 +323,16 @@ static __always_inline int refuse(int error)
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, const struct origin *was, int connected, int *answer)
 {
 	struct vip_key key = { .address = vip->address };
-	__u32 *service = bpf_map_lookup_elem(&vips, &key);
+	__s64 service = number_of(&vips, &key, key.address.words[0], key.address.words[1]);
 	*answer = ALLOW;
-	if (!service)
+	if (service < 0)
 		return 0;
-	struct port_key port = { .service = *service, .port = vip->port, .protocol = ctx->protocol };
-	__u32 *number = bpf_map_lookup_elem(&ports, &port);
-	struct front *front = number ? bpf_map_lookup_elem(&fronts, number) : 0;
+	struct port_key port = { .service = service, .port = vip->port, .protocol = ctx->protocol };
+	__u64 word;
+	__builtin_memcpy(&word, &port, sizeof(word));
+	__s64 found = number_of(&ports, &port, word, 0);
+	__u32 number = found;
+	struct front *front = found < 0 ? 0 : bpf_map_lookup_elem(&fronts, &number);
 	__builtin_memset(choice, 0, sizeof(*choice));
 	if (!front) {
 		choice->verdict = VERDICT_NO_PORT;
@@ -323,7 +340,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 		*answer = refuse(ECONNREFUSED);
 		return 0;
 	}
-	choice->front = *number;
+	choice->front = number;
 	__u8 family = ctx->family == 2 /* AF_INET */ || is_mapped(&vip->address) ? V4 : ANY;
 	choose(ctx, front, choice, family, was);
 	/* The kernel takes no IPv4 destination for one packet of an IPv6 socket. */
@@ -354,12 +371,7 @@ static __always_inline int remember_flow(struct bpf_sock_addr *ctx, const struct
 static __always_inline void note(struct bpf_sock_addr *ctx, const struct origin *origin)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	__u32 at = cookie & connected_mask;
-	struct connected *noted = bpf_map_lookup_elem(&connected, &at);
-	if (noted) {
-		noted->cookie = cookie;
-		noted->origin = *origin;
-	}
+	bpf_map_update_elem(&connected, &cookie, origin, BPF_ANY);
 }
 
 /* A socket connects to what is no virtual IP, perhaps the very backend that it was sent to before: then it is shown as what it is. */
@@ -374,10 +386,7 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, const struct desti
 	if (ctx->protocol != IPPROTO_UDP)
 		return;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	__u32 at = cookie & connected_mask;
-	struct connected *noted = bpf_map_lookup_elem(&connected, &at);
-	if (noted && noted->cookie == cookie)
-		noted->cookie = 0;
+	bpf_map_delete_elem(&connected, &cookie);
 	struct flow_key key = { .cookie = cookie, .backend = to->address, .port = to->port };
 	bpf_map_delete_elem(&flows, &key);
 }
@@ -518,5 +527,16 @@ INCOMING(recvmsg, 4)
 INCOMING(recvmsg, 6)
 INCOMING(getpeername, 4)
 INCOMING(getpeername, 6)
+
+/* A socket is closed. */
+SEC("cgroup/sock_release")
+int portolan_sock_release(struct bpf_sock *sk)
+{
+	if (sk->protocol == IPPROTO_UDP) {
+		__u64 cookie = bpf_get_socket_cookie(sk);
+		bpf_map_delete_elem(&connected, &cookie);
+	}
+	return ALLOW;
+}
 
 char _license[] SEC("license") = "Dual MIT/GPL";

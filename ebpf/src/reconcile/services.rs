@@ -86,7 +86,7 @@ impl<T: Tables> Reconciler<T> {
             return Err(full("spreads", "backends", self.slots.used(), slots));
         }
         if !fits(self.clusters.len() as u32, unknown as u32, clusters) {
-            return Err(full("clusters", "clusters", self.clusters.len() as u32, clusters));
+            return Err(Refusal::TooManyClusters(clusters));
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl<T: Tables> Reconciler<T> {
                 self.clusters.insert(cluster.clone(), number);
                 Ok(number)
             }
-            None => Err(full("clusters", "clusters", next, self.sizes.clusters)),
+            None => Err(Refusal::TooManyClusters(self.sizes.clusters)),
         }
     }
 

@@ -78,14 +78,17 @@ impl<T: Tables> Reconciler<T> {
     pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
         let ids: HashMap<u16, &ClusterId, RandomState> =
             self.clusters.iter().map(|(id, number)| (*number, id)).collect();
+        let mut gone: HashMap<u32, u64, RandomState> = HashMap::default();
+        for (backend, front) in &self.resting.backends {
+            *gone.entry(*front).or_default() += self.tables.hits(*backend);
+        }
         let fronts = self.held.iter().flat_map(|(name, held)| held.fronts.iter().map(move |f| (name, f)));
         fronts.map(move |(service, front)| {
             let backend = |((cluster, address, port), number): &(BackendKey, u32)| {
                 Some((*ids.get(cluster)?, IpAddr::from(*address), *port, self.tables.hits(*number)))
             };
             let backends: Vec<_> = front.backends.iter().filter_map(backend).collect();
-            let resting = self.resting.backends.iter().filter(|(_, of)| *of == front.number);
-            let gone: u64 = resting.map(|(backend, _)| self.tables.hits(*backend)).sum();
+            let gone = gone.get(&front.number).copied().unwrap_or_default();
             let past = gone + self.past.get(&front.number).copied().unwrap_or_default();
             Counted {
                 service,

@@ -92,6 +92,7 @@ struct choice {
 	__u32 front;
 	__u32 backend;
 	__u8 verdict;
+	__u8 asks; /* a UDP socket that is to send nothing */
 };
 
 static __always_inline struct address mapped(__u32 v4)
@@ -331,9 +332,19 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 	__u64 word;
 	__builtin_memcpy(&word, &port, sizeof(word));
 	__s64 found = number_of(&ports, &port, word, 0);
+	__builtin_memset(choice, 0, sizeof(*choice));
+	if (found < 0 && connected && ctx->protocol == IPPROTO_UDP) {
+		/* Nothing is sent by that: resolvers ask so by which address of theirs a TCP service is reached (RFC 6724), at its port or
+		 * any. They get the answer for its backends, or for the virtual IP. */
+		choice->asks = 1;
+		port.protocol = IPPROTO_TCP;
+		__builtin_memcpy(&word, &port, sizeof(word));
+		found = number_of(&ports, &port, word, 0);
+		if (found < 0)
+			return 0;
+	}
 	__u32 number = found;
 	struct front *front = found < 0 ? 0 : bpf_map_lookup_elem(&fronts, &number);
-	__builtin_memset(choice, 0, sizeof(*choice));
 	if (!front) {
 		choice->verdict = VERDICT_NO_PORT;
 		sample(ctx, vip, choice, connected);
@@ -400,7 +411,8 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 			forget(ctx, vip);
 		return answer;
 	}
-	count(choice->backend);
+	if (!choice->asks)
+		count(choice->backend);
 	struct bpf_sock *sk = ctx->sk;
 	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
 	if (origin) {
@@ -408,7 +420,7 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 		origin->vip_port = vip->port;
 		origin->backend = choice->to.address;
 		origin->backend_port = choice->to.port;
-		if (ctx->protocol == IPPROTO_UDP)
+		if (ctx->protocol == IPPROTO_UDP && !choice->asks)
 			note(ctx, origin);
 	}
 	return -1;

@@ -43,7 +43,7 @@ fn detach_leaves_nothing() {
     site.agent.start();
     let vip = site.agent.vips("default/web")[0].to_string();
     let (programs, maps) = in_kernel(&site.agent);
-    assert!(programs.len() == 8 && maps.len() > 10, "{programs:?} {maps:?}");
+    assert!(programs.len() == 9 && maps.len() > 10, "{programs:?} {maps:?}");
 
     let (done, told) = site.agent.detach();
     let expected = format!("another agent uses {}: end it first", site.agent.pins().display());

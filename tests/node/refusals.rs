@@ -206,7 +206,7 @@ fn two_capabilities_are_enough() {
     site.agent.write("clusters/paris/services.yaml", manifests(&["10.1.0.12"]));
     eventually("it is said what it lacks", || {
         let (_, text) = status(&site.agent);
-        text.contains("network namespaces can't be closed") && text.contains("the capability SYS_ADMIN")
+        text.contains("network namespaces can't be closed") && text.contains("SYS_ADMIN and SYS_PTRACE")
     });
     let said = connects(client, inside, &vip, 80, 20);
     assert_eq!(said.names, [("two".to_owned(), 20)].into(), "all else goes on: {said:?}");

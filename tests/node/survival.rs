@@ -179,7 +179,7 @@ fn what_a_crash_left_half_done_is_completed() {
             std::fs::remove_file(site.agent.pins().join("v1/links").join(hook)).unwrap();
         }
         site.agent.start();
-        assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), 8, "{missing:?}");
+        assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), 9, "{missing:?}");
         let said = connects(&site.client, Some(&site.cgroup), &vip, 80, 10);
         assert_eq!((said.answers(), said.strangers.len()), (10, 0), "{missing:?}: {said:?}");
     }

@@ -126,6 +126,10 @@ pub(crate) struct Shard {
     limited: [AtomicU64; 3],
     /// Messages that are no queries.
     pub(crate) ignored: AtomicU64,
+    /// Datagrams that the kernel dropped since a thread had no time for them.
+    pub(crate) dropped: AtomicU64,
+    /// Replies that the network did not take.
+    pub(crate) unsent: AtomicU64,
     /// Connections that are open now.
     pub(crate) connections: AtomicU64,
     /// Connections that were refused for their number.
@@ -232,6 +236,8 @@ impl Metrics {
             cells: (0..SLOTS * cell::WIDTH).map(|_| AtomicU64::new(0)).collect(),
             limited: Default::default(),
             ignored: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             evicted: AtomicU64::new(0),

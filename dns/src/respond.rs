@@ -57,6 +57,10 @@ pub struct Reply {
 }
 
 impl Reply {
+    pub(crate) fn with_capacity(octets: usize) -> Self {
+        Self { octets: Vec::with_capacity(octets) }
+    }
+
     /// The message, without the length that streams put in front of it (RFC 1035 §4.2.2).
     pub fn octets(&self) -> &[u8] {
         &self.octets

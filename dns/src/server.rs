@@ -1,17 +1,18 @@
 //! All listeners of a server: bound together, run together, ended together.
 
 mod bind;
+mod cores;
 
 pub use bind::BindError;
 use bind::{Wanted, wanted};
+pub use cores::{CoreError, Threads};
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, available_parallelism};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -27,7 +28,7 @@ use crate::metrics::{Metrics, Writers};
 use crate::settings::Settings;
 use crate::tls::Certificate;
 use crate::transport::tcp::{Acceptor, Connections};
-use crate::transport::udp::{self, Datagrams};
+use crate::transport::udp::Datagrams;
 use crate::transport::{Answerer, Encrypted, Follower, Source, serve_encrypted};
 use crate::view::Transport;
 
@@ -59,8 +60,8 @@ pub struct Listeners {
     pub witness: Option<Witness>,
     /// Path that DNS over HTTPS is served at.
     pub https_path: String,
-    /// Threads, each with a socket, for each UDP address; as many as cores unless said otherwise.
-    pub udp_threads: Option<NonZeroUsize>,
+    /// Threads of each UDP address.
+    pub udp_threads: Threads,
 }
 
 impl Default for Listeners {
@@ -78,7 +79,7 @@ impl Default for Listeners {
             geo_check: Duration::from_secs(5),
             witness: None,
             https_path: "/dns-query".to_owned(),
-            udp_threads: None,
+            udp_threads: Threads::AsCores,
         }
     }
 }
@@ -87,6 +88,8 @@ impl Default for Listeners {
 pub struct Server {
     source: Arc<Source>,
     udp: Vec<(SocketAddr, Vec<Datagrams>)>,
+    /// Of the threads of each UDP address.
+    cores: Vec<Option<u16>>,
     streams: Vec<(SocketAddr, Option<TlsAcceptor>, TcpListener)>,
     encrypted: Vec<(SocketAddr, Encrypted)>,
     certificate: Option<Arc<Certificate>>,
@@ -117,6 +120,7 @@ impl Server {
         let mut server = Self {
             source: Arc::new(source),
             udp: Vec::new(),
+            cores: listeners.udp_threads.cores()?,
             streams: Vec::new(),
             encrypted: Vec::new(),
             certificate: listeners.certificate.clone(),
@@ -130,10 +134,8 @@ impl Server {
     }
 
     fn bind_all(&mut self, listeners: &Listeners) -> Result<(), BindError> {
-        let threads =
-            listeners.udp_threads.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         for wanted in wanted(Transport::Udp, &listeners.udp) {
-            let (address, sockets) = wanted.try_bind(|wanted| wanted.udp_group(threads))?;
+            let (address, sockets) = wanted.try_bind(|wanted| wanted.udp_group(self.cores.len()))?;
             self.udp.push((address, sockets));
             self.addresses.push((wanted.transport, address));
         }
@@ -170,7 +172,7 @@ impl Server {
 
     /// Starts to answer: UDP in threads, everything else in tasks of the runtime that this is called in.
     pub fn run(self) -> io::Result<Running> {
-        let Self { source, udp, streams, encrypted, certificate, addresses, .. } = self;
+        let Self { source, udp, cores, streams, encrypted, certificate, addresses, .. } = self;
         let metrics = source.metrics.clone();
         let (stop, connections) = (CancellationToken::new(), Connections::new(Instant::now()));
         let mut running = Running {
@@ -208,8 +210,8 @@ impl Server {
         running.tasks.spawn(forwarders::watch(source.clone(), FORWARDER_CHECK, running.stop.clone()));
         running.tasks.spawn(self.geo.watch(self.geo_check, running.stop.clone()));
         for (address, sockets) in udp {
-            for socket in sockets {
-                running.start_thread(socket, address, &source)?;
+            for (socket, core) in sockets.into_iter().zip(&cores) {
+                running.start_thread(socket, *core, address, &source)?;
             }
         }
         Ok(running)
@@ -254,16 +256,24 @@ impl Running {
 
     fn start_thread(
         &mut self,
-        mut socket: Datagrams,
+        socket: Datagrams,
+        core: Option<u16>,
         address: SocketAddr,
         source: &Arc<Source>,
     ) -> io::Result<()> {
         let shard = source.metrics.shard(Transport::Udp, address, Writers::One);
-        let mut answerer = Answerer::new(source, shard, Transport::Udp);
+        let mut answerer = Answerer::new(source, shard.clone(), Transport::Udp);
         let mut follower = Follower::new(source.clone());
         let stop = self.stop_threads.clone();
         let name = format!("dns-udp-{}", self.threads.len());
-        let serve = move || udp::serve(&mut socket, &mut follower, &mut answerer, &stop);
+        let serve = move || {
+            if let Some(core) = core
+                && let Err(error) = cores::pin(core)
+            {
+                tracing::warn!(%error, core, "a UDP thread can't be pinned, and runs anywhere");
+            }
+            socket.serve(&mut follower, &mut answerer, &shard, &stop);
+        };
         self.threads.push(std::thread::Builder::new().name(name).spawn(serve)?);
         Ok(())
     }

@@ -239,6 +239,7 @@ fn listeners(config: &Config, certificate: Option<Arc<Certificate>>, geo: Arc<Ge
         certificate,
         geo,
         https_path: config.https_path.clone(),
+        udp_threads: config.udp_threads.clone(),
         ..Listeners::default()
     }
 }

@@ -164,6 +164,11 @@ impl Scrape<'_, '_> {
             Ok(())
         };
         counters("portolan_ignored", "Messages that are no queries", |shard| &shard.ignored, |_| true)?;
+        let of_udp = |transport| transport == Transport::Udp;
+        let help = "Datagrams that came while more waited than could be answered";
+        counters("portolan_udp_dropped", help, |shard| &shard.dropped, of_udp)?;
+        let help = "Replies that the network did not take";
+        counters("portolan_udp_unsent", help, |shard| &shard.unsent, of_udp)?;
         let help = "Connections refused for their number";
         counters("portolan_tcp_rejected", help, |shard| &shard.rejected, of_stream)?;
         let help = "Idle connections closed to make room";

@@ -2,20 +2,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Listeners;
+use super::{CoreError, Listeners};
 use crate::tls::Certificate;
 use crate::transport::udp::Datagrams;
 use crate::view::Transport;
 
 /// Connections that wait to be accepted; the kernel's own limit is `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
-/// Octets of queries that may wait for a UDP thread; the kernel's own limit is `net.core.rmem_max`.
-const RECEIVE_BUFFER: usize = 4 << 20;
 /// EAFNOSUPPORT of Linux.
 const NO_IPV6: i32 = 97;
 
@@ -40,6 +37,9 @@ pub enum BindError {
         /// For what.
         transport: &'static str,
     },
+    /// A UDP thread has no core.
+    #[error(transparent)]
+    Core(#[from] CoreError),
     /// The certificate's key and the TLS versions don't go together.
     #[error("cannot set TLS up: {0}")]
     Tls(#[from] rustls::Error),
@@ -103,26 +103,20 @@ impl Wanted {
     }
 
     /// Sockets of one address that the kernel spreads clients over.
-    pub(super) fn udp_group(&self, number: NonZeroUsize) -> io::Result<(SocketAddr, Vec<Datagrams>)> {
+    pub(super) fn udp_group(&self, number: usize) -> io::Result<(SocketAddr, Vec<Datagrams>)> {
         // With SO_REUSEPORT a bind would share the port with another server of the same user, and say nothing. So
         // the first socket is bound alone, and opens the port to the others only then.
         let (address, first) = self.datagram()?;
         SockRef::from(&first).set_reuse_port(true)?;
         let shared = Self { address, ..*self };
-        let others = (1..number.get()).map(|_| {
+        let others = (1..number).map(|_| {
             let socket = shared.socket(Type::DGRAM, Protocol::UDP)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
             Ok(UdpSocket::from(socket))
         });
-        let sockets = std::iter::once(Ok(first)).chain(others).map(|socket: io::Result<UdpSocket>| {
-            let socket = socket?;
-            // A smaller buffer does as well, for a while.
-            if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER) {
-                tracing::debug!(%error, "the UDP receive buffer keeps its size");
-            }
-            Datagrams::new(socket)
-        });
+        let sockets = std::iter::once(Ok(first)).chain(others);
+        let sockets = sockets.map(|socket: io::Result<UdpSocket>| Datagrams::new(socket?));
         Ok((address, sockets.collect::<io::Result<_>>()?))
     }
 

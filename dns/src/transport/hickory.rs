@@ -15,7 +15,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
@@ -113,7 +113,7 @@ impl Handler {
     fn answer(&self, query: &[u8], client: SocketAddr) -> Result<Option<Message>, hickory_proto::ProtoError> {
         let (snapshot, policy) = (self.source.snapshot(), self.source.policy());
         let mut answerer = self.answerer.lock().unwrap_or_else(PoisonError::into_inner);
-        match answerer.answer((&snapshot, &policy), query, client) {
+        match answerer.answer((&snapshot, &policy), query, client, &mut Instant::now()) {
             Outcome::Reply => Ok(Some(Message::from_vec(answerer.reply())?)),
             Outcome::Nothing | Outcome::Transfer(_) => Ok(None),
         }

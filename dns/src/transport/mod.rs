@@ -8,6 +8,7 @@ pub(crate) mod udp;
 
 pub(crate) use hickory::{Encrypted, serve as serve_encrypted};
 
+use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -201,14 +202,16 @@ impl Answerer {
         }
     }
 
-    /// Answers one query of `client`.
+    /// Answers one query of `client`. `now` is when it was begun, and becomes when it was done: of queries that are
+    /// answered one after another the next one's beginning.
     pub(crate) fn answer(
         &mut self,
         (snapshot, policy): (&Arc<Snapshot>, &Policy),
         query: &[u8],
         client: SocketAddr,
+        now: &mut Instant,
     ) -> Outcome {
-        let start = Instant::now();
+        let start = *now;
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let view = View { client, transport: self.transport };
         let context = Context {
@@ -223,9 +226,11 @@ impl Answerer {
         };
         let verdict = self.guard(|scratch, reply| respond(&context, query, &view, scratch, reply));
         self.slots.follow(&snapshot.zones, &self.metrics);
+        *now = Instant::now();
+        let took = now.saturating_duration_since(start);
         let record = |facts: &Facts, response| {
             let slot = slot_of(&self.slots.slots, facts.zone);
-            let (took, request) = (start.elapsed(), query.len());
+            let request = query.len();
             self.shard.record(&Sample { facts, slot, ipv6: client.is_ipv6(), took, request, response });
         };
         match verdict {
@@ -261,6 +266,11 @@ impl Answerer {
     /// The message to send.
     pub(crate) fn reply(&self) -> &[u8] {
         self.reply.octets()
+    }
+
+    /// Gives the message to send away, for room for the next one.
+    pub(crate) fn swap_reply(&mut self, other: &mut Reply) {
+        mem::swap(&mut self.reply, other);
     }
 
     /// A bug that one query hits must not end the service of all others: it costs that query.

@@ -130,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.place.busy();
             // Loaded anew for each batch, and not kept.
             let snapshot = self.source.snapshot();
+            let mut now = Instant::now();
             for _ in 0..policy.settings.tcp.max_pipelined {
                 let full = self.output.len() >= BATCH || self.transfers.len() >= MAX_TRANSFERS;
                 let Some(len) = self.message().filter(|_| !full) else { break };
@@ -137,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return None;
                 }
                 let query = &self.input[PREFIX..PREFIX + len];
-                match self.answerer.answer((&snapshot, policy), query, self.client) {
+                match self.answerer.answer((&snapshot, policy), query, self.client, &mut now) {
                     Outcome::Reply => push(&mut self.output, self.answerer.reply()),
                     Outcome::Nothing => {}
                     Outcome::Transfer(transfer) => self.transfers.push_back(transfer),

@@ -1,106 +1,146 @@
 //! DNS over UDP: plain threads with blocking sockets, each with a socket of its own that the kernel spreads clients
 //! over (SO_REUSEPORT).
 //!
-//! [`serve`] is the loop and knows nothing of sockets but [`Datagrams`]: how datagrams are received and sent, one by
-//! one or in batches, is decided there.
+//! A thread goes round in turns: take what waits in the socket's queue, a batch at most, answer each query from one
+//! snapshot, send all replies with one call. Of more than it can answer the queue holds a part, which has a fixed size,
+//! and the kernel drops the rest and counts it. So what is answered under overload is answered after some milliseconds at
+//! most, and nothing grows.
+
+mod batch;
+mod peer;
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
+use self::batch::Batch;
 use super::{Answerer, Follower, Outcome};
+use crate::metrics::Shard;
 
-/// Longest datagram.
-const MAX_DATAGRAM: usize = 65_535;
 /// A thread without queries looks this often whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
-/// Datagrams that a socket may still have in its queue when it ends: all that are answered then.
-const LAST_DATAGRAMS: usize = 4096;
+/// A network that takes no reply for so long has lost the rest of the batch.
+const SEND_TIMEOUT: Duration = Duration::from_millis(10);
+/// Octets that may wait for a thread, as the kernel counts them: nearly a thousand for a query, and twice of this. Some
+/// thousand queries are answered in some ten milliseconds. The kernel's own limit is `net.core.rmem_max`.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// Batches that a socket may still have in its queue when it ends: all that are answered then.
+const LAST_BATCHES: usize = 256;
 /// Wait after an error that may not go away by itself.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// The kernel is asked this often what it dropped.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Answers until `stop` is set, then what is already in the socket's queue.
-pub(crate) fn serve(
-    socket: &mut Datagrams,
-    follower: &mut Follower,
-    answerer: &mut Answerer,
-    stop: &AtomicBool,
-) {
-    while !stop.load(Ordering::Relaxed) {
-        turn(socket, follower, answerer);
-    }
-    socket.stop_waiting();
-    for _ in 0..LAST_DATAGRAMS {
-        if !turn(socket, follower, answerer) {
-            break;
-        }
-    }
-}
-
-/// Answers a query; `false` when none came.
-fn turn(socket: &mut Datagrams, follower: &mut Follower, answerer: &mut Answerer) -> bool {
-    let received = socket.receive();
-    // Also when nothing came: an idle thread must not keep an old snapshot alive.
-    let current = follower.current();
-    let Some((len, client)) = received else {
-        return false;
-    };
-    if let Outcome::Reply = answerer.answer(current, &socket.buffer[..len], client) {
-        socket.send(answerer.reply(), client);
-    }
-    true
-}
-
-/// A bound socket and the buffer that it receives into.
+/// A bound socket, ready for a thread.
 pub(crate) struct Datagrams {
     socket: UdpSocket,
-    buffer: Box<[u8]>,
+    /// Whether it is told at which of the machine's addresses a query arrived.
+    wildcard: bool,
 }
 
 impl Datagrams {
-    /// Takes a bound socket, blocking.
+    /// Takes a bound socket. One that is bound to no address learns which one each query came to, to reply from
+    /// there: resolvers take replies from nowhere else (RFC 2181 §4.1).
     pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(POLL))?;
-        Ok(Self { socket, buffer: vec![0; MAX_DATAGRAM].into() })
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        // A smaller buffer does as well, for shorter bursts.
+        if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER) {
+            tracing::debug!(%error, "the UDP receive buffer keeps its size");
+        }
+        let wildcard = socket.local_addr()?.ip().is_unspecified();
+        if wildcard {
+            batch::tell_arrival(&socket)?;
+        }
+        Ok(Self { socket, wildcard })
     }
 
-    /// From now on receiving returns at once.
-    fn stop_waiting(&self) {
+    /// Answers until `stop` is set, then what is already in the socket's queue.
+    pub(crate) fn serve(
+        &self,
+        follower: &mut Follower,
+        answerer: &mut Answerer,
+        shard: &Shard,
+        stop: &AtomicBool,
+    ) {
+        let mut batch = Batch::new(self.wildcard);
+        let mut looked = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let now = self.turn(&mut batch, follower, answerer, shard).unwrap_or_else(Instant::now);
+            if now.saturating_duration_since(looked) >= LOOK {
+                looked = now;
+                self.look(shard);
+            }
+        }
         if let Err(error) = self.socket.set_nonblocking(true) {
             tracing::debug!(%error, "a UDP socket can't be made non-blocking");
         }
-    }
-
-    /// Waits for a datagram, not for long; its length in the buffer and whom to reply to.
-    fn receive(&mut self) -> Option<(usize, SocketAddr)> {
-        match self.socket.recv_from(&mut self.buffer) {
-            Ok(received) => Some(received),
-            Err(error) => {
-                // An ICMP error of an earlier reply comes back here, and says nothing about the socket.
-                let harmless = [
-                    ErrorKind::WouldBlock,
-                    ErrorKind::TimedOut,
-                    ErrorKind::Interrupted,
-                    ErrorKind::ConnectionRefused,
-                    ErrorKind::ConnectionReset,
-                    ErrorKind::HostUnreachable,
-                    ErrorKind::NetworkUnreachable,
-                ];
-                if !harmless.contains(&error.kind()) {
-                    tracing::warn!(%error, "receiving from a UDP socket failed, trying again");
-                    std::thread::sleep(ERROR_PAUSE);
-                }
-                None
+        for _ in 0..LAST_BATCHES {
+            if self.turn(&mut batch, follower, answerer, shard).is_none() {
+                break;
             }
         }
+        self.look(shard);
     }
 
-    /// A reply that can't be sent is lost, as datagrams are: the client asks again.
-    fn send(&self, reply: &[u8], client: SocketAddr) {
-        if let Err(error) = self.socket.send_to(reply, client) {
-            tracing::trace!(%error, %client, "reply lost");
+    /// Answers a batch; `None` when nothing came, else when the last answer was ready.
+    fn turn(
+        &self,
+        batch: &mut Batch,
+        follower: &mut Follower,
+        answerer: &mut Answerer,
+        shard: &Shard,
+    ) -> Option<Instant> {
+        let received = self.receive(batch);
+        // Also when nothing came: an idle thread must not keep an old snapshot alive.
+        let current = follower.current();
+        if received == 0 {
+            return None;
+        }
+        let mut now = Instant::now();
+        for at in 0..received {
+            let Some((query, client)) = batch.query(at) else { continue };
+            if let Outcome::Reply = answerer.answer(current, query, client, &mut now) {
+                answerer.swap_reply(batch.reply(at));
+            }
+        }
+        let lost = batch.send(&self.socket);
+        if lost > 0 {
+            shard.unsent.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+        Some(now)
+    }
+
+    /// Waits for queries, not for long; how many came.
+    fn receive(&self, batch: &mut Batch) -> usize {
+        batch.receive(&self.socket).unwrap_or_else(|error| {
+            // An ICMP error of an earlier reply comes back here, and says nothing about the socket.
+            let harmless = [
+                ErrorKind::WouldBlock,
+                ErrorKind::TimedOut,
+                ErrorKind::Interrupted,
+                ErrorKind::ConnectionRefused,
+                ErrorKind::ConnectionReset,
+                ErrorKind::HostUnreachable,
+                ErrorKind::NetworkUnreachable,
+            ];
+            if !harmless.contains(&error.kind()) {
+                tracing::warn!(%error, "receiving from a UDP socket failed, trying again");
+                std::thread::sleep(ERROR_PAUSE);
+            }
+            0
+        })
+    }
+
+    /// Takes over what the kernel counts.
+    fn look(&self, shard: &Shard) {
+        match batch::dropped(&self.socket) {
+            Ok(dropped) => shard.dropped.store(dropped.into(), Ordering::Relaxed),
+            Err(error) => tracing::debug!(%error, "the kernel does not say what a UDP socket dropped"),
         }
     }
 }

@@ -18,6 +18,7 @@ use portolan_zones::policy::{Form, Level, Locality, Policy, PolicyName, Preferen
 use portolan_zones::{
     Change, ClusterEvent, ClusterId, Event, Name, ServiceName, Snapshot, Table, ZoneConfig, Zones, compile,
 };
+use proptest::prelude::*;
 
 pub const NOW: u32 = 1_800_000_000;
 
@@ -191,6 +192,46 @@ impl Ask {
         }
         octets
     }
+}
+
+/// Questions of all kinds, with and without EDNS.
+pub fn question() -> impl Strategy<Value = Ask> {
+    let names = prop::sample::select(vec![
+        "clusterset.local",
+        "cart.shop.svc.clusterset.local",
+        "_http._tcp.cart.shop.svc.clusterset.local",
+        "db.shop.svc.clusterset.local",
+        "big.shop.svc.clusterset.local",
+        "_http._tcp.big.shop.svc.clusterset.local",
+        "db-0.fra1.db.shop.svc.clusterset.local",
+        "down.shop.svc.clusterset.local",
+        "x.clusterset.local",
+        "1.0.0.241.in-addr.arpa",
+        "id.server",
+        "example.com",
+        "",
+    ]);
+    let rtypes = prop::sample::select(vec![1_u16, 28, 33, 16, 6, 2, 12, 255, 251, 252, 41, 250, 253, 0, 65]);
+    let value = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..30),
+        Just(vec![1; 8]),
+        Just(vec![1; 24]),
+        Just(vec![0, 1, 24, 0, 9, 9, 9]),
+        Just(vec![]),
+    ];
+    let option = (prop::sample::select(vec![3_u16, 8, 10, 11, 12, 15, 65001]), value);
+    let edns = (any::<u16>(), 0..2_u8, any::<u16>(), prop::collection::vec(option, 0..4));
+    let class = prop::sample::select(vec![1_u16, 1, 1, 3, 255]);
+    let flags = prop_oneof![Just(0_u16), 0..0x8000_u16];
+    (names, rtypes, class, flags, prop::option::of(edns)).prop_map(|(name, rtype, class, flags, edns)| Ask {
+        id: 0xbeef,
+        flags,
+        name: wire(name),
+        rtype,
+        class,
+        authority: Vec::new(),
+        edns,
+    })
 }
 
 /// The same message without its question (QDCOUNT 0).

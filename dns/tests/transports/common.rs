@@ -40,13 +40,36 @@ pub fn serve(change: impl FnOnce(&mut Settings)) -> Served {
 }
 
 pub fn serve_on(listeners: &Listeners, change: impl FnOnce(&mut Settings)) -> Served {
+    bind(listeners, change).run()
+}
+
+/// A server that is bound and does not answer yet.
+pub struct Bound {
+    server: Server,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    settings: Arc<ArcSwap<Settings>>,
+    metrics: Arc<Metrics>,
+}
+
+pub fn bind(listeners: &Listeners, change: impl FnOnce(&mut Settings)) -> Bound {
     let mut settings = Settings::default();
     change(&mut settings);
     let snapshots = Arc::new(ArcSwap::from_pointee(shop()));
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let metrics = Arc::new(Metrics::default());
     let server = Server::bind(listeners, snapshots.clone(), settings.clone(), metrics.clone()).unwrap();
-    Served { running: server.run().unwrap(), snapshots, settings, metrics }
+    Bound { server, snapshots, settings, metrics }
+}
+
+impl Bound {
+    pub fn address(&self) -> SocketAddr {
+        self.server.local_addresses()[0].1
+    }
+
+    pub fn run(self) -> Served {
+        let Self { server, snapshots, settings, metrics } = self;
+        Served { running: server.run().unwrap(), snapshots, settings, metrics }
+    }
 }
 
 /// Any free port.

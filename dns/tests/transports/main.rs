@@ -13,6 +13,7 @@ mod encrypted;
 #[path = "../respond/common.rs"]
 #[allow(dead_code, reason = "another binary uses the rest")]
 mod fixtures;
+mod mix;
 mod server;
 mod tcp;
 mod udp;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 
 use hickory_proto::op::{Message, ResponseCode};
-use portolan_dns::server::Listeners;
+use portolan_dns::server::{Listeners, Threads};
 use portolan_dns::view::Transport;
 
 use crate::common::*;
@@ -27,7 +27,11 @@ fn receive(socket: &UdpSocket) -> Message {
 async fn answers_on_every_socket_and_in_both_families() {
     // Port 0 of both families becomes two ports.
     let udp = vec![any(), "[::1]:0".parse().unwrap()];
-    let listeners = Listeners { udp, udp_threads: NonZeroUsize::new(3), ..Listeners::default() };
+    let listeners = Listeners {
+        udp,
+        udp_threads: Threads::Number(NonZeroUsize::new(3).unwrap()),
+        ..Listeners::default()
+    };
     let served = serve_on(&listeners, |_| {});
     let addresses = served.running.local_addresses().to_vec();
     assert_eq!(addresses.len(), 2);
@@ -89,4 +93,81 @@ async fn garbage_is_ignored() {
     }
     let label = format!("{{server=\"dns://{address}\",transport=\"udp\"}} 5");
     served.has_line(&format!("portolan_ignored_total{label}")).await;
+}
+
+/// RFC 2181 §4.1: "the server must respond to queries from … the address to which the query was sent", also where it is
+/// bound to none, and IPv4 clients of an IPv6 socket are none else.
+#[tokio::test]
+async fn replies_leave_where_queries_arrived() {
+    for (bound, asked) in [
+        ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.1.2.3"][..]),
+        ("[::]:0", &["::1", "127.0.0.1", "127.9.9.9"]),
+    ] {
+        let listeners = Listeners { udp: vec![bound.parse().unwrap()], ..Listeners::default() };
+        let served = serve_on(&listeners, |_| {});
+        let port = served.address(Transport::Udp).port();
+        for (id, address) in (0..).zip(asked.iter().cycle().take(50)) {
+            // A connected socket takes replies from nowhere else.
+            let socket = client(SocketAddr::new(address.parse().unwrap(), port));
+            socket.send(&Ask { id, ..ask(CART) }.octets()).unwrap();
+            assert_eq!(receive(&socket).metadata.id, id, "{bound} {address}");
+        }
+    }
+}
+
+/// What is longer than any query may be is malformed, and stops nothing.
+#[tokio::test]
+async fn endless_queries_are_malformed() {
+    let served = serve(|_| {});
+    let socket = client(served.address(Transport::Udp));
+    for len in [4096, 4097, 65_507] {
+        let mut query = ask(CART).edns(1232).octets();
+        // An option that goes on to the end of the datagram.
+        let value = len - query.len() - 4;
+        let end = query.len();
+        query[end - 2..].copy_from_slice(&(value as u16 + 4).to_be_bytes());
+        query.extend([0xfd, 0xe9]);
+        query.extend((value as u16).to_be_bytes());
+        query.resize(len, 0);
+        socket.send(&query).unwrap();
+        let expected = if len > 4096 { ResponseCode::FormErr } else { ResponseCode::NoError };
+        assert_eq!(receive(&socket).metadata.response_code, expected, "{len}");
+    }
+}
+
+/// More than can be answered: what the queue holds is answered, the rest is dropped and counted, and nothing is lost
+/// without a count.
+#[tokio::test]
+async fn what_is_dropped_is_counted() {
+    const SENT: usize = 40_000;
+    let listeners = Listeners {
+        udp: vec![any()],
+        udp_threads: Threads::Number(NonZeroUsize::MIN),
+        ..Listeners::default()
+    };
+    let bound = bind(&listeners, |settings| settings.rate_limit.per_second = None);
+    let socket = client(bound.address());
+    // Nobody reads yet.
+    for _ in 0..SENT {
+        socket.send(&ask(CART).octets()).unwrap();
+    }
+    let served = bound.run();
+    let address = served.address(Transport::Udp);
+    let label = format!("{{server=\"dns://{address}\",transport=\"udp\"}} ");
+    let dropped = eventually(|| {
+        let scraped = served.scrape();
+        let of =
+            |start: &str| scraped.lines().find_map(|line| line.strip_prefix(start)?.parse::<usize>().ok());
+        let answered = of(&format!(
+            "coredns_dns_requests_total{{server=\"dns://{address}\",zone=\"clusterset.local.\",view=\"\",proto=\"udp\",family=\"1\",type=\"A\"}} "
+        ))?;
+        let dropped = of(&format!("portolan_udp_dropped_total{label}"))?;
+        (answered + dropped == SENT).then_some(dropped)
+    });
+    let dropped = dropped.await.unwrap_or_else(|| panic!("{}", served.scrape()));
+    assert!((SENT / 2..SENT - 100).contains(&dropped), "{dropped}");
+    // What comes now is answered.
+    let socket = client(address);
+    socket.send(&Ask { id: 99, ..ask(CART) }.octets()).unwrap();
+    assert_eq!(receive(&socket).metadata.id, 99);
 }

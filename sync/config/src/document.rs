@@ -10,7 +10,7 @@ use crate::section::Section;
 use crate::tree::{self, Malformed};
 
 /// All keys of the file's root, in its order. Each program reads some of them and leaves the others alone.
-pub const ROOT: [&str; 29] = [
+pub const ROOT: [&str; 30] = [
     "version",
     "clusters",
     "kubernetes",
@@ -22,6 +22,7 @@ pub const ROOT: [&str; 29] = [
     "zonal-names",
     "vips",
     "listen",
+    "udp",
     "tls",
     "https",
     "tcp",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use portolan_config::{Clusterset, Log};
 use portolan_dns::geo::GeoConfig;
+use portolan_dns::server::Threads;
 use portolan_dns::settings::Settings;
 
 use super::{Config, Cookies, Listen};
@@ -14,6 +15,7 @@ impl Default for Config {
         Self {
             clusterset: Clusterset::default(),
             listen: Listen::default(),
+            udp_threads: Threads::default(),
             tls: None,
             https_path: "/dns-query".into(),
             answers: Settings::default(),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use portolan_config::{Clusterset, Log, Problem, Unservable, Vips};
 use portolan_dns::cookie::Secret;
 use portolan_dns::geo::GeoConfig;
+use portolan_dns::server::Threads;
 use portolan_dns::settings::Settings;
 use portolan_zones::ZoneConfig;
 use portolan_zones::places::Mapping;
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     pub clusterset: Clusterset,
     /// Where DNS is served.
     pub listen: Listen,
+    /// Who answers UDP.
+    pub udp_threads: Threads,
     /// Certificate of the encrypted transports.
     pub tls: Option<Tls>,
     /// Path of DNS over HTTPS (RFC 8484).
@@ -112,6 +115,7 @@ impl Config {
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         named([
             ("listen", self.listen != new.listen),
+            ("udp", self.udp_threads != new.udp_threads),
             ("tls", self.tls != new.tls),
             ("probes", self.clusterset.probes != new.clusterset.probes),
             ("https", self.https_path != new.https_path),

@@ -1,9 +1,11 @@
 //! From what was written to what it means: which keys there are, and what must hold between them.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use portolan_config::{Clusterset, Log, Scalar, Section};
 use portolan_dns::cookie::Secret;
+use portolan_dns::server::Threads;
 
 use super::scalar::HexSecret;
 use super::{Config, Cookies, Listen, Tls, answers, geoip};
@@ -20,6 +22,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Config {
     Config {
         clusterset,
         listen,
+        udp_threads: root.section("udp", udp_threads),
         tls,
         https_path: root.section("https", |https| https_path(https, default.https_path)),
         answers: answers::read(root),
@@ -56,6 +59,21 @@ impl Listen {
 
     fn encrypted(&self) -> bool {
         ![&self.tls, &self.https, &self.quic].iter().all(|addresses| addresses.is_empty())
+    }
+}
+
+fn udp_threads(section: &mut Section<'_>) -> Threads {
+    let number = section.optional::<NonZeroUsize>("threads");
+    let cores = section.list::<u16>("cores", Vec::new());
+    section.refuse_twice("cores", cores.iter().map(Some));
+    match number {
+        Some(_) if !cores.is_empty() => {
+            section.problem("threads", "`cores` is given, too, and each has one thread: leave one of both out");
+            Threads::default()
+        }
+        Some(number) => Threads::Number(number),
+        None if cores.is_empty() => Threads::AsCores,
+        None => Threads::Pinned(cores),
     }
 }
 

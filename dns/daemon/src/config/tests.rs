@@ -1,5 +1,7 @@
 //! What a file means to servers and controllers, and what is said of a wrong one.
 
+use std::num::NonZeroUsize;
+
 use portolan_config::{DEFAULTS, LogFormat, ROOT};
 use portolan_dns::geo::{Clue, Code, Position, Rule};
 use portolan_zones::places::Place;
@@ -65,6 +67,8 @@ fn every_section_takes_effect() {
                 });
             },
         ),
+        ("udp: {threads: 3}", |c| c.udp_threads = Threads::Number(NonZeroUsize::new(3).unwrap())),
+        ("udp: {cores: [0, 2]}", |c| c.udp_threads = Threads::Pinned(vec![0, 2])),
         ("https: {path: /q}", |c| c.https_path = "/q".into()),
         ("tcp: {idle-timeout: 500ms, max-connections: 5}", |c| {
             (c.answers.tcp.idle_timeout, c.answers.tcp.max_connections) = (Duration::from_millis(500), 5);
@@ -134,6 +138,12 @@ fn wrong_values_are_named_with_line_and_field() {
             "listen: {https: '[::1]:443'}",
             "1: tls: listen.tls, listen.https and listen.quic need `certificate` and `key` here",
         ),
+        (
+            "udp: {threads: 2, cores: [0]}",
+            "2: udp.threads: `cores` is given, too, and each has one thread: leave one of both out",
+        ),
+        ("udp: {cores: [1, 0, 1]}", "2: udp.cores[2]: `1` is listed twice: remove one"),
+        ("udp: {threads: 0}", "2: udp.threads: `0` is not a whole number from 1"),
         ("tls: {certificate: a}", "2: tls.key: `certificate` is given and `key` is not: both are needed"),
         ("tcp: 5s", "2: tcp: expected a section of `key: value` lines"),
         ("tcp: {idle-timeout: 10}", "2: tcp.idle-timeout: `10` has no unit: write 10s for seconds"),
@@ -285,7 +295,7 @@ fn what_needs_a_restart_is_named() {
     let running = parse("version: v1").unwrap();
     let needs = |text: &str| running.needs_restart(&parse(&format!("version: v1\n{text}")).unwrap());
     assert_eq!(needs("admin: {listen: ''}\nlisten: {tcp: []}"), ["listen", "admin"]);
-    assert_eq!(needs("log: {format: json}"), ["log.format"]);
+    assert_eq!(needs("udp: {threads: 2}\nlog: {format: json}"), ["udp", "log.format"]);
     assert_eq!(needs("kubernetes: {}\nclusters: [{kubeconfig: a}]"), Vec::<&str>::new());
     assert_eq!(needs("log: {level: debug}\nzones: [{origin: a}]\nrate-limit: {slip: 3}"), Vec::<&str>::new());
 }

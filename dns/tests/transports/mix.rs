@@ -80,11 +80,11 @@ async fn by_tcp(served: &Served, queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// A set of several records begins with any of them: the same records in the order of their texts.
-fn sorted(octets: &[u8]) -> (Vec<u8>, Vec<String>, Vec<(u16, Vec<u8>)>) {
+fn sorted(octets: &[u8]) -> String {
     let message = Message::from_vec(octets).unwrap();
     let mut lines: Vec<_> = text(&message).lines().map(str::to_owned).collect();
     lines.sort();
-    (octets[..12].to_vec(), lines, options(octets))
+    format!("{:02x?}\n{}\n{:?}", &octets[..12], lines.join("\n"), options(octets))
 }
 
 /// "The contents of the message are the same" whatever carries it (RFC 7766 §5), octet by octet; but for the truncated.

@@ -13,8 +13,8 @@
 //!
 //! # Choices
 //!
-//! - UDP has threads with a socket each and no runtime; batches of datagrams fit between `transport::udp`'s loop and
-//!   its sockets without touching anything else.
+//! - UDP has threads with a socket each and no runtime. Queries and replies go in batches, a system call each, and a
+//!   snapshot is loaded once for a batch. Under overload the socket's queue is the bound: its drops are counted.
 //! - TCP and TLS are ours: many queries at a time, coalesced writes, transfers interleaved with other answers,
 //!   keepalive and limits by client. HTTPS and QUIC are carried by hickory-server; `transport::hickory` says what it can't do.
 //! - Rate limits live in a fixed table of governor's cells, found by a keyed hash of client network and response class:

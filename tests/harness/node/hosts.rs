@@ -19,6 +19,12 @@ pub struct Host {
     namespace: String,
 }
 
+/// This machine itself: for an agent that follows an API server on the loopback interface. It redirects its cgroup, which is not
+/// about networks.
+pub fn here() -> Host {
+    Host { namespace: String::new() }
+}
+
 impl Hosts {
     /// A host with a loopback interface and no other.
     pub fn add(&mut self, name: &str) -> Host {
@@ -72,8 +78,13 @@ impl Drop for Hosts {
 impl Host {
     /// The same program, on this host.
     pub fn command(&self, command: &Command) -> Command {
+        let net = if self.namespace.is_empty() {
+            "/proc/self/ns/net".to_owned()
+        } else {
+            format!("/run/netns/{}", self.namespace)
+        };
         let mut there = program("nsenter", Package::UtilLinux);
-        there.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--");
+        there.arg(format!("--net={net}")).arg("--");
         there.arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             if let Some(value) = value {

@@ -8,7 +8,7 @@ mod hosts;
 mod programs;
 
 pub use agent::{Agent, Cgroup};
-pub use hosts::{Host, Hosts};
+pub use hosts::{Host, Hosts, here};
 pub use programs::{
     Backends, Said, Talk, backends, connecting, connects, datagrams, inside, python, running,
 };

@@ -1,13 +1,13 @@
 //! From snapshot to snapshot: which services are to be written anew, and in which order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use portolan_zones::diff::ServiceDiff;
-use portolan_zones::object::{Protocol, SlicePort};
+use portolan_zones::object::{Port, Protocol, SlicePort};
 use portolan_zones::places::Place;
 use portolan_zones::{ClusterId, Service, ServiceName, Snapshot};
 
@@ -51,7 +51,7 @@ pub struct Pass {
     pub services: usize,
     /// Clusters whose last backend is gone, which were taken out before anything else.
     pub down: Vec<ClusterId>,
-    /// UDP backends that are not usable any more: connected sockets that use them wait in vain.
+    /// UDP backends that are not usable any more, or not of a service: connected sockets that use them wait in vain, or should.
     pub lost: Vec<Lost>,
 }
 
@@ -88,11 +88,18 @@ impl<T: Tables> Follower<T> {
         let before = std::mem::replace(&mut self.seen, snapshot.clone());
         let down = self.take_out_clusters(&before, &changes);
         let mut pass = Pass { services: changes.len(), down, ..Pass::default() };
-        // What goes makes room for what comes.
-        changes.sort_by_key(|change| change.after.is_some());
+        let moving = self.moving(&changes);
+        // Who takes an address over comes before who had it. What goes makes room for what comes.
+        changes.sort_by_key(|change| match &change.after {
+            Some(after) if after.ips.iter().any(|vip| moving.contains(vip)) => 0,
+            None => 1,
+            Some(_) => 2,
+        });
+        self.reconciler.expect(moving);
         for change in &changes {
             self.apply(change, &mut pass.lost);
         }
+        self.reconciler.settle();
         let rested = self.reconciler.rest();
         self.retry(&mut pass.lost);
         for cluster in &pass.down {
@@ -111,18 +118,24 @@ impl<T: Tables> Follower<T> {
         lost
     }
 
-    /// Of origins of sockets those that lead to what is no backend any more, of virtual IPs that are services' still: what another
-    /// agent did not live to see.
+    /// Of origins of sockets those that lead to what is no backend any more, or of virtual IPs that no service has: what another
+    /// agent did not live to see. Services that may only be unknown yet are given time.
     pub fn left_behind(&self, origins: impl Iterator<Item = Origin>) -> Vec<Lost> {
-        let owners: HashMap<IpAddr, &ServiceName, RandomState> = self.reconciler.vips().collect();
+        let services = self.seen.services.iter();
+        let services = services.flat_map(|service| service.ips.iter().map(move |vip| (*vip, service)));
+        let services: HashMap<IpAddr, &Arc<Service>, RandomState> = services.collect();
         let mut usable: HashMap<&ServiceName, Usable, RandomState> = HashMap::default();
         let mut lost = BTreeSet::new();
         for origin in origins {
             let (vip, backend) = (IpAddr::from(origin.vip), IpAddr::from(origin.backend));
-            let Some(name) = owners.get(&vip) else { continue };
-            let Some(service) = self.seen.services.get(name.wire()) else { continue };
             let backend = (backend, u16::from(origin.backend_port));
-            if !usable.entry(name).or_insert_with(|| Usable::of(service)).has(backend) {
+            let serves = match services.get(&vip) {
+                Some(service) => {
+                    usable.entry(&service.name).or_insert_with(|| Usable::of(service)).has(backend)
+                }
+                None => !self.seen.complete,
+            };
+            if !serves {
                 lost.insert((vip, u16::from(origin.vip_port), backend));
             }
         }
@@ -152,6 +165,13 @@ impl<T: Tables> Follower<T> {
             changes.extend(more.map(same));
         }
         changes
+    }
+
+    /// Addresses that services take over from others: they lead to one or the other all the time.
+    fn moving(&self, changes: &[ServiceDiff]) -> HashSet<IpAddr, RandomState> {
+        let comes = changes.iter().filter_map(|change| change.after.as_ref());
+        let vips = comes.flat_map(|service| service.ips.iter().map(|vip| (*vip, &service.name)));
+        vips.filter(|(vip, name)| self.reconciler.is_of_another(*vip, name)).map(|(vip, _)| vip).collect()
     }
 
     /// Where this node is, as its Node says.
@@ -202,10 +222,34 @@ impl<T: Tables> Follower<T> {
         let wanted = change.after.as_ref().and_then(|service| self.wanted(service));
         self.reconciler.apply(name, wanted, &mut gone);
         gone.retain(|lost| lost.protocol == Protocol::Udp);
+        // Sockets stay with what gets no new ones, for as long as it can be used.
+        gone.extend(self.used_to_be_usable(change));
         if let Some(service) = change.after.as_ref().filter(|_| !gone.is_empty()) {
             let usable = Usable::of(service);
-            lost.extend(gone.into_iter().filter(|lost| !usable.has(lost.backend)));
+            gone.retain(|lost| !usable.has(lost.backend));
         }
+        lost.append(&mut gone);
+    }
+
+    /// Of UDP ports all that could be used before a change.
+    fn used_to_be_usable(&self, change: &ServiceDiff) -> Vec<Lost> {
+        let ServiceDiff { before: Some(before), after } = change else { return Vec::new() };
+        let is_same = after.as_ref().is_some_and(|after| Arc::ptr_eq(before, after));
+        let vips: Vec<IpAddr> = before.ips.iter().copied().filter(|vip| self.scope.holds(*vip)).collect();
+        if is_same || before.headless || vips.is_empty() {
+            return Vec::new();
+        }
+        let ports = before.spec.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+        let of_port = |port: &Port| {
+            let is_it = |there: &&SlicePort| there.name == port.name && there.protocol == port.protocol;
+            let lost = |(_, address, ports): (_, IpAddr, Arc<[SlicePort]>)| {
+                let number = ports.iter().find(is_it)?.number.unwrap_or(port.number);
+                let (vips, backend) = (vips.clone(), (address, number));
+                Some(Lost { vips, port: port.number, protocol: port.protocol, backend })
+            };
+            before.usable().filter_map(lost).collect::<Vec<_>>()
+        };
+        ports.flat_map(of_port).collect()
     }
 
     fn wanted(&self, service: &Service) -> Option<Wanted> {
@@ -237,16 +281,20 @@ impl<T: Tables> Follower<T> {
 }
 
 /// What connections to a service could go to.
-struct Usable(Vec<(IpAddr, Arc<[SlicePort]>)>);
+struct Usable(HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState>);
 
 impl Usable {
     fn of(service: &Service) -> Self {
-        Self(service.usable().map(|(_, address, ports)| (address, ports)).collect())
+        let mut ports: HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState> = HashMap::default();
+        for (_, address, its) in service.usable() {
+            ports.entry(address).or_default().push(its);
+        }
+        Self(ports)
     }
 
     fn has(&self, (address, port): (IpAddr, u16)) -> bool {
         // A slice port without a number is every port.
         let is_it = |there: &SlicePort| there.number.is_none_or(|number| number == port);
-        self.0.iter().any(|(of, ports)| *of == address && ports.iter().any(is_it))
+        self.0.get(&address).is_some_and(|ports| ports.iter().any(|ports| ports.iter().any(is_it)))
     }
 }

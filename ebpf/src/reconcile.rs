@@ -2,22 +2,27 @@
 //!
 //! What a program may be reading is never changed, but for single words: new backends get fresh numbers, a new spread gets fresh
 //! slots, and one word, the head, leads to it. What nothing leads to any more rests until no program can be reading it.
-//! What finds no room is refused and told of; what was there before goes on, but for what is not wanted any more.
+//! What finds no room is refused and told of; what was there before goes on, but for what is not wanted any more. What the kernel
+//! refuses to delete keeps its numbers, and is told of, until it is gone.
 
+mod clusters;
 mod fronts;
 mod held;
 mod services;
 mod telling;
+mod undeleted;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use portolan_zones::object::Protocol;
 use portolan_zones::{ClusterId, ServiceName};
 
+use self::clusters::Clusters;
 use self::held::Held;
 pub use self::telling::{Counted, Fill};
+use self::undeleted::Undeleted;
 use crate::abi::Address;
 use crate::space::{Numbers, Range, Ranges};
 use crate::tables::{Sizes, Tables, WriteError};
@@ -40,10 +45,8 @@ pub enum Refusal {
         /// How many there can be.
         size: u32,
     },
-    /// Every cluster keeps its number for as long as the agent runs.
-    #[error(
-        "an agent knows {0} clusters at most, those that are gone among them: restart it, which no connection notices"
-    )]
+    /// Numbers are those of clusters that services have backends in.
+    #[error("no room for clusters: services have backends in {0}, as many as there can be; unexport some")]
     TooManyClusters(u32),
     /// More backends than one port can have.
     #[error("{0} backends are left out: a port has at most 256 clusters, and 65536 backends in each")]
@@ -61,12 +64,16 @@ pub struct Reconciler<T> {
     /// Whose address is where.
     owners: HashMap<Address, u32, RandomState>,
     refused: BTreeMap<ServiceName, Refusal>,
-    clusters: HashMap<ClusterId, u16, RandomState>,
+    clusters: Clusters,
     services: Numbers,
     fronts: Numbers,
     backends: Numbers,
     slots: Ranges,
     resting: Resting,
+    undeleted: Undeleted,
+    /// Addresses that go from one service to another, and those of them that their former services have left so far.
+    moving: HashSet<Address, RandomState>,
+    left: Vec<(u32, Address)>,
     /// Connections of backends that are gone, by front.
     past: HashMap<u32, u64, RandomState>,
 }
@@ -76,8 +83,8 @@ pub struct Reconciler<T> {
 struct Resting {
     services: Vec<u32>,
     fronts: Vec<u32>,
-    /// With the front that each was of.
-    backends: Vec<(u32, u32)>,
+    /// With the front that each was of, and the cluster that it was in.
+    backends: Vec<(u32, u32, u16)>,
     ranges: Vec<Range>,
 }
 
@@ -103,12 +110,15 @@ impl<T: Tables> Reconciler<T> {
             held: HashMap::default(),
             owners: HashMap::default(),
             refused: BTreeMap::new(),
-            clusters: HashMap::default(),
+            clusters: Clusters::below(sizes.clusters),
             services: Numbers::below(sizes.vips),
             fronts: Numbers::below(sizes.ports),
             backends: Numbers::below(sizes.backends),
             slots: Ranges::of(sizes.slots),
             resting: Resting::default(),
+            undeleted: Undeleted::default(),
+            moving: HashSet::default(),
+            left: Vec::new(),
             past: HashMap::default(),
             tables,
         }
@@ -145,25 +155,61 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
-    /// Waits until what is not used any more can be used again, if there is any.
+    /// Addresses that services have which are applied next, and that others have until then: wherever those go, these addresses
+    /// lead there until they lead to their new services, or `settle` says that they never will.
+    pub fn expect(&mut self, moving: impl IntoIterator<Item = IpAddr>) {
+        self.moving = moving.into_iter().map(Address::from).collect();
+    }
+
+    /// What was expected has come, or does not.
+    pub fn settle(&mut self) {
+        self.moving.clear();
+        for (service, address) in std::mem::take(&mut self.left) {
+            self.release_vip(service, address);
+        }
+    }
+
+    /// Whether an address leads to another service than this one.
+    pub fn is_of_another(&self, vip: IpAddr, name: &ServiceName) -> bool {
+        let owner = self.owners.get(&Address::from(vip));
+        owner.is_some_and(|owner| self.held.get(name).is_none_or(|held| held.number != *owner))
+    }
+
+    /// Waits until what is not used any more can be used again, if there is any; and has the kernel delete what it refused to.
     pub fn rest(&mut self) -> Result<(), WriteError> {
+        self.delete_again();
         let Resting { services, fronts, backends, ranges } = &self.resting;
         if services.is_empty() && fronts.is_empty() && backends.is_empty() && ranges.is_empty() {
             return Ok(());
         }
         self.tables.rest()?;
         let rested = std::mem::take(&mut self.resting);
-        for (backend, front) in rested.backends {
+        let bound = self.undeleted.bound();
+        for (backend, front, cluster) in rested.backends {
+            if bound.backends.contains(&backend) {
+                self.resting.backends.push((backend, front, cluster));
+                continue;
+            }
             if let Some(past) = self.past.get_mut(&front) {
                 *past += self.tables.hits(backend);
             }
             self.backends.give_back(backend);
+            self.clusters.leave(cluster);
         }
         for front in rested.fronts {
+            if bound.fronts.contains(&front) {
+                self.resting.fronts.push(front);
+                continue;
+            }
             self.past.remove(&front);
             self.fronts.give_back(front);
         }
-        rested.services.into_iter().for_each(|service| self.services.give_back(service));
+        for service in rested.services {
+            match bound.services.contains(&service) {
+                true => self.resting.services.push(service),
+                false => self.services.give_back(service),
+            }
+        }
         rested.ranges.into_iter().for_each(|range| self.slots.give_back(range));
         Ok(())
     }
@@ -189,7 +235,7 @@ impl<T: Tables> Reconciler<T> {
     /// No connection goes to a cluster, or they may again: at once, whatever services' spreads say.
     pub fn mark(&mut self, cluster: &ClusterId, down: bool) {
         if let Some(number) = self.clusters.get(cluster) {
-            self.tables.store_cluster(u32::from(*number), down);
+            self.tables.store_cluster(u32::from(number), down);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::world::{World, spec};
 use common::*;
-use portolan_ebpf::abi::{PortKey, VipKey};
+use portolan_ebpf::abi::{Origin, PortKey, VipKey};
 use portolan_ebpf::follow::{Follower, Pass, Scope};
 use portolan_ebpf::tables::{Memory, Sizes};
 use portolan_zones::object::Protocol::{Tcp, Udp};
@@ -443,7 +443,130 @@ fn udp_backends_that_are_not_usable_are_lost() {
         world.withdraw(id, "s");
     }
     let (pass, _) = follow(&mut tables, &world.compile());
-    assert_eq!((lost(&pass), tables.reconciler().services()), (set(&[]), 0), "with its service");
+    let all = ["10.1.1.2", "10.1.2.1", "10.2.1.1", "fd00:1::1", "fd00:1::3", "fd00:2::1"];
+    assert_eq!(lost(&pass), set(&all), "with its service, those without new clients, too");
+    assert_eq!(tables.reconciler().services(), 0);
+}
+
+/// An address that goes from one service to another in a pass, or two that change places, lead to one of the two after each single
+/// write, whichever goes first: connections made meanwhile don't fail.
+#[test]
+fn an_address_that_moves_is_never_nobodys() {
+    for (why, from, to) in [
+        ("s2 comes, s1 goes", &[("s1", "10.96.0.1")][..], &[("s2", "10.96.0.1")][..]),
+        ("s1 comes, s2 goes", &[("s2", "10.96.0.1")], &[("s1", "10.96.0.1")]),
+        ("to s2, which is there", &[("s1", "10.96.0.1"), ("s2", "10.96.0.2")], &[("s2", "10.96.0.1")]),
+        ("from s1, which stays", &[("s1", "10.96.0.1")], &[("s1", "10.96.0.2"), ("s2", "10.96.0.1")]),
+        ("from s2, which stays", &[("s2", "10.96.0.1")], &[("s2", "10.96.0.2"), ("s1", "10.96.0.1")]),
+        (
+            "they change places",
+            &[("s1", "10.96.0.1"), ("s2", "10.96.0.2")],
+            &[("s1", "10.96.0.2"), ("s2", "10.96.0.1")],
+        ),
+        (
+            "three in a circle",
+            &[("s1", "10.96.0.1"), ("s2", "10.96.0.2"), ("s3", "10.96.0.3")],
+            &[("s1", "10.96.0.2"), ("s2", "10.96.0.3"), ("s3", "10.96.0.1")],
+        ),
+    ] {
+        let mut world = World::new(&["a"]);
+        let say = |world: &mut World, services: &[(&str, &str)]| {
+            // An address is one service's at a time.
+            for service in ["s1", "s2", "s3"] {
+                world.vips(service, &[]);
+            }
+            for service in ["s1", "s2", "s3"] {
+                match services.iter().find(|(its, _)| *its == service) {
+                    Some((_, vip)) => {
+                        world.export("a", service).vips(service, &[vip]);
+                        let at = format!("10.1.1.{}", &service[1..]);
+                        world.endpoints("a", service, "v4", &[(&at, "n1")]);
+                    }
+                    None => drop(world.withdraw("a", service)),
+                }
+            }
+            world.compile()
+        };
+        // No room to spare: what goes makes it.
+        let mut tables = follower(Sizes { vips: 3, ..Sizes::of(6, 12, 12) });
+        let (_, writes) = follow(&mut tables, &say(&mut world, from));
+        let mut memory = Memory::new(Sizes::of(6, 12, 12));
+        writes.iter().for_each(|write| write.perform(&mut memory));
+        let (_, writes) = follow(&mut tables, &say(&mut world, to));
+        let both = |(_, vip): &&(&str, &str)| from.iter().any(|(_, before)| before == vip);
+        for write in &writes {
+            write.perform(&mut memory);
+            for (_, vip) in to.iter().filter(both) {
+                let end = memory.walk((address(vip), port_key(Tcp, 80)), 0, 7);
+                assert!(matches!(end, Ok(Some(_))), "{why}: {vip} leads to {end:?} after {write:?}");
+            }
+        }
+        for (service, vip) in to {
+            let at = format!("10.1.1.{}", &service[1..]);
+            assert_eq!(reached(&memory, vip, 0), set(&[&at]), "{why}: {vip}");
+        }
+        assert_eq!(memory.vips.len(), to.len(), "{why}: what nobody took over is nobody's");
+        assert!(tables.reconciler().refused().is_empty(), "{why}");
+    }
+}
+
+/// `drain` is the last resort among what an address family has, as for AAAA answers: an IPv6 address goes on to the IPv6 backends of
+/// a drained cluster where no other has some, for single packets of IPv6 sockets reach no IPv4 backend.
+#[test]
+fn a_drained_cluster_serves_ipv6_where_no_other_does() {
+    let mut world = World::new(&["a", "b"]);
+    world.export("a", "s").endpoints("a", "s", "v4", &[("10.1.1.1", "n1")]);
+    world.export("b", "s").endpoints("b", "s", "v4", &[("10.2.1.1", "n1")]);
+    world.endpoints("b", "s", "v6", &[("fd00:2::1", "n1")]).vips("s", &["10.96.0.1", "fd96::1"]);
+    let mut tables = small();
+    for (state, v4, v6) in [
+        (None, &["10.1.1.1", "10.2.1.1"][..], "fd00:2::1"),
+        (Some(State::Drain), &["10.1.1.1"], "fd00:2::1"),
+        (Some(State::Down), &["10.1.1.1"], "10.1.1.1"),
+    ] {
+        world.hear(match state {
+            Some(state) => down("b", state),
+            None => Event::Force(Box::default()),
+        });
+        follow(&mut tables, &world.compile());
+        assert_eq!(reached(memory(&tables), "10.96.0.1", 0), set(v4), "{state:?}");
+        assert_eq!(reached(memory(&tables), "fd96::1", 1), set(&[v6]), "{state:?}");
+        // What AAAA answers would hold, as far as there are any.
+        let answered = world.snapshot.backends(&world.service("s"), tables.place(), 0, Some(IpFamily::V6));
+        let answered: Vec<String> = answered.iter().map(|backend| backend.address.to_string()).collect();
+        assert!(answered.is_empty() || answered == [v6], "{state:?}: {answered:?}");
+    }
+}
+
+/// What an agent did not live to see: backends that ended, and services that did. A service that may only be unknown yet is given
+/// time.
+#[test]
+fn sockets_are_left_behind_by_backends_and_by_services() {
+    let origin = |vip: &str, backend: &str| Origin {
+        vip: address(vip),
+        backend: address(backend),
+        vip_port: 53.into(),
+        backend_port: 5353.into(),
+        pad: 0,
+    };
+    let origins =
+        [origin("10.96.0.1", "10.1.1.1"), origin("10.96.0.1", "10.1.1.99"), origin("10.96.0.77", "10.1.1.1")];
+    let mut world = site(None);
+    let mut tables = small();
+    follow(&mut tables, &world.snapshot);
+    let left = |tables: &Follower<Recorder>| -> Vec<(String, String)> {
+        let lost = tables.left_behind(origins.into_iter()).into_iter();
+        lost.map(|lost| (lost.vips[0].to_string(), lost.backend.0.to_string())).collect()
+    };
+    let of = |vip: &str, backend: &str| (vip.to_owned(), backend.to_owned());
+    assert_eq!(left(&tables), [of("10.96.0.1", "10.1.1.99"), of("10.96.0.77", "10.1.1.1")]);
+    world.hear(Event::Expect(
+        [cluster("a"), cluster("b"), cluster("c"), cluster("late")].into_iter().collect(),
+    ));
+    world.endpoints("a", "s", "more", &[("10.1.1.3", "n1")]);
+    follow(&mut tables, &world.compile());
+    assert!(!tables.seen().complete);
+    assert_eq!(left(&tables), [of("10.96.0.1", "10.1.1.99")]);
 }
 
 /// What found no room is written as soon as there is some, in the same pass if it is that which makes it.

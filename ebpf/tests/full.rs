@@ -76,7 +76,7 @@ fn new_services_are_refused_one_by_one() {
         ),
         (
             Sizes { clusters: 1, ..ROOM },
-            "an agent knows 1 clusters at most, those that are gone among them: restart it, which no connection notices",
+            "no room for clusters: services have backends in 1, as many as there can be; unexport some",
         ),
     ] {
         let mut full = reconciler(sizes);
@@ -91,11 +91,9 @@ fn new_services_are_refused_one_by_one() {
         assert_eq!(reached(memory, "10.96.0.1", 0), of(&["10.1.0.1"]), "{told}");
         assert_eq!((full.services(), memory.vips.len(), memory.ports.len()), (1, 1, 1), "{told}");
 
-        // Clusters keep their numbers for good: only of them is there never room again.
-        let id = if sizes.clusters == 1 { "a" } else { "b" };
         apply(&mut full, "s1", None);
         full.rest().unwrap();
-        apply(&mut full, "s2", Some(in_cluster("10.96.0.2", id, "10.2.0.1")));
+        apply(&mut full, "s2", Some(in_cluster("10.96.0.2", "b", "10.2.0.1")));
         assert_eq!(refusal(&full, "s2"), None, "{told}");
         assert_eq!(reached(&full.tables().memory, "10.96.0.2", 0), of(&["10.2.0.1"]));
         apply(&mut full, "s3", None);
@@ -152,7 +150,7 @@ fn a_service_that_grows_keeps_what_it_had() {
     for (what, sizes, after) in [
         ("no room for virtual IPs: 1 of 1", Sizes { vips: 1, ..ROOM }, more_vips),
         ("no room for ports: 1 of 1", Sizes { ports: 1, ..ROOM }, more_ports),
-        ("an agent knows 1 clusters at most", Sizes { clusters: 1, ..ROOM }, more_clusters),
+        ("no room for clusters: services have backends in 1", Sizes { clusters: 1, ..ROOM }, more_clusters),
     ] {
         let mut full = reconciler(sizes);
         apply(&mut full, "s", Some(before()));
@@ -246,6 +244,129 @@ fn what_the_kernel_refuses_is_written_later() {
             assert_eq!((memory.vips.len(), memory.ports.len(), memory.members.len()), (1, 1, 2), "{what}");
         }
     }
+}
+
+/// What the kernel refuses to delete still leads somewhere: its numbers are nobody else's, it is told of, and deleted when the
+/// kernel lets it be.
+#[test]
+fn what_can_not_be_deleted_is_not_used_again() {
+    let affine = |vip: &str, port: u16, at: &str| {
+        let mut wanted = wanted(&[vip], vec![front(Tcp, port, spread(&[("a", &[(at, 80, 1)])]))]);
+        wanted.fronts[0].affinity = 60;
+        wanted
+    };
+    let refusals: [(&str, Refuses); 4] = [
+        ("vips", |write| matches!(write, Write::Vip(_, None))),
+        ("ports", |write| matches!(write, Write::Port(_, None))),
+        ("members", |write| matches!(write, Write::Member(_, None))),
+        ("all", |write| matches!(write, Write::Vip(_, None) | Write::Port(_, None) | Write::Member(_, None))),
+    ];
+    for (what, refuses) in refusals {
+        let mut all = reconciler(ROOM);
+        let mut replica = Replica::new(ROOM);
+        // The replica fails where a number is used again that programs may still come to.
+        let mut step = |all: &mut Reconciler<Recorder>, service: &str, wanted: Option<Wanted>| {
+            apply(all, service, wanted);
+            all.rest().unwrap();
+            for write in all.tables_mut().take() {
+                replica.write(&name(service), &write);
+            }
+        };
+        step(&mut all, "old", Some(affine("10.96.0.1", 80, "10.1.0.1")));
+        step(&mut all, "lives", Some(affine("10.96.0.2", 80, "10.1.0.2")));
+        all.tables_mut().refuses = refuses;
+        step(&mut all, "old", None);
+        step(&mut all, "lives", Some(affine("10.96.0.3", 81, "10.1.0.3")));
+        for i in 5..9 {
+            step(
+                &mut all,
+                &format!("s{i}"),
+                Some(affine(&format!("10.96.0.{i}"), 80, &format!("10.1.0.{i}"))),
+            );
+        }
+        let memory = &all.tables().memory;
+        for vip in ["10.96.0.1", "10.96.0.2"] {
+            let ends = reached(memory, vip, 0).unwrap_or_default();
+            assert!(ends.is_empty(), "{what}: {vip} leads to {ends:?}");
+        }
+        let stale = (memory.vips.len(), memory.ports.len(), memory.members.len());
+        let expected = match what {
+            "vips" => (7, 5, 5),
+            "ports" => (5, 7, 5),
+            "members" => (5, 5, 7),
+            _ => (7, 7, 7),
+        };
+        assert_eq!(stale, expected, "{what}");
+        let (count, why) = all.undeleted().map(|(count, why)| (count, why.to_string())).unwrap();
+        assert_eq!(count, if what == "all" { 6 } else { 2 }, "{what}");
+        assert!(why.contains("can't be written"), "{why}");
+        assert_eq!(all.fill().vips.0, memory.vips.len() as u32, "{what}: they take room");
+
+        // What is written over is not deleted later.
+        step(&mut all, "lives", Some(affine("10.96.0.1", 80, "10.1.0.2")));
+        all.tables_mut().refuses = |_| false;
+        all.rest().unwrap();
+        assert!(all.undeleted().is_none(), "{what}");
+        let memory = &all.tables().memory;
+        assert_eq!((memory.vips.len(), memory.ports.len(), memory.members.len()), (5, 5, 5), "{what}");
+        assert_eq!(reached(memory, "10.96.0.1", 0), of(&["10.1.0.2"]), "{what}");
+        let fill = all.fill();
+        assert_eq!([fill.vips.0, fill.ports.0, fill.backends.0], [5; 3], "{what}: all numbers are back");
+    }
+}
+
+/// A clusterset whose clusters come and go does not run out of their numbers; one that is taken over tells nothing of its former
+/// cluster, which may have been down.
+#[test]
+fn clusters_come_and_go() {
+    const CLUSTERS: u32 = 4;
+    let mut all = reconciler(Sizes { clusters: CLUSTERS, ..ROOM });
+    let with = |ids: &[&str]| {
+        let backends: Vec<String> = ids.iter().map(|id| format!("10.{}.0.1", &id[1..])).collect();
+        let shares: Vec<[(&str, u16, u32); 1]> = backends.iter().map(|at| [(at.as_str(), 80, 1)]).collect();
+        let shares: Vec<_> = ids.iter().zip(&shares).map(|(id, backends)| (*id, &backends[..])).collect();
+        wanted(&["10.96.0.1"], vec![front(Tcp, 80, spread(&shares))])
+    };
+    apply(&mut all, "stays", Some(in_cluster("10.96.0.9", "stays", "10.200.0.1")));
+    for year in 0..100_u32 {
+        let ids: Vec<String> = (0..=year % 2).map(|of| format!("c{}", year * 2 % 250 + of)).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let wanted = with(&ids);
+        apply(&mut all, "s", Some(wanted.clone()));
+        all.rest().unwrap();
+        assert_eq!(refusal(&all, "s"), None, "{year}");
+        let backends: Vec<String> = ids.iter().map(|id| format!("10.{}.0.1", &id[1..])).collect();
+        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+        let memory = &all.tables().memory;
+        assert_eq!(reached(memory, "10.96.0.1", 0), of(&backends), "{year}");
+        assert_eq!(reached(memory, "10.96.0.9", 0), of(&["10.200.0.1"]));
+        let numbers: BTreeSet<u32> = memory
+            .fronts
+            .keys()
+            .flat_map(|front| Spreading::at(memory, *front, 0).clusters.into_keys())
+            .collect();
+        assert!(
+            numbers.iter().all(|number| *number < CLUSTERS && !memory.down.contains_key(number)),
+            "{year}"
+        );
+        assert_eq!(all.fill().clusters, (1 + ids.len() as u32, CLUSTERS), "those with backends");
+        let names =
+            all.counted().flat_map(|counted| counted.backends.into_iter().map(|(id, ..)| id.to_string()));
+        let names: BTreeSet<String> = names.collect();
+        assert_eq!(names.len(), 1 + ids.len(), "{names:?}");
+        assert!(ids.iter().all(|id| names.contains(*id)), "{names:?}");
+        for id in ids {
+            all.mark(&cluster(id), year % 3 == 0);
+            all.mark(&cluster("stays"), false);
+        }
+    }
+    // As many as there can be at a time, and one more.
+    apply(&mut all, "s", Some(with(&["c1", "c2", "c3", "c4"])));
+    assert!(refusal(&all, "s").unwrap().starts_with("no room for clusters: services have backends in"));
+    apply(&mut all, "s", None);
+    all.rest().unwrap();
+    apply(&mut all, "s", Some(with(&["c1", "c2", "c3"])));
+    assert_eq!(refusal(&all, "s"), None);
 }
 
 /// While the kernel refuses to wait, nothing is used again; afterwards all of it is.

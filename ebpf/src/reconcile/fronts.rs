@@ -62,7 +62,7 @@ impl<T: Tables> Reconciler<T> {
         }
         let written = self.write_members(&mut front, wanted.affinity);
         let written = written.and_then(|()| match port_key(service, &front) {
-            Some(key) => self.tables.set_port(key, Some(front.number)),
+            Some(key) => self.set_port(key, front.number),
             None => Ok(()),
         });
         match written {
@@ -92,7 +92,7 @@ impl<T: Tables> Reconciler<T> {
         let members = self.write_members(&mut front, wanted.affinity);
         for (key, number) in former_backends {
             if front.backend(&key).is_none() {
-                self.resting.backends.push((number, front.number));
+                self.resting.backends.push((number, front.number, key.0));
                 lost.push(front.lost(&key, vips));
             }
         }
@@ -134,7 +134,7 @@ impl<T: Tables> Reconciler<T> {
         }
         wanted.retain(|cluster, address, port| {
             let number = self.clusters.get(cluster);
-            number.is_some_and(|number| find(&backends, &(*number, address, port)).is_some())
+            number.is_some_and(|number| find(&backends, &(number, address, port)).is_some())
         });
         (front.drawn, front.ranges) = (Some((v4, any)), kept);
         (std::mem::replace(&mut front.backends, backends), former)
@@ -149,18 +149,17 @@ impl<T: Tables> Reconciler<T> {
         stay: &[(BackendKey, u32)],
     ) -> Option<(Head, Vec<u64>)> {
         let of_share = |share: &ClusterShare| {
-            let cluster = self.clusters.get(&share.cluster).copied()?;
-            let number = |(address, port, _): &(Address, u16, u32)| find(stay, &(cluster, *address, *port));
-            Some((cluster, share.backends.iter().map(number).collect::<Vec<_>>()))
+            // What all left may have no number any more.
+            let cluster = self.clusters.get(&share.cluster);
+            let number = |(address, port, _): &(Address, u16, u32)| find(stay, &(cluster?, *address, *port));
+            (cluster, share.backends.iter().map(number).collect())
         };
-        let shares: Vec<(u16, Vec<Option<u32>>)> = spread.iter().map(of_share).collect::<Option<_>>()?;
-        let of_any =
-            shares.iter().find_map(|(cluster, its)| Some((*cluster, its.iter().flatten().next()?)))?;
-        let stands_in: Vec<(u16, u32)> = shares
-            .iter()
-            .map(|(cluster, its)| its.iter().flatten().next().map_or(of_any, |number| (*cluster, number)))
-            .map(|(cluster, number)| (cluster, *number))
-            .collect();
+        let shares: Vec<(Option<u16>, Vec<Option<u32>>)> = spread.iter().map(of_share).collect();
+        let stays = |(cluster, its): &(Option<u16>, Vec<Option<u32>>)| {
+            cluster.zip(its.iter().flatten().next().copied())
+        };
+        let of_any = shares.iter().find_map(stays)?;
+        let stands_in: Vec<(u16, u32)> = shares.iter().map(|share| stays(share).unwrap_or(of_any)).collect();
         let backend = |at: usize, position: usize| shares[at].1[position].unwrap_or(stands_in[at].1);
         Some(encode::words(spread, first, |at| stands_in[at].0, backend))
     }
@@ -194,9 +193,6 @@ impl<T: Tables> Reconciler<T> {
         wanted: &WantedFront,
     ) -> Result<Former, Refusal> {
         let (v4, any) = &wanted.spreads;
-        for share in wanted.shares() {
-            self.cluster_number(&share.cluster)?;
-        }
         let mut ranges: SmallVec<[Range; 1]> = SmallVec::new();
         for spread in std::iter::once(v4).chain(any).filter(|spread| !spread.is_empty()) {
             match self.slots.take(encode::length(spread)) {
@@ -219,7 +215,7 @@ impl<T: Tables> Reconciler<T> {
         for (head, spread) in heads.iter_mut().zip([Some(v4), any.as_ref()]) {
             let Some(spread) = spread.filter(|spread| !spread.is_empty()) else { continue };
             let Some(range) = free.next() else { continue };
-            let number = |at: usize| self.clusters.get(&spread[at].cluster).copied().unwrap_or_default();
+            let number = |at: usize| self.clusters.get(&spread[at].cluster).unwrap_or_default();
             let backend = |at: usize, position: usize| {
                 let (address, port, _) = spread[at].backends[position];
                 find(&backends, &(number(at), address, port)).unwrap_or_default()
@@ -250,14 +246,18 @@ impl<T: Tables> Reconciler<T> {
         for key in self.keys(wanted).into_iter().flatten() {
             let number = front.backend(&key).or_else(|| {
                 let number = self.backends.take()?;
-                fresh.push(number);
                 let (cluster, address, port) = key;
+                fresh.push((number, cluster));
+                self.clusters.enter(cluster);
                 let backend = Backend { address, port: port.into(), cluster, front: front.number, pad: 0 };
                 self.tables.write_backend(number, &backend);
                 Some(number)
             });
             let Some(number) = number else {
-                fresh.into_iter().for_each(|number| self.backends.give_back(number));
+                for (number, cluster) in fresh {
+                    self.backends.give_back(number);
+                    self.clusters.leave(cluster);
+                }
                 return Err(full("backends", "backends", self.backends.used(), self.sizes.backends));
             };
             backends.push((key, number));
@@ -273,15 +273,16 @@ impl<T: Tables> Reconciler<T> {
             if front.members.get(at) == Some(number) {
                 continue;
             }
-            let written = self.tables.set_member(front.member(*at), Some(*number));
+            let written = self.set_member(front.member(*at), *number);
             if written.is_ok() {
                 front.members.insert(*at, *number);
             }
             result = result.and(written);
         }
-        let gone: Vec<Member> = front.members.keys().filter(|at| !now.contains_key(at)).copied().collect();
-        for at in gone {
-            result = result.and(self.tables.set_member(front.member(at), None));
+        let gone = front.members.iter().filter(|(at, _)| !now.contains_key(at));
+        let gone: Vec<(Member, u32)> = gone.map(|(at, number)| (*at, *number)).collect();
+        for (at, number) in gone {
+            self.delete_member(front.member(at), number);
             front.members.remove(&at);
         }
         if front.affinity != affinity {
@@ -298,14 +299,16 @@ impl<T: Tables> Reconciler<T> {
         vips: &[IpAddr],
         lost: &mut Vec<Lost>,
     ) {
-        if let Some(key) = port_key(service, &front) {
-            let _ = self.tables.set_port(key, None);
+        let is_gone = port_key(service, &front).is_none_or(|key| self.delete_port(key, front.number));
+        if !is_gone {
+            // What it leads to is used again.
+            (0..2).for_each(|family| self.tables.store_head(front.number, family, 0));
         }
-        for at in front.members.keys() {
-            let _ = self.tables.set_member(front.member(*at), None);
+        for (at, number) in &front.members {
+            self.delete_member(front.member(*at), *number);
         }
         for (key, number) in &front.backends {
-            self.resting.backends.push((*number, front.number));
+            self.resting.backends.push((*number, front.number, key.0));
             lost.push(front.lost(key, vips));
         }
         self.resting.ranges.extend(front.ranges);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portolan_zones::{ClusterId, ServiceName};
+use portolan_zones::ServiceName;
 
 use super::held::{BackendKey, Held};
 use super::{Lost, Reconciler, Refusal, full};
@@ -21,7 +21,8 @@ impl<T: Tables> Reconciler<T> {
         lost: &mut Vec<Lost>,
     ) -> Result<(), Refusal> {
         let before = self.held.remove(name);
-        let (wanted, refusal) = match self.has_room(before.as_ref(), &wanted) {
+        let has_room = self.has_room(before.as_ref(), &wanted).and_then(|()| self.number_clusters(&wanted));
+        let (wanted, refusal) = match has_room {
             Ok(()) => (wanted, None),
             Err(refusal) => match &before {
                 None => return Err(refusal),
@@ -54,9 +55,13 @@ impl<T: Tables> Reconciler<T> {
     /// Whether all that is new would fit.
     pub(super) fn has_room(&self, before: Option<&Held>, wanted: &Wanted) -> Result<(), Refusal> {
         let Sizes { vips, ports, backends, slots, clusters, .. } = self.sizes;
-        let has = |vip: &&IpAddr| before.is_some_and(|before| before.wanted.vips.contains(vip));
-        let more_vips = wanted.vips.iter().filter(|vip| !has(vip)).count();
-        let used = self.owners.len();
+        // Whosever it is, an address that is there is replaced.
+        let has = |address: &Address| {
+            self.owners.contains_key(address)
+                || self.undeleted.vips.contains_key(&VipKey { address: *address })
+        };
+        let more_vips = wanted.vips.iter().filter(|vip| !has(&Address::from(**vip))).count();
+        let used = self.owners.len() + self.undeleted.vips.len();
         if used + more_vips > vips as usize {
             return Err(full("virtual IPs", "vips", used as u32, vips));
         }
@@ -73,7 +78,7 @@ impl<T: Tables> Reconciler<T> {
             more_backends += keys.iter().filter(|key| is_new(key)).count() as u32;
             words += front.spreads().map(encode::length).sum::<u32>();
         }
-        let unknown = wanted.clusters().into_iter().filter(|id| !self.clusters.contains_key(*id)).count();
+        let more_clusters = wanted.clusters().into_iter().filter(|id| !self.clusters.is_used(id)).count();
         let fits = |used: u32, more: u32, size: u32| u64::from(used) + u64::from(more) <= u64::from(size);
         if !fits(self.fronts.used(), more_fronts, ports) {
             return Err(full("ports", "ports", self.fronts.used(), ports));
@@ -85,8 +90,8 @@ impl<T: Tables> Reconciler<T> {
         if !fits(self.slots.used(), words, slots) {
             return Err(full("spreads", "backends", self.slots.used(), slots));
         }
-        if !fits(self.clusters.len() as u32, unknown as u32, clusters) {
-            return Err(Refusal::TooManyClusters(clusters));
+        if !fits(self.clusters.in_use(), more_clusters as u32, clusters) {
+            return Err(Refusal::TooManyClusters(self.clusters.in_use()));
         }
         Ok(())
     }
@@ -99,7 +104,7 @@ impl<T: Tables> Reconciler<T> {
             let held = before.front(front);
             front.retain(|cluster, address, port| {
                 let number = self.clusters.get(cluster);
-                let at = number.map(|number| (*number, address, port));
+                let at = number.map(|number| (number, address, port));
                 held.zip(at).is_some_and(|(held, at)| held.backend(&at).is_some())
             });
         }
@@ -113,7 +118,7 @@ impl<T: Tables> Reconciler<T> {
             let address = Address::from(*vip);
             let written = match before.contains(vip) {
                 true => Ok(()),
-                false => self.tables.set_vip(VipKey { address }, Some(held.number)),
+                false => self.set_vip(VipKey { address }, held.number),
             };
             let is_there = written.is_ok();
             if is_there && !before.contains(vip) {
@@ -123,24 +128,27 @@ impl<T: Tables> Reconciler<T> {
             is_there
         });
         for vip in before.iter().filter(|vip| !held.wanted.vips.contains(vip)) {
-            self.release_vip(held.number, *vip);
+            self.release_vip(held.number, Address::from(*vip));
         }
         Ok(result?)
     }
 
-    /// Unless another service has it by now.
-    pub(super) fn release_vip(&mut self, service: u32, vip: IpAddr) {
-        let address = Address::from(vip);
-        if self.owners.get(&address) == Some(&service) {
-            // What is not there need not be taken out.
-            let _ = self.tables.set_vip(VipKey { address }, None);
-            self.owners.remove(&address);
+    /// Unless another service has it by now, or is about to.
+    pub(super) fn release_vip(&mut self, service: u32, address: Address) {
+        if self.owners.get(&address) != Some(&service) {
+            return;
         }
+        if self.moving.contains(&address) {
+            self.left.push((service, address));
+            return;
+        }
+        self.delete_vip(VipKey { address }, service);
+        self.owners.remove(&address);
     }
 
     pub(super) fn take_out(&mut self, held: Held, lost: &mut Vec<Lost>) {
         for vip in &held.wanted.vips {
-            self.release_vip(held.number, *vip);
+            self.release_vip(held.number, Address::from(*vip));
         }
         for front in held.fronts {
             self.take_out_front(held.number, front, &held.wanted.vips, lost);
@@ -148,20 +156,17 @@ impl<T: Tables> Reconciler<T> {
         self.resting.services.push(held.number);
     }
 
-    /// The number of a cluster, which it keeps for good.
-    pub(super) fn cluster_number(&mut self, cluster: &ClusterId) -> Result<u16, Refusal> {
-        if let Some(number) = self.clusters.get(cluster) {
-            return Ok(*number);
-        }
-        let next = self.clusters.len() as u32;
-        match u16::try_from(next).ok().filter(|_| next < self.sizes.clusters) {
-            Some(number) => {
-                self.tables.store_cluster(next, false);
-                self.clusters.insert(cluster.clone(), number);
-                Ok(number)
+    /// Sees to it that all clusters of a service have numbers, where there is room for it.
+    pub(super) fn number_clusters(&mut self, wanted: &Wanted) -> Result<(), Refusal> {
+        let wanted = wanted.clusters();
+        for cluster in &wanted {
+            if self.clusters.get(cluster).is_none() {
+                let given = self.clusters.give(cluster, &wanted);
+                let number = given.ok_or(Refusal::TooManyClusters(self.clusters.in_use()))?;
+                self.tables.store_cluster(number.into(), false);
             }
-            None => Err(Refusal::TooManyClusters(self.sizes.clusters)),
         }
+        Ok(())
     }
 
     /// Every backend of a port once, sorted; `None` for those of clusters that have no number yet.
@@ -170,7 +175,7 @@ impl<T: Tables> Reconciler<T> {
         let mut keys: Vec<_> = wanted
             .shares()
             .flat_map(|share| {
-                let number = self.clusters.get(&share.cluster).copied();
+                let number = self.clusters.get(&share.cluster);
                 share.backends.iter().map(move |(address, port, _)| key((number, *address, *port)))
             })
             .collect();

@@ -66,20 +66,19 @@ impl<T: Tables> Reconciler<T> {
     pub fn fill(&self) -> Fill {
         let Sizes { vips, ports, backends, slots, clusters, .. } = self.sizes;
         Fill {
-            vips: (self.owners.len() as u32, vips),
+            vips: ((self.owners.len() + self.undeleted.vips.len()) as u32, vips),
             ports: (self.fronts.used(), ports),
             backends: (self.backends.used(), backends),
             slots: (self.slots.used(), slots),
-            clusters: (self.clusters.len() as u32, clusters),
+            clusters: (self.clusters.in_use(), clusters),
         }
     }
 
     /// What has been counted, in no order.
     pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
-        let ids: HashMap<u16, &ClusterId, RandomState> =
-            self.clusters.iter().map(|(id, number)| (*number, id)).collect();
+        let ids = self.clusters.by_number();
         let mut gone: HashMap<u32, u64, RandomState> = HashMap::default();
-        for (backend, front) in &self.resting.backends {
+        for (backend, front, _) in &self.resting.backends {
             *gone.entry(*front).or_default() += self.tables.hits(*backend);
         }
         let fronts = self.held.iter().flat_map(|(name, held)| held.fronts.iter().map(move |f| (name, f)));

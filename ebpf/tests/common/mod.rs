@@ -70,6 +70,24 @@ pub enum Write {
     Rest,
 }
 
+impl Write {
+    /// Does it.
+    pub fn perform(&self, memory: &mut Memory) {
+        match self {
+            Self::Vip(key, service) => memory.set_vip(*key, *service).unwrap(),
+            Self::Port(key, front) => memory.set_port(*key, *front).unwrap(),
+            Self::Member(key, backend) => memory.set_member(*key, *backend).unwrap(),
+            Self::Front(number, front) => memory.write_front(*number, front),
+            Self::Head(front, family, head) => memory.store_head(*front, *family, *head),
+            Self::Affinity(front, seconds) => memory.store_affinity(*front, *seconds),
+            Self::Slot(at, word) => memory.write_slots(*at, &[*word]),
+            Self::Backend(number, backend) => memory.write_backend(*number, backend),
+            Self::Cluster(number, down) => memory.store_cluster(*number, *down),
+            Self::Rest => memory.rest().unwrap(),
+        }
+    }
+}
+
 /// Which writes a kernel refuses.
 pub type Refuses = fn(&Write) -> bool;
 

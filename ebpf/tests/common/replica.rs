@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portolan_ebpf::abi::{Address, Backend, VipKey};
-use portolan_ebpf::tables::{Memory, NotThere, Sizes, Tables};
+use portolan_ebpf::tables::{Memory, NotThere, Sizes};
 use portolan_ebpf::wanted::{Wanted, WantedFront};
 use portolan_zones::ServiceName;
 use portolan_zones::object::Protocol;
@@ -92,7 +92,7 @@ impl Replica {
             Write::Port(key, _) => self.names(key.service, name),
             Write::Vip(..) | Write::Member(..) | Write::Cluster(..) | Write::Rest => true,
         };
-        self.perform(write);
+        write.perform(&mut self.memory);
         if visible {
             self.look(*write == Write::Rest);
         }
@@ -104,22 +104,6 @@ impl Replica {
         let owner = self.numbers.entry(number).or_insert_with(|| name.clone());
         assert_eq!(owner, name, "number {number} is in use or rests");
         true
-    }
-
-    fn perform(&mut self, write: &Write) {
-        let memory = &mut self.memory;
-        match write {
-            Write::Vip(key, service) => memory.set_vip(*key, *service).unwrap(),
-            Write::Port(key, front) => memory.set_port(*key, *front).unwrap(),
-            Write::Member(key, backend) => memory.set_member(*key, *backend).unwrap(),
-            Write::Front(number, front) => memory.write_front(*number, front),
-            Write::Head(front, family, head) => memory.store_head(*front, *family, *head),
-            Write::Affinity(front, seconds) => memory.store_affinity(*front, *seconds),
-            Write::Slot(at, word) => memory.write_slots(*at, &[*word]),
-            Write::Backend(number, backend) => memory.write_backend(*number, backend),
-            Write::Cluster(number, down) => memory.store_cluster(*number, *down),
-            Write::Rest => memory.rest().unwrap(),
-        }
     }
 
     /// Goes wherever programs can go; nothing on the way may be somebody else's.
@@ -144,7 +128,8 @@ impl Replica {
         }
         if rested {
             self.lately = Reached::default();
-            let used: BTreeSet<u32> = memory.vips.values().copied().collect();
+            let of_ports = memory.ports.keys().map(|key| key.service);
+            let used: BTreeSet<u32> = memory.vips.values().copied().chain(of_ports).collect();
             self.numbers.retain(|number, _| used.contains(number));
         }
         self.lately.fronts.extend(&now.fronts);

@@ -109,6 +109,24 @@ impl<T: Tables> Follower<T> {
         (pass, rested)
     }
 
+    /// Which addresses are redirected.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Has other addresses be redirected from now on. An error is as of `follow`.
+    pub fn rescope(&mut self, scope: Scope) -> (Pass, Result<(), WriteError>) {
+        self.scope = scope;
+        let services: Vec<Arc<Service>> = self.seen.services.iter().cloned().collect();
+        let mut pass = Pass { services: services.len(), ..Pass::default() };
+        for service in services {
+            self.apply(&unchanged(&service), &mut pass.lost);
+        }
+        let rested = self.reconciler.rest();
+        self.retry(&mut pass.lost);
+        (pass, rested)
+    }
+
     /// Writes what found no room, if it finds some now; see [`Pass::lost`]. What the kernel refuses to wait for rests on.
     pub fn try_again(&mut self) -> Vec<Lost> {
         let mut lost = Vec::new();
@@ -158,11 +176,7 @@ impl<T: Tables> Follower<T> {
                 .services
                 .iter()
                 .filter(|service| snapshot.depends_on_place(service, 0) && !known.contains(&service.name));
-            let same = |service: &Arc<Service>| ServiceDiff {
-                before: Some(service.clone()),
-                after: Some(service.clone()),
-            };
-            changes.extend(more.map(same));
+            changes.extend(more.map(unchanged));
         }
         changes
     }
@@ -278,6 +292,11 @@ impl<T: Tables> Follower<T> {
             }
         }
     }
+}
+
+/// It is as it was, but not what follows from it.
+fn unchanged(service: &Arc<Service>) -> ServiceDiff {
+    ServiceDiff { before: Some(service.clone()), after: Some(service.clone()) }
 }
 
 /// What connections to a service could go to.

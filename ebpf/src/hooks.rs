@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use aya::programs::{CgroupAttachMode, Program, ProgramError, loaded_programs};
 
 use crate::error::chain;
 use crate::pins::{PinError, Pins};
-use crate::sys;
+use crate::sys::{self, LinkInfo};
 
 /// A place in the kernel where a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,20 +127,34 @@ impl Cgroup {
         std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.id)
     }
 
-    /// Names of programs that others have attached here for what we do, but for those of these ids. Only who has the capability
-    /// SYS_ADMIN may know names: without it, a program is named by its id.
-    pub fn neighbours(&self, ours: &[u32]) -> Vec<String> {
+    /// Programs that are attached here for what we do, but for those of these ids.
+    pub(crate) fn others(&self, ours: &[u32]) -> Vec<u32> {
         let of = |hook: &Hook| sys::attached(self.folder.as_fd(), hook.attach_type).unwrap_or_default();
-        let programs = loaded_programs().filter_map(Result::ok);
-        let known: HashMap<u32, String> =
-            programs.filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned()))).collect();
-        let others = HOOKS.iter().flat_map(of).filter(|id| !ours.contains(id));
-        let names = others.map(|id| known.get(&id).cloned().unwrap_or_else(|| format!("program-{id}")));
-        let mut names: Vec<String> = names.filter(|name| !name.starts_with("portolan_")).collect();
-        names.sort();
-        names.dedup();
-        names
+        HOOKS.iter().flat_map(of).filter(|id| !ours.contains(id)).collect()
     }
+}
+
+/// Names of programs, but for those of agents. Only who has the capability SYS_ADMIN may know them: without it, a program is named
+/// by its id, see [`is_unnamed`].
+pub(crate) fn names(programs: &[u32]) -> Vec<String> {
+    if programs.is_empty() {
+        return Vec::new();
+    }
+    let all = loaded_programs().filter_map(Result::ok);
+    let known: HashMap<u32, String> =
+        all.filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned()))).collect();
+    let names = programs.iter().map(|id| known.get(id).cloned().unwrap_or_else(|| format!("{UNNAMED}{id}")));
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with("portolan_")).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+const UNNAMED: &str = "program-";
+
+/// Whether that is what a program is called whose name can't be known.
+pub fn is_unnamed(name: &str) -> bool {
+    name.strip_prefix(UNNAMED).is_some_and(|id| id.bytes().all(|octet| octet.is_ascii_digit()))
 }
 
 /// Where cgroup2 is mounted, in the order of the mounts.
@@ -151,28 +165,48 @@ fn mounts() -> Vec<PathBuf> {
     fields.filter(|f| f.get(2) == Some(&"cgroup2")).map(|f| f[1].replace("\\040", " ").into()).collect()
 }
 
-/// Attaches all programs, or has them replace those that are there.
-pub(crate) fn attach(
-    programs: &mut Ebpf,
-    pins: &Pins,
-    cgroup: &Cgroup,
-) -> Result<Vec<(Hook, Became)>, AttachError> {
-    HOOKS.into_iter().map(|hook| Ok((hook, attach_one(programs, pins, cgroup, hook)?))).collect()
+/// A program on a cgroup, for as long as this is held, or pinned.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) hook: Hook,
+    pub(crate) fd: OwnedFd,
+    pub(crate) became: Became,
 }
 
-fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> Result<Became, AttachError> {
+impl Link {
+    /// Whether it is on this cgroup still: one that is removed takes it along, and whoever may can detach it.
+    pub(crate) fn is_on(&self, cgroup: &Cgroup) -> bool {
+        self.info().is_some_and(|info| info.cgroup == cgroup.id)
+    }
+
+    /// Its program's id.
+    pub(crate) fn program(&self) -> Option<u32> {
+        self.info().map(|info| info.program)
+    }
+
+    fn info(&self) -> Option<LinkInfo> {
+        sys::link_info(self.fd.as_fd()).ok().flatten()
+    }
+}
+
+/// Attaches all programs, or has them replace those that are there.
+pub(crate) fn attach(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Link>, AttachError> {
+    HOOKS.into_iter().map(|hook| attach_one(programs, pins, cgroup, hook)).collect()
+}
+
+fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> Result<Link, AttachError> {
     let refused = |why: String| AttachError::Refused { hook: hook.name, path: cgroup.path.clone(), why };
     let program = programs.program_mut(hook.program).ok_or_else(|| refused("no such program".to_owned()))?;
     if let Some(link) = pins.link(hook)? {
         if link.info.cgroup == cgroup.id {
             let fd = program.fd().map_err(|error| refused(chain(&error)))?;
             sys::update_link(link.fd.as_fd(), fd.as_fd()).map_err(|error| refused(error.to_string()))?;
-            return Ok(Became::Replaced);
+            return Ok(Link { hook, fd: link.fd, became: Became::Replaced });
         }
         // Of another cgroup, or of one that is gone.
         pins.unlink(hook)?;
     }
-    let others = |error: ProgramError| match cgroup.neighbours(&[]) {
+    let others = |error: ProgramError| match names(&cgroup.others(&[])) {
         others if others.is_empty() => refused(chain(&error)),
         others => refused(format!(
             "{}; {} may be there in a way that lets nobody in: `bpftool cgroup show` tells the flags",
@@ -182,7 +216,8 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
     };
     let link = attach_new(program, cgroup).map_err(others)?;
     link.pin(pins.link_path(hook)).map_err(|error| refused(chain(&error)))?;
-    Ok(Became::New)
+    let link = pins.link(hook)?.ok_or_else(|| refused("its pin is gone already".to_owned()))?;
+    Ok(Link { hook, fd: link.fd, became: Became::New })
 }
 
 /// A link of its own: other programs may be there, too.

@@ -43,4 +43,4 @@ mod sys;
 pub mod tables;
 pub mod wanted;
 
-pub use redirection::{Extras, Redirection};
+pub use redirection::{Extras, Redirection, StartError};

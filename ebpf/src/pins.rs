@@ -8,14 +8,17 @@
 //! Tables are not pinned: the programs hold them, and each agent makes its own and swaps the programs. What an older agent
 //! wrote is so never read by a newer one, but for the sessions, whose ABI is the `1` in `v1`. They keep the size that they were
 //! made with, for connections need what is in them: another size in the configuration holds after `detach`, and that is said.
+//!
+//! An agent holds all of it itself, too: pins that somebody removes while it runs end nothing, and are made anew.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::abi::ABI_VERSION;
-use crate::hooks::{HOOKS, Hook};
+use crate::hooks::{HOOKS, Hook, Link};
 use crate::kernel::{SESSIONS, Session};
 use crate::sys::{self, LinkInfo};
 
@@ -71,7 +74,7 @@ pub enum PinError {
 pub struct Pins {
     root: PathBuf,
     /// Locked.
-    _lock: File,
+    lock: File,
 }
 
 /// A link that is pinned.
@@ -94,11 +97,9 @@ impl Pins {
         }
         fs::create_dir_all(root).map_err(at(root))?;
         let lock = lock(root)?;
-        let pins = Self { root: root.to_owned(), _lock: lock };
+        let pins = Self { root: root.to_owned(), lock };
         pins.check()?;
-        for folder in [pins.links(), pins.sessions()] {
-            fs::create_dir_all(&folder).map_err(at(&folder))?;
-        }
+        pins.make_folders()?;
         Ok(pins)
     }
 
@@ -107,7 +108,7 @@ impl Pins {
         if !root.exists() {
             return Ok(None);
         }
-        let pins = Self { root: root.to_owned(), _lock: lock(root)? };
+        let pins = Self { root: root.to_owned(), lock: lock(root)? };
         pins.check()?;
         Ok(Some(pins))
     }
@@ -130,6 +131,54 @@ impl Pins {
             gone(fs::remove_dir(&folder), &folder)?;
         }
         Ok(removed)
+    }
+
+    /// Has these links and sessions be pinned: the names of those that were not, any more.
+    pub(crate) fn keep(&mut self, links: &[Link], sessions: &[OwnedFd]) -> Result<Vec<String>, PinError> {
+        if !self.is_there() {
+            *self = Self::open(&self.root)?;
+        }
+        self.make_folders()?;
+        let links = links.iter().map(|link| (self.link_path(link.hook), &link.fd));
+        let sessions = SESSIONS.iter().zip(sessions).map(|(map, fd)| (self.sessions().join(map.name), fd));
+        let mut pinned = Vec::new();
+        for (path, fd) in links.chain(sessions) {
+            let refused = |error| PinError::Refused { path: path.clone(), error };
+            if path.try_exists().map_err(refused)? {
+                continue;
+            }
+            sys::pin(fd.as_fd(), &path).map_err(refused)?;
+            pinned.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+        Ok(pinned)
+    }
+
+    fn make_folders(&self) -> Result<(), PinError> {
+        let make =
+            |path: PathBuf| fs::create_dir_all(&path).map_err(|error| PinError::Refused { path, error });
+        make(self.links()).and_then(|()| make(self.sessions()))
+    }
+
+    /// Whether the folder is the one that was opened: it may have been removed, or something mounted there, or unmounted.
+    fn is_there(&self) -> bool {
+        let [here, ours] = [fs::metadata(&self.root), self.lock.metadata()];
+        let same =
+            |(here, ours): (fs::Metadata, fs::Metadata)| (here.dev(), here.ino()) == (ours.dev(), ours.ino());
+        here.ok().zip(ours.ok()).is_some_and(same)
+    }
+
+    /// The sessions that are pinned.
+    pub(crate) fn open_sessions(&self) -> Result<Vec<OwnedFd>, PinError> {
+        let open = |map: &Session| {
+            let path = self.sessions().join(map.name);
+            sys::open_pin(&path).map_err(|error| PinError::Refused { path, error })
+        };
+        SESSIONS.iter().map(open).collect()
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where what outlives agents is pinned.

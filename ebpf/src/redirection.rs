@@ -1,13 +1,14 @@
 //! The hook as an agent runs it: programs on a cgroup, and tables that follow snapshots.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use portolan_zones::Snapshot;
 
 use crate::follow::{Follower, Pass, Scope};
-use crate::hooks::{self, AttachError, Became, Cgroup, Hook};
+use crate::hooks::{self, AttachError, Became, Cgroup, Hook, Link};
 use crate::kernel::{self, ConnectedSockets, Events, KernelTables, LoadError, Loaded};
-use crate::pins::Pins;
+use crate::pins::{PinError, Pins, look};
 use crate::reconcile::Lost;
 use crate::tables::{Sizes, WriteError};
 
@@ -17,6 +18,22 @@ pub struct Redirection {
     pins: Pins,
     cgroup: Cgroup,
     follower: Follower<KernelTables>,
+    /// What is attached, and what established connections need: held, whatever becomes of the pins.
+    links: Vec<Link>,
+    sessions: Vec<OwnedFd>,
+    /// Programs of others on the cgroup, as they were seen last; `None`: nobody looked yet.
+    others: Option<Vec<u32>>,
+}
+
+/// Why nothing can be redirected.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel, or what it has.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The pins are not in order.
+    #[error(transparent)]
+    Pin(#[from] PinError),
 }
 
 /// What else comes of loading.
@@ -37,18 +54,25 @@ impl Redirection {
         pins: Pins,
         cgroup: Cgroup,
         sizes: Sizes,
-        scope: Scope,
         node: Option<Arc<str>>,
-    ) -> Result<(Self, Extras), LoadError> {
+    ) -> Result<(Self, Extras), StartError> {
         let Loaded { programs, tables, events, connected, lacks, kept } =
             kernel::load(sizes, &pins.sessions())?;
-        let follower = Follower::new(tables, scope, node);
-        Ok((Self { programs, pins, cgroup, follower }, Extras { events, connected, lacks, kept }))
+        let follower = Follower::new(tables, Scope::default(), node);
+        let sessions = pins.open_sessions()?;
+        let (links, others) = (Vec::new(), None);
+        let this = Self { programs, pins, cgroup, follower, links, sessions, others };
+        Ok((this, Extras { events, connected, lacks, kept }))
     }
 
     /// Brings the tables up to a snapshot.
     pub fn follow(&mut self, snapshot: &Arc<Snapshot>) -> (Pass, Result<(), WriteError>) {
         self.follower.follow(snapshot)
+    }
+
+    /// Has other addresses be redirected from now on.
+    pub fn rescope(&mut self, scope: Scope) -> (Pass, Result<(), WriteError>) {
+        self.follower.rescope(scope)
     }
 
     /// Writes what found no room, or no memory, if it finds some now; see [`Pass::lost`].
@@ -67,7 +91,32 @@ impl Redirection {
         if !self.cgroup.is_there() {
             self.cgroup = Cgroup::open(Some(self.cgroup.path()))?;
         }
-        hooks::attach(&mut self.programs, &self.pins, &self.cgroup)
+        // What is held already is not attached twice.
+        self.keep_pins()?;
+        self.links = hooks::attach(&mut self.programs, &self.pins, &self.cgroup)?;
+        Ok(self.links.iter().map(|link| (link.hook, link.became)).collect())
+    }
+
+    /// Whether all that was attached still is, as far as the cgroup is there.
+    pub fn is_attached(&self) -> bool {
+        self.links.iter().all(|link| link.is_on(&self.cgroup))
+    }
+
+    /// Has all that is held be pinned, whoever removed what was. The names of what had to be.
+    pub fn keep_pins(&mut self) -> Result<Vec<String>, PinError> {
+        self.pins.keep(&self.links, &self.sessions)
+    }
+
+    /// Names of programs that others have attached here for what we do, if they are not what they were the last time.
+    pub fn new_neighbours(&mut self) -> Option<Vec<String>> {
+        let pinned = look(self.pins.root()).into_iter().map(|attached| attached.program);
+        let ours: Vec<u32> = pinned.chain(self.links.iter().filter_map(Link::program)).collect();
+        let others = Some(self.cgroup.others(&ours));
+        if self.others == others {
+            return None;
+        }
+        self.others = others;
+        self.others.as_deref().map(hooks::names)
     }
 
     /// One decision of so many is told; 0: none.

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const BPF_OBJ_PIN: c_int = 6;
 const BPF_OBJ_GET: c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: c_int = 15;
 const BPF_PROG_QUERY: c_int = 16;
@@ -73,16 +74,25 @@ pub(crate) struct LinkInfo {
 /// `BPF_LINK_TYPE_CGROUP`.
 const LINK_TYPE_CGROUP: u32 = 3;
 
+/// Attributes of BPF_OBJ_PIN and BPF_OBJ_GET.
+#[repr(C)]
+struct Pin {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Pins a link or a map there.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let fd = object.as_raw_fd() as u32;
+    bpf(BPF_OBJ_PIN, &mut Pin { path: path.as_ptr() as u64, fd, flags: 0 }).map(drop)
+}
+
 /// What is pinned there.
 pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attributes {
-        path: u64,
-        fd: u32,
-        flags: u32,
-    }
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
-    let mut attributes = Attributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let mut attributes = Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut attributes)?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

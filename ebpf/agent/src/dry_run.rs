@@ -26,7 +26,7 @@ pub(crate) fn run(settings: &Settings, format: Format) -> anyhow::Result<Outcome
     let (snapshot, problems) =
         portolan_sync::load_once(&settings.clusterset.sync_config()?, i64::try_from(now)?)?;
     let tables = Memory::new(settings.sizes());
-    let mut follower = Follower::new(tables, settings.scope(&[]), settings.node());
+    let mut follower = Follower::new(tables, settings.neighbourhood().scope(&[]), settings.node());
     let (_, rested) = follower.follow(&Arc::new(snapshot));
     rested?;
     let errors: Vec<String> = problems

@@ -1,7 +1,7 @@
 //! The thread that keeps the hook: it follows snapshots, attaches, and looks after the cgroup. All that may wait on the kernel
 //! happens here, or in the thread beside it that closes sockets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +13,9 @@ use portolan_ebpf::reconcile::Lost;
 use portolan_ebpf::{Redirection, sockets};
 use portolan_sync::Snapshots;
 use tracing::{error, info, warn};
+
+use crate::report::undeleted;
+use crate::settings::Neighbourhood;
 
 /// How often the cgroup is looked for, and what could not be done is tried again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,12 +37,34 @@ pub(crate) struct Kept {
     pub clusters_down: u64,
     /// UDP sockets that were closed, for their backend was gone.
     pub closed_sockets: u64,
-    /// How often the cgroup was made anew.
+    /// How often programs were attached again: the cgroup was made anew, or somebody had detached them.
     pub reattached: u64,
+    /// How often pins were made anew, for somebody had removed them.
+    pub pinned_again: u64,
+    /// Programs of others on the same cgroup.
+    pub neighbours: Vec<String>,
+    /// What the reader should know of these.
+    pub beside: Option<&'static str>,
     /// What keeps it from its work at the moment.
     pub trouble: Option<String>,
+    /// Why what is to outlive this process would not.
+    pub pins_trouble: Option<String>,
     /// Why sockets could not be closed, the last time that some were to be.
     pub sockets_trouble: Option<String>,
+}
+
+impl Kept {
+    /// What the reader should know, and may leave as it is.
+    pub(crate) fn notes(&self, pins: &Path) -> Vec<String> {
+        let pinned = (self.pinned_again > 0).then(|| {
+            format!(
+                "{} was emptied, or a part of it, and pinned anew: {} times",
+                pins.display(),
+                self.pinned_again
+            )
+        });
+        self.beside.map(str::to_owned).into_iter().chain(pinned).collect()
+    }
 }
 
 /// Shared with whoever shows it.
@@ -47,6 +72,16 @@ pub(crate) type Shown = Arc<Mutex<Kept>>;
 
 /// Shared between the keeper and those who read counters.
 pub(crate) type Shared = Arc<Mutex<Redirection>>;
+
+/// What the keeper works on.
+pub(crate) struct Parts {
+    pub redirection: Shared,
+    /// Where the programs belong.
+    pub cgroup: PathBuf,
+    pub connected: ConnectedSockets,
+    pub snapshots: Snapshots,
+    pub shown: Shown,
+}
 
 /// See the module.
 pub(crate) struct Keeper {
@@ -70,13 +105,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Keeper {
     /// Starts both threads. `ready` says whether what is in the snapshot may be judged by.
     pub(crate) fn start(
-        redirection: Shared,
-        cgroup: PathBuf,
-        connected: ConnectedSockets,
-        snapshots: Snapshots,
+        parts: Parts,
+        neighbourhood: Neighbourhood,
         ready: impl Fn() -> bool + Send + 'static,
-        shown: Shown,
     ) -> std::io::Result<Self> {
+        let Parts { redirection, cgroup, connected, snapshots, shown } = parts;
         let (wake, woken) = sync_channel(1);
         // All that waits is taken together: there is never more than there are backends.
         let (lost, to_close) = channel();
@@ -93,8 +126,10 @@ impl Keeper {
             snapshots,
             shown,
             lost,
+            neighbourhood,
             followed: None,
-            cgroup_went: false,
+            went: None,
+            told: None,
         };
         let keeper = spawn("hook", Box::new(move || work.run(&woken, &ready)))?;
         Ok(Self { wake, threads: vec![keeper, closer] })
@@ -122,15 +157,19 @@ struct Work {
     snapshots: Snapshots,
     shown: Shown,
     lost: Sender<Vec<Lost>>,
+    neighbourhood: Neighbourhood,
     /// The generation that was followed last.
     followed: Option<u64>,
-    /// Whether the cgroup was removed since the programs were attached.
-    cgroup_went: bool,
+    /// Why what was attached is no more.
+    went: Option<&'static str>,
+    /// What was said last of what could not be written or deleted.
+    told: Option<String>,
 }
 
 impl Work {
     fn run(&mut self, woken: &Receiver<Wake>, ready: &dyn Fn() -> bool) {
         let mut next_look = Instant::now() + LOOK;
+        self.look_at_neighbours();
         loop {
             match woken.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Ok(Wake::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -140,6 +179,8 @@ impl Work {
             if next_look <= Instant::now() {
                 next_look = Instant::now() + LOOK;
                 self.look_after_cgroup();
+                self.look_after_pins();
+                self.look_at_neighbours();
                 self.try_again();
             }
             // Whoever has followed once goes on, whatever else becomes known.
@@ -175,11 +216,10 @@ impl Work {
     }
 
     /// What found no room, or what the kernel had no memory for, may by now.
-    fn try_again(&self) {
-        let mut redirection = lock(&self.redirection);
-        let lost = redirection.try_again();
-        drop(redirection);
+    fn try_again(&mut self) {
+        let lost = lock(&self.redirection).try_again();
         self.close_sockets(lost);
+        self.tell_refused();
     }
 
     fn close_sockets(&self, lost: Vec<Lost>) {
@@ -190,16 +230,20 @@ impl Work {
         let _ = self.lost.send(lost);
     }
 
-    /// One line, however many there are: the status lists them.
-    fn tell_refused(&self) {
+    /// One line, once, however many there are: the status lists them.
+    fn tell_refused(&mut self) {
         let redirection = lock(&self.redirection);
-        let refused = redirection.follower().reconciler().refused();
-        let Some((service, why)) = refused.first_key_value() else { return };
-        let trouble =
-            format!("{} services are not, or not wholly, redirected; {service}: {why}", refused.len());
-        if lock(&self.shown).trouble.as_ref() != Some(&trouble) {
+        let reconciler = redirection.follower().reconciler();
+        let refused = reconciler.refused();
+        let first = refused.first_key_value().map(|(service, why)| {
+            format!("{} services are not, or not wholly, redirected; {service}: {why}", refused.len())
+        });
+        let troubles: Vec<String> = first.into_iter().chain(undeleted(reconciler)).collect();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| self.told.as_ref() != Some(trouble)) {
             warn!("{trouble}");
         }
+        self.told = trouble;
     }
 
     fn attach(&mut self) {
@@ -210,9 +254,9 @@ impl Work {
         match attached {
             Ok(hooks) => {
                 let mut shown = lock(&self.shown);
-                if std::mem::take(&mut self.cgroup_went) {
+                if let Some(why) = self.went.take() {
                     shown.reattached += 1;
-                    warn!(cgroup = %self.cgroup.display(), "it was removed and made anew: attached again");
+                    warn!(cgroup = %self.cgroup.display(), "{why}: attached again");
                 } else {
                     let replaced =
                         hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
@@ -230,12 +274,70 @@ impl Work {
 
     /// A cgroup that is removed takes the programs with it, without a word.
     fn look_after_cgroup(&mut self) {
-        let is_there = lock(&self.redirection).cgroup().is_there();
+        let redirection = lock(&self.redirection);
+        let went = match (redirection.cgroup().is_there(), redirection.is_attached()) {
+            (true, true) => return,
+            (true, false) => "somebody detached programs",
+            (false, _) => "it was removed and made anew",
+        };
+        drop(redirection);
         let mut shown = lock(&self.shown);
-        if shown.attached && !is_there {
+        if shown.attached {
             shown.attached = false;
-            self.cgroup_went = true;
+            self.went = Some(went);
         }
+    }
+
+    /// Pins that somebody removed, or unmounted, end nothing while this process holds what they were of; but then they must be
+    /// there.
+    fn look_after_pins(&self) {
+        if !lock(&self.shown).attached {
+            return;
+        }
+        let kept = lock(&self.redirection).keep_pins();
+        let mut shown = lock(&self.shown);
+        let trouble = match kept {
+            Ok(pinned) => {
+                if !pinned.is_empty() {
+                    shown.pinned_again += 1;
+                    warn!(pins = pinned.join(" "), "somebody removed what was pinned: pinned anew");
+                }
+                None
+            }
+            Err(error) => Some(format!("redirection would end with this agent: {error}")),
+        };
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| shown.pins_trouble.as_ref() != Some(trouble))
+        {
+            error!("{trouble}");
+        }
+        shown.pins_trouble = trouble;
+    }
+
+    /// Others may come, and go.
+    fn look_at_neighbours(&self) {
+        let mut redirection = lock(&self.redirection);
+        let Some(neighbours) = redirection.new_neighbours() else { return };
+        let scope = self.neighbourhood.scope(&neighbours);
+        let is_other = scope != *redirection.follower().scope();
+        let (Pass { lost, .. }, result) =
+            if is_other { redirection.rescope(scope) } else { (Pass::default(), Ok(())) };
+        drop(redirection);
+        if let Err(error) = result {
+            error!("{error}");
+        }
+        self.close_sockets(lost);
+        let mut shown = lock(&self.shown);
+        if !neighbours.is_empty() {
+            info!(programs = neighbours.join(" "), "others redirect on this cgroup, too");
+        }
+        let beside = self.neighbourhood.note(&neighbours);
+        if beside != shown.beside {
+            match beside {
+                Some(beside) => warn!("{beside}"),
+                None => info!("all virtual IPs are redirected by this agent"),
+            }
+        }
+        (shown.neighbours, shown.beside) = (neighbours, beside);
     }
 
     /// Once, not each time that it is tried.

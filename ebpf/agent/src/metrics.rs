@@ -35,15 +35,18 @@ impl Collector for AgentMetrics {
         let kept = lock(&self.shown).clone();
         of_keeper(&mut encoder, &kept)?;
         // Text is made of what was copied: nothing that changes waits for it.
-        let (fill, services, refused, ports) = {
+        let (fill, services, refused, undeleted, ports) = {
             let redirection = lock(&self.redirection);
             let reconciler = redirection.follower().reconciler();
             let ports: Vec<PortReport> = reconciler.counted().map(PortReport::from).collect();
-            (reconciler.fill(), reconciler.services(), reconciler.refused().len(), ports)
+            let undeleted = reconciler.undeleted().map_or(0, |(count, _)| count);
+            (reconciler.fill(), reconciler.services(), reconciler.refused().len(), undeleted, ports)
         };
         gauge(&mut encoder, "portolan_agent_services", "Services that are redirected", services as i64)?;
         let help = "Services that are not, or not wholly, redirected";
         gauge(&mut encoder, "portolan_agent_refused_services", help, refused as i64)?;
+        let help = "Entries that the kernel refused to delete, which is tried again";
+        gauge(&mut encoder, "portolan_agent_undeleted_entries", help, undeleted as i64)?;
         let maps = [
             ("vips", fill.vips),
             ("ports", fill.ports),
@@ -98,7 +101,16 @@ fn of_keeper(encoder: &mut DescriptorEncoder<'_>, kept: &Kept) -> fmt::Result {
             "UDP sockets that were closed, for their backend was gone",
             kept.closed_sockets,
         ),
-        ("portolan_agent_reattached", "How often the cgroup was removed and made anew", kept.reattached),
+        (
+            "portolan_agent_reattached",
+            "How often programs were attached again, for the cgroup or a link was gone",
+            kept.reattached,
+        ),
+        (
+            "portolan_agent_pinned_again",
+            "How often pins were made anew, for somebody had removed them",
+            kept.pinned_again,
+        ),
     ] {
         let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(descriptor)?;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use portolan_ebpf::pins::{Attached, look};
-use portolan_ebpf::reconcile::{Counted, Fill};
+use portolan_ebpf::reconcile::{Counted, Fill, Reconciler};
+use portolan_ebpf::tables::Tables;
 use portolan_sync::Status;
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +102,6 @@ pub(crate) struct Fixed {
     pub pins: std::path::PathBuf,
     /// See [`Report::notes`].
     pub notes: Vec<String>,
-    pub neighbours: Vec<String>,
 }
 
 impl Report {
@@ -114,7 +114,9 @@ impl Report {
         let refused_now = refused.iter().take(MOST_REFUSED);
         let refused_now =
             refused_now.map(|(name, why)| Refused { service: name.to_string(), reason: why.to_string() });
-        let mut problems: Vec<String> = kept.trouble.iter().chain(&kept.sockets_trouble).cloned().collect();
+        let troubles = kept.trouble.iter().chain(&kept.pins_trouble).chain(&kept.sockets_trouble);
+        let mut problems: Vec<String> = troubles.cloned().collect();
+        problems.extend(undeleted(reconciler));
         problems.extend(problems_of(sources));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -124,16 +126,24 @@ impl Report {
             place: follower.place().to_string(),
             generation: kept.generation,
             hooks: hooks(&fixed.pins),
-            neighbours: fixed.neighbours.clone(),
+            neighbours: kept.neighbours.clone(),
             maps: maps(&reconciler.fill()),
             services: reconciler.services(),
             refused: refused_now.collect(),
             refused_count: refused.len(),
             last_pass_milliseconds: kept.last_pass.as_micros() as f64 / 1000.0,
-            notes: fixed.notes.clone(),
+            notes: fixed.notes.iter().cloned().chain(kept.notes(&fixed.pins)).collect(),
             problems,
         }
     }
+}
+
+/// What the kernel does not delete.
+pub(crate) fn undeleted<T: Tables>(reconciler: &Reconciler<T>) -> Option<String> {
+    let (count, why) = reconciler.undeleted()?;
+    Some(format!(
+        "{count} entries can't be deleted, lead where they led, and are tried again every second: {why}"
+    ))
 }
 
 /// What is in the kernel, whoever put it there.

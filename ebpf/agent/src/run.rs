@@ -14,14 +14,11 @@ use tracing::{info, warn};
 use crate::admin::{self, Shown};
 use crate::cli::Run;
 use crate::dry_run;
-use crate::keeper::{Keeper, Kept, Shared, lock};
+use crate::keeper::{Keeper, Kept, Parts, Shared, lock};
 use crate::metrics::AgentMetrics;
 use crate::report::Fixed;
 use crate::settings::Settings;
 use crate::trace::Trace;
-
-const BESIDE_CILIUM: &str =
-    "Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent";
 
 /// Redirects until a signal says otherwise.
 pub(crate) fn run(asked: &Run) -> anyhow::Result<Outcome> {
@@ -48,25 +45,13 @@ impl Agent {
         info!(version = env!("CARGO_PKG_VERSION"), "starting");
         let cgroup = Cgroup::open(settings.agent.cgroup.as_deref())?;
         let path = cgroup.path().to_owned();
-        let ours: Vec<u32> = look(&settings.agent.pins).iter().map(|attached| attached.program).collect();
-        let neighbours = cgroup.neighbours(&ours);
-        if !neighbours.is_empty() {
-            info!(programs = neighbours.join(" "), "others redirect on this cgroup, too");
-        }
-        let scope = settings.scope(&neighbours);
-        let is_beside_cilium = scope.only.is_some();
-        if is_beside_cilium {
-            warn!("{BESIDE_CILIUM}");
-        }
         let pins = Pins::open(&settings.agent.pins)?;
-        let (redirection, extras) =
-            Redirection::load(pins, cgroup, settings.sizes(), scope, settings.node())?;
+        let (redirection, extras) = Redirection::load(pins, cgroup, settings.sizes(), settings.node())?;
         let Extras { events, connected, lacks, kept: mut notes } = extras;
         notes.extend(lacks.iter().map(|lack| format!("not all can be had of this kernel: {lack}")));
         for note in &notes {
             warn!(kernel = portolan_ebpf::kernel::release(), "{note}");
         }
-        notes.extend(is_beside_cilium.then(|| BESIDE_CILIUM.to_owned()));
         // Before anything is attached: who can't start changes nothing.
         let listener = match settings.agent.admin {
             Some(address) => Some(bind_admin(address, "agent.admin.listen").await?),
@@ -85,8 +70,15 @@ impl Agent {
                 clusters.snapshots().load().complete || is_first && clusters.has_read_clusters()
             })
         };
-        let keeper = Keeper::start(redirection.clone(), path, connected, snapshots, ready, kept.clone())
-            .context("no thread could be started")?;
+        let parts = Parts {
+            redirection: redirection.clone(),
+            cgroup: path,
+            connected,
+            snapshots,
+            shown: kept.clone(),
+        };
+        let keeper =
+            Keeper::start(parts, settings.neighbourhood(), ready).context("no thread could be started")?;
 
         let trace = Trace::start(events, redirection.clone()).context("decisions can't be read")?;
         let end_admin = CancellationToken::new();
@@ -103,7 +95,7 @@ impl Agent {
                 sources: Arc::new(move || {
                     sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()
                 }),
-                fixed: Fixed { pins: settings.agent.pins, notes, neighbours },
+                fixed: Fixed { pins: settings.agent.pins, notes },
                 trace,
                 registry,
             };

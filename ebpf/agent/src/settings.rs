@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use ipnet::IpNet;
-use portolan_config::{Agent, Clusterset, Log, Problem, manifests_in};
+use portolan_config::{Agent, Beside, Clusterset, Log, Problem, manifests_in};
 use portolan_ebpf::follow::Scope;
+use portolan_ebpf::hooks::is_unnamed;
 use portolan_ebpf::tables::Sizes;
 
 use crate::cli::{DEFAULT_CONFIG, Places, Run};
@@ -95,16 +96,49 @@ impl Settings {
         (!name.is_empty()).then(|| name.into())
     }
 
-    /// What is redirected beside these programs. Where Cilium replaces kube-proxy in the same cgroup, the addresses of Services
-    /// are its own: ours are those of the pool.
-    pub(crate) fn scope(&self, neighbours: &[String]) -> Scope {
-        let cilium =
-            neighbours.iter().any(|name| name.starts_with("cil_sock") || name.starts_with("sock4_connect"));
+    /// What is redirected, beside whom.
+    pub(crate) fn neighbourhood(&self) -> Neighbourhood {
         let ranges = &self.clusterset.vips.ranges;
-        let pool = || ranges.ipv4.map(IpNet::V4).into_iter().chain(ranges.ipv6.map(IpNet::V6)).collect();
-        Scope { skip: self.agent.skip.clone(), only: cilium.then(pool) }
+        let pool = ranges.ipv4.map(IpNet::V4).into_iter().chain(ranges.ipv6.map(IpNet::V6)).collect();
+        Neighbourhood { beside: self.agent.beside, skip: self.agent.skip.clone(), pool }
     }
 }
+
+/// What decides on the addresses that are redirected. Where Cilium replaces kube-proxy in the same cgroup, those of Services are its
+/// own: ours are those of the pool.
+#[derive(Debug)]
+pub(crate) struct Neighbourhood {
+    beside: Beside,
+    skip: Vec<IpNet>,
+    pool: Vec<IpNet>,
+}
+
+impl Neighbourhood {
+    /// What is redirected beside these programs.
+    pub(crate) fn scope(&self, programs: &[String]) -> Scope {
+        let is_cilium = |name: &String| name.starts_with("cil_sock") || name.starts_with("sock4_connect");
+        let cilium = match self.beside {
+            Beside::Auto => programs.iter().any(is_cilium),
+            Beside::Cilium => true,
+            Beside::Nobody => false,
+        };
+        Scope { skip: self.skip.clone(), only: cilium.then(|| self.pool.clone()) }
+    }
+
+    /// What the reader should know of that.
+    pub(crate) fn note(&self, programs: &[String]) -> Option<&'static str> {
+        let has_unnamed = self.beside == Beside::Auto && programs.iter().any(|name| is_unnamed(name));
+        match self.scope(programs).only {
+            Some(_) => Some(BESIDE_CILIUM),
+            None => has_unnamed.then_some(BESIDE_SOMEBODY),
+        }
+    }
+}
+
+const BESIDE_CILIUM: &str =
+    "Cilium redirects Services on this cgroup: only virtual IPs of the pool are redirected by this agent";
+const BESIDE_SOMEBODY: &str = "others redirect on this cgroup, too, and only the capability SYS_ADMIN shows whether that is Cilium: \
+     if it is, say so by `agent.beside: Cilium`, else `Nobody`";
 
 /// Everything that is wrong, as one error.
 fn wrong(problems: &[Problem]) -> anyhow::Error {

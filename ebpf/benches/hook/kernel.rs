@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use portolan_ebpf::Redirection;
-use portolan_ebpf::follow::Scope;
 use portolan_ebpf::hooks::Cgroup;
 use portolan_ebpf::pins::Pins;
 use portolan_ebpf::tables::Sizes;
@@ -42,7 +41,7 @@ impl KernelPlace {
     pub fn load(&self, vips: u32) -> Redirection {
         let sizes = Sizes::of(vips + 100, vips * 2 + 200, vips * 2 * ENDPOINTS + 70_000);
         let (pins, cgroup) = (Pins::open(&self.pins).unwrap(), Cgroup::open(Some(&self.inside)).unwrap());
-        Redirection::load(pins, cgroup, sizes, Scope::default(), None).unwrap().0
+        Redirection::load(pins, cgroup, sizes, None).unwrap().0
     }
 
     /// Takes the programs off.

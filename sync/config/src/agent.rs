@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::scalar::Scalar;
 use crate::section::Section;
 
 /// Most entries of a map: 16 Mi, beyond which a kernel would set apart gigabytes for it.
@@ -21,10 +22,37 @@ pub struct Agent {
     pub node: Option<String>,
     /// Virtual IPs that are left to others.
     pub skip: Vec<IpNet>,
+    /// Who else redirects Services on the same cgroup.
+    pub beside: Beside,
     /// How large the maps are.
     pub maps: MapSizes,
     /// Admin HTTP; `None` is off.
     pub admin: Option<SocketAddr>,
+}
+
+/// Beside whom the agent redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Beside {
+    /// Whoever is found there, by the names of programs, which the capability SYS_ADMIN shows.
+    #[default]
+    Auto,
+    /// Cilium, whether it is found or not: only virtual IPs of the pool are redirected.
+    Cilium,
+    /// Nobody, whoever is found: all virtual IPs are redirected.
+    Nobody,
+}
+
+impl Scalar for Beside {
+    const EXPECTED: &'static str = "`Auto`, `Cilium` or `Nobody`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "Auto" => Ok(Self::Auto),
+            "Cilium" => Ok(Self::Cilium),
+            "Nobody" => Ok(Self::Nobody),
+            _ => Err(format!("is not {}", Self::EXPECTED)),
+        }
+    }
 }
 
 /// Most entries of each map, from 1 to 16 Mi.
@@ -52,6 +80,7 @@ impl Agent {
                 pins: mounted(section, "pins").unwrap_or(default.pins),
                 node: section.optional::<String>("node").filter(|node| !node.is_empty()),
                 skip: section.list("skip", default.skip),
+                beside: section.get("beside", default.beside),
                 maps: section.section("maps", |maps| MapSizes::read(maps, default.maps)),
                 admin: section.section("admin", |admin| admin.or_off("listen", default.admin)),
             }
@@ -95,6 +124,7 @@ impl Default for Agent {
             pins: "/sys/fs/bpf/portolan".into(),
             node: None,
             skip: Vec::new(),
+            beside: Beside::default(),
             maps: MapSizes::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9154))),
         }
@@ -129,6 +159,8 @@ mod tests {
             ("skip: [10.96.0.0/12, 'fd00::1']", |a| {
                 a.skip = vec!["10.96.0.0/12".parse().unwrap(), "fd00::1/128".parse().unwrap()];
             }),
+            ("beside: Cilium", |a| a.beside = Beside::Cilium),
+            ("beside: Nobody", |a| a.beside = Beside::Nobody),
             ("maps: {vips: 1, ports: 2, backends: 3, sockets: 4, affinity: 16777216}", |a| {
                 a.maps = MapSizes { vips: 1, ports: 2, backends: 3, sockets: 4, affinity: 16_777_216 };
             }),
@@ -176,6 +208,7 @@ mod tests {
                 "agent: {admin: {listen: 9154}}",
                 "2: agent.admin.listen: `9154` is not an address with a port, such as `0.0.0.0:53` or `[::]:53`",
             ),
+            ("agent: {beside: cilium}", "2: agent.beside: `cilium` is not `Auto`, `Cilium` or `Nobody`"),
             ("agnt: {}", "2: agnt: unknown key `agnt`, did you mean `agent`?"),
         ] {
             let problems = parse(text).expect_err(text).into_iter();

@@ -32,7 +32,7 @@ mod tree;
 mod view;
 mod zones;
 
-pub use agent::{Agent, MapSizes};
+pub use agent::{Agent, Beside, MapSizes};
 pub use clusterset::{AnswerTo, Clusterset, Unservable, manifests_in};
 pub use document::{Problem, ROOT, keys, load, parse};
 pub use kubernetes::{Controller, Vips};

@@ -7,6 +7,7 @@ use portolan_tests::harness::{Package, eventually, program, repository, run};
 
 use crate::site::{Site, service, slice};
 use crate::survival::{bpftool, status, web, web_servers, who};
+use crate::visitor::Visitor;
 
 /// A program of that name, loaded and pinned; until this is dropped.
 struct Other {
@@ -119,6 +120,78 @@ fn services_are_left_to_cilium() {
     assert!(site.agent.log().contains(expected));
     let (well, text) = status(&site.agent);
     assert!(well && text.contains("cil_sock4_conne") && text.contains(expected), "{text}");
+}
+
+/// Cilium may be installed, and removed, while an agent runs: Services are left to it meanwhile, and no connection to an address of
+/// the pool fails.
+#[test]
+fn cilium_comes_and_goes() {
+    if !can_hook("cilium_comes_and_goes") {
+        return;
+    }
+    let mut site = Site::new(&(web(&["10.1.0.11"]) + &derived()));
+    let _servers = web_servers(&site);
+    let other = Other::load(&site, "cil_sock4_connect");
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    assert_eq!((who(&site, &vip).as_str(), who(&site, "10.96.0.50").as_str()), ("one", "two"));
+    let mut visitor = Visitor::start(&site, &vip, 80);
+    for round in 1..=2 {
+        other.attach(&site, &["multi"]);
+        eventually("Services are left to Cilium", || who(&site, "10.96.0.50") == "ENETUNREACH");
+        let (well, text) = status(&site.agent);
+        assert!(
+            well && text.contains("cil_sock4_conne") && text.contains("only virtual IPs of the pool"),
+            "{text}"
+        );
+        other.detach(&site);
+        eventually("Services are the agent's again", || who(&site, "10.96.0.50") == "two");
+        assert!(!status(&site.agent).1.contains("Cilium"));
+        let said = "Cilium redirects Services on this cgroup";
+        assert_eq!(site.agent.log().matches(said).count(), round, "once each time");
+    }
+    visitor.goes_on(20);
+    let seen = visitor.finish();
+    assert!(seen.said.errors.is_empty() && seen.said.strangers.is_empty(), "{seen:?}");
+}
+
+/// `agent.beside`: who may not see others' names, or knows better, says who they are.
+#[test]
+fn who_is_beside_the_agent_can_be_said() {
+    if !can_hook("who_is_beside_the_agent_can_be_said") {
+        return;
+    }
+    let mut site = Site::new(&(web(&["10.1.0.11"]) + &derived()));
+    let _servers = web_servers(&site);
+    let yaml = "home: paris\nclusters: [{name: paris, manifests: clusters/paris}]";
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let other = Other::load(&site, "cil_sock4_connect");
+    let unknown = "only the capability SYS_ADMIN shows whether that is Cilium";
+    let blind = ["setpriv", "--bounding-set=-sys_admin"];
+    let rows: [(bool, &[&str], &str, &str, Option<&str>); 6] = [
+        (false, &[], "Auto", "two", None),
+        (false, &[], "Cilium", "ENETUNREACH", Some("only virtual IPs of the pool")),
+        (true, &[], "Nobody", "two", None),
+        (true, &blind, "Auto", "two", Some(unknown)),
+        (true, &blind, "Cilium", "ENETUNREACH", Some("only virtual IPs of the pool")),
+        (true, &blind, "Nobody", "two", None),
+    ];
+    let mut is_there = false;
+    for (beside_it, wrapper, beside, expected, note) in rows {
+        if beside_it && !is_there {
+            other.attach(&site, &["multi"]);
+            is_there = true;
+        }
+        site.agent.under(wrapper);
+        site.agent.configure(yaml, &format!("beside: {beside}"));
+        site.agent.start();
+        let ends = (who(&site, &vip), who(&site, "10.96.0.50"));
+        assert_eq!((ends.0.as_str(), ends.1.as_str()), ("one", expected), "{wrapper:?} {beside}");
+        let (well, text) = status(&site.agent);
+        assert!(well && note.is_none_or(|note| text.contains(note)), "{wrapper:?} {beside}: {text}");
+        assert_eq!(text.contains("Cilium"), note.is_some(), "{wrapper:?} {beside}: {text}");
+        site.agent.stop();
+    }
 }
 
 /// `agent.skip`: virtual IPs that are left to others. A restart is enough, either way.

@@ -241,6 +241,35 @@ fn connected_udp_sockets_of_a_dead_backend_are_aborted() {
     );
 }
 
+/// A service that is unexported, or gone, is told to connected UDP sockets, too: all of them, also those with a backend that got no
+/// new clients any more. What is of another service goes on.
+#[test]
+fn connected_udp_sockets_of_a_service_that_is_gone_are_aborted() {
+    if !can_hook("connected_udp_sockets_of_a_service_that_is_gone_are_aborted") {
+        return;
+    }
+    let mut site = weighted();
+    let other = service("other", "", &PORTS) + &slice("other", "v4", &THEIRS, &["10.1.0.11"]);
+    site.agent.write("clusters/paris/other.yaml", other);
+    let _servers = backends(&site.server, &BOTH);
+    site.agent.start();
+    let (client, inside) = site.inside();
+    let vip = site.vip("web", false);
+    let mut held = Talk::start(client, inside, "held.py", &[&vip, "53", "40"]);
+    let mut others = Talk::start(client, inside, "held.py", &[&site.vip("other", false), "53", "5"]);
+    let before = names(&held.say("ask"));
+    assert!(before.iter().any(|name| name == "oslo") && before.iter().any(|name| name == "paris"));
+    assert_eq!(names(&others.say("ask")), ["paris"; 5]);
+    site.rewrite("clusters/paris/policy.yaml", weights(1, 0));
+    for cluster in ["paris", "oslo"] {
+        site.rewrite(&format!("clusters/{cluster}/services.yaml"), "");
+    }
+    becomes("all are aborted", &vec!["ECONNABORTED".to_owned(); 40], || names(&held.say("read")));
+    let again = datagrams(client, inside, "connected-udp", &vip, 53, 3);
+    assert_eq!(again.errors, [("ENETUNREACH".to_owned(), 3)].into(), "the virtual IP is nobody's");
+    assert_eq!(names(&others.say("ask")), ["paris"; 5]);
+}
+
 /// A backend that only gets no new clients (a weight of 0) keeps those that it has.
 #[test]
 fn connected_udp_sockets_live_on_when_only_shares_change() {

@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use portolan_tests::harness::node::{Agent, can_hook, connects};
-use portolan_tests::harness::{eventually, run};
+use portolan_tests::harness::{Package, eventually, program, run};
 use serde_json::Value;
 
 use crate::site::Site;
 use crate::survival::{bpftool, status, web, web_servers, who};
+use crate::visitor::Visitor;
+
+/// Programs of an agent.
+pub(crate) const HOOKS: usize = 9;
 
 /// What bpftool(8) says of an object in the kernel; `None`: it is not there.
 pub(crate) fn object(kind: &str, id: u64) -> Option<Value> {
@@ -43,7 +47,7 @@ fn detach_leaves_nothing() {
     site.agent.start();
     let vip = site.agent.vips("default/web")[0].to_string();
     let (programs, maps) = in_kernel(&site.agent);
-    assert!(programs.len() == 9 && maps.len() > 10, "{programs:?} {maps:?}");
+    assert!(programs.len() == HOOKS && maps.len() > 10, "{programs:?} {maps:?}");
 
     let (done, told) = site.agent.detach();
     let expected = format!("another agent uses {}: end it first", site.agent.pins().display());
@@ -83,6 +87,90 @@ fn a_generation_goes_when_the_next_one_comes() {
             && maps.iter().filter(goes).all(|id| object("map", *id).is_none())
     });
     assert_eq!(maps.iter().filter(|id| now.contains(id)).count(), 4, "affinities, connected, flows, origins");
+}
+
+/// Whether a metric has this value.
+fn counts(site: &Site, sample: &str) -> bool {
+    site.agent.get("/metrics").1.lines().any(|line| line == sample)
+}
+
+/// Whoever removes pins, or mounts something over them, ends nothing while the agent runs, which makes them anew: the next one
+/// takes over as if nothing had been.
+#[test]
+fn pins_that_somebody_removes_are_made_anew() {
+    if !can_hook("pins_that_somebody_removes_are_made_anew") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let mut visitor = Visitor::start(&site, &vip, 80);
+    visitor.goes_on(1);
+    let (pins, before) = (site.agent.pins().to_owned(), site.agent.status()["hooks"].clone());
+    let said = "somebody removed what was pinned: pinned anew";
+    let removals: [(&str, fn(&Path)); 3] = [
+        ("links", |pins| {
+            for hook in ["links/connect4", "links/getpeername4", "sessions/flows"] {
+                std::fs::remove_file(pins.join("v1").join(hook)).unwrap();
+            }
+        }),
+        ("a folder", |pins| std::fs::remove_dir_all(pins.join("v1/sessions")).unwrap()),
+        ("all", |pins| std::fs::remove_dir_all(pins).unwrap()),
+    ];
+    for (round, (what, remove)) in (1..).zip(removals) {
+        remove(&pins);
+        eventually("it is pinned anew", || {
+            counts(&site, &format!("portolan_agent_pinned_again_total {round}"))
+        });
+        assert_eq!(site.agent.status()["hooks"], before, "{what}: the same programs, attached once");
+        assert_eq!(site.agent.log().matches(said).count(), round, "{what}: said once");
+        let (well, told) = status(&site.agent);
+        let note = format!("{} was emptied, or a part of it, and pinned anew: {round} times", pins.display());
+        assert!(well && told.contains(&note), "{what}: {told}");
+        visitor.goes_on(20);
+    }
+    // What is no BPF file system takes no pins: that is said until it is gone.
+    let at = pins.to_str().unwrap();
+    let mount = |words: &[&str]| run(program(words[0], Package::UtilLinux).args(&words[1..]));
+    assert!(mount(&["mount", "-t", "tmpfs", "none", at]).0);
+    let problem =
+        format!("redirection would end with this agent: {at} is not on a BPF file system: mount one");
+    eventually("it is said", || status(&site.agent).1.contains(&problem));
+    visitor.goes_on(20);
+    assert!(site.agent.get("/ready").0, "connections are redirected");
+    assert!(mount(&["umount", at]).0);
+    eventually("all is well", || status(&site.agent).0);
+    assert_eq!(site.agent.log().matches(&problem).count(), 1, "said once");
+
+    site.agent.kill();
+    visitor.goes_on(20);
+    site.agent.start();
+    assert!(site.agent.log().contains("replaced=true"), "the next one takes over");
+    visitor.goes_on(20);
+    let seen = visitor.finish();
+    assert!(seen.said.errors.is_empty() && seen.said.strangers.is_empty(), "{seen:?}");
+    assert_eq!(seen.held, format!("{vip} 80"), "an old connection is shown the virtual IP all along");
+}
+
+/// bpftool-link(8): a link that is detached is there, and runs nothing.
+#[test]
+fn programs_that_somebody_detaches_are_attached_again() {
+    if !can_hook("programs_that_somebody_detaches_are_attached_again") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let link = site.agent.pins().join("v1/links/connect4");
+    let (detached, text) = bpftool(&["link", "detach", "pinned", link.to_str().unwrap()]);
+    assert!(detached, "{text}");
+    eventually("it is attached again", || counts(&site, "portolan_agent_reattached_total 1"));
+    assert!(site.agent.log().contains("somebody detached programs: attached again"));
+    let said = connects(&site.client, Some(&site.cgroup), &vip, 80, 20);
+    assert_eq!((said.answers(), said.strangers.len()), (20, 0), "{said:?}");
+    assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), HOOKS);
 }
 
 /// Two agents of one folder would undo each other's work; of two folders each has its own.

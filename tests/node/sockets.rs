@@ -94,6 +94,28 @@ fn every_kind_of_socket_gets_there_and_sees_the_virtual_ip_alone() {
     }
 }
 
+/// MPTCP (RFC 8684), as `mptcpize` has it: such sockets go to a backend, too, and fall back to TCP where that has no more. The kernel
+/// connects by a socket of its own within them, and asks for the peer's name by the outer one: it shows the backend (README, "can't").
+#[test]
+fn mptcp_goes_to_a_backend() {
+    if !can_hook("mptcp_goes_to_a_backend") {
+        return;
+    }
+    if !std::path::Path::new("/proc/sys/net/mptcp/enabled").exists() {
+        eprintln!("skipped mptcp_goes_to_a_backend: this kernel has no MPTCP");
+        return;
+    }
+    let mut site = Site::new(&dual("web"));
+    let _servers = backends(&site.server, &DUAL);
+    site.agent.start();
+    for (is_v6, name, backend) in
+        [(false, "four-tcp", "10.1.0.11 8080"), (true, "six-tcp", "fd00:1::11 8080")]
+    {
+        let told = site.python("sockets.py", &["mptcp", &site.vip("web", is_v6), "80"]);
+        assert_eq!(told, json!([name, backend]));
+    }
+}
+
 /// Programs as they are: what they print comes from a backend, and UDP clients that drop packets of strangers drop none.
 #[test]
 fn real_programs_connect() {

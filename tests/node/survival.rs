@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use portolan_tests::harness::node::{Agent, Backends, backends, can_hook, connects};
 use portolan_tests::harness::{Package, eventually, program, run, stays, until};
 
+use crate::pins::HOOKS;
 use crate::site::{Site, service, slice};
 use crate::visitor::Visitor;
 
@@ -179,7 +180,7 @@ fn what_a_crash_left_half_done_is_completed() {
             std::fs::remove_file(site.agent.pins().join("v1/links").join(hook)).unwrap();
         }
         site.agent.start();
-        assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), 9, "{missing:?}");
+        assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), HOOKS, "{missing:?}");
         let said = connects(&site.client, Some(&site.cgroup), &vip, 80, 10);
         assert_eq!((said.answers(), said.strangers.len()), (10, 0), "{missing:?}: {said:?}");
     }

@@ -62,6 +62,18 @@ def tcp_nonblocking(to, source):
         return [http(sock), shown]
 
 
+def mptcp(*to):
+    """A socket of MPTCP (RFC 8684): who answered, and the peer that it was shown."""
+    to = (to[0], int(to[1]))
+    def act():
+        with socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET, STREAM, 262) as sock:
+            sock.settimeout(5)
+            sock.connect(to)
+            shown = text(sock.getpeername())
+            return [http(sock), shown]
+    return failing(act)
+
+
 def udp_connected(to, source):
     with made(to[0], DGRAM) as sock:
         sock.connect(to)

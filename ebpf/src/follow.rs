@@ -28,8 +28,18 @@ pub struct Scope {
 impl Scope {
     fn holds(&self, vip: IpAddr) -> bool {
         let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&vip));
-        !within(&self.skip) && self.only.as_deref().is_none_or(within)
+        can_be_virtual(vip) && !within(&self.skip) && self.only.as_deref().is_none_or(within)
     }
+}
+
+/// What every host has for itself, or for many, is nobody's virtual IP, whoever says so: all programs of a node would be misled.
+fn can_be_virtual(vip: IpAddr) -> bool {
+    let is_special = vip.is_loopback() || vip.is_unspecified() || vip.is_multicast();
+    let is_of_link = match vip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !is_special && !is_of_link
 }
 
 /// Has tables follow snapshots, for the clients of one node.

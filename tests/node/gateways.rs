@@ -158,4 +158,10 @@ fn an_ipv6_address_leads_to_ipv4_gateways() {
     assert_eq!((said.answers(), said.errors), (0, BTreeMap::from([("EAFNOSUPPORT".to_owned(), 100)])));
     let told = world.agent.services("default/who");
     assert_eq!(told[0]["unreachable"], 100, "{told}");
+
+    world.give_ipv6_back();
+    becomes("the clusters in use", &names(&["paris"]), || {
+        connects(client, inside, &hello, 80, 20).names.into_keys().collect()
+    });
+    answered_by(&datagrams(client, inside, "udp", &who, 53, 100), &["paris"]);
 }

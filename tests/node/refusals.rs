@@ -129,6 +129,47 @@ fn a_cgroup_of_version_1_is_refused() {
     assert!(told.contains(&format!("{v1} is no cgroup of version 2; cgroup2 is mounted at /")), "{told}");
 }
 
+/// A program in a mount namespace of its own, in which the shell does this first.
+fn mounted(first: &str) -> [&str; 6] {
+    ["unshare", "--mount", "sh", "-c", first, "sh"]
+}
+
+/// Hosts that boot with version 1 alone have no cgroup2 anywhere.
+#[test]
+fn without_cgroup2_it_is_said_how_to_get_it() {
+    if !can_hook("without_cgroup2_it_is_said_how_to_get_it") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let config = site.agent.path("portolan.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let cgroup = format!("  cgroup: {}\n", site.cgroup.path().display());
+    assert!(text.contains(&cgroup));
+    std::fs::write(&config, text.replace(&cgroup, "")).unwrap();
+    let unmount = "awk '$3 == \"cgroup2\" {print $2}' /proc/self/mounts | xargs -n1 umount -l && exec \"$@\"";
+    site.agent.under(&mounted(unmount));
+    let told = refused(site.agent.command("run"));
+    let expected = "cgroup2 is not mounted: boot with cgroup v2, or mount it (mount -t cgroup2 none ";
+    assert!(told.contains(expected) && told.contains("`agent.cgroup`"), "{told}");
+    assert!(!site.agent.pins().exists(), "nothing is left behind");
+}
+
+/// The programs take nothing from the kernel's own types (no CO-RE): a host without /sys/kernel/btf does.
+#[test]
+fn the_kernels_types_are_not_needed() {
+    if !can_hook("the_kernels_types_are_not_needed") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.under(&mounted(
+        "if [ -e /sys/kernel/btf ]; then mount -t tmpfs none /sys/kernel/btf; fi && ! [ -e /sys/kernel/btf/vmlinux ] && exec \"$@\"",
+    ));
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    assert_eq!(who(&site, &vip), "one");
+}
+
 /// Wrong configurations are refused whole, with all that is wrong; nothing is attached by who can't start.
 #[test]
 fn who_can_not_start_changes_nothing() {

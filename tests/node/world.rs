@@ -94,6 +94,11 @@ impl World {
         self.agent.write("clusters/paris/services.yaml", manifests(&["10.1.0.11"], None));
     }
 
+    /// The opposite.
+    pub(crate) fn give_ipv6_back(&self) {
+        self.agent.write("clusters/paris/services.yaml", manifests(&["10.1.0.11", "fd00:1::11"], None));
+    }
+
     /// The clusters that a service's connections may go to.
     pub(crate) fn used(&self, service: &str) -> BTreeSet<String> {
         let told = self.agent.services(&format!("default/{service}"));

@@ -127,10 +127,12 @@ impl Cgroup {
         std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.id)
     }
 
-    /// Programs that are attached here for what we do, but for those of these ids.
-    pub(crate) fn others(&self, ours: &[u32]) -> Vec<u32> {
-        let of = |hook: &Hook| sys::attached(self.folder.as_fd(), hook.attach_type).unwrap_or_default();
-        HOOKS.iter().flat_map(of).filter(|id| !ours.contains(id)).collect()
+    /// Programs that are attached here for what we do, but for those of these ids. `None`: it can't be known, for one because the
+    /// cgroup is gone.
+    pub(crate) fn others(&self, ours: &[u32]) -> Option<Vec<u32>> {
+        let of = |hook: &Hook| sys::attached(self.folder.as_fd(), hook.attach_type).ok();
+        let found: Vec<Vec<u32>> = HOOKS.iter().filter_map(of).collect();
+        (!found.is_empty()).then(|| found.into_iter().flatten().filter(|id| !ours.contains(id)).collect())
     }
 }
 
@@ -206,7 +208,7 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
         // Of another cgroup, or of one that is gone.
         pins.unlink(hook)?;
     }
-    let others = |error: ProgramError| match names(&cgroup.others(&[])) {
+    let others = |error: ProgramError| match names(&cgroup.others(&[]).unwrap_or_default()) {
         others if others.is_empty() => refused(chain(&error)),
         others => refused(format!(
             "{}; {} may be there in a way that lets nobody in: `bpftool cgroup show` tells the flags",

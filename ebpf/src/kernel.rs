@@ -69,12 +69,26 @@ pub enum LoadError {
     #[error("the maps don't fit: {0}; make them smaller under `agent.maps`, or give the agent more memory")]
     Memory(io::Error),
     /// What was pinned before has other sizes or kinds.
-    #[error("map {map} can't be taken over or made: {why}; `portolan-agent detach` removes what is pinned")]
+    #[error(
+        "map {map} can't be taken over, or pinned: {why}; `portolan-agent detach` removes what is pinned"
+    )]
     Map {
         /// Its name.
         map: String,
         /// What the kernel says.
         why: String,
+    },
+    /// The kernel makes no such maps: it is too old, or has no types (BTF), which what is stored at sockets needs.
+    #[error(
+        "the kernel (Linux {release}) makes no map {map}: {error}; Linux 5.18 or newer is needed, with CONFIG_DEBUG_INFO_BTF"
+    )]
+    Unmade {
+        /// Its name.
+        map: String,
+        /// The kernel's release.
+        release: String,
+        /// What it says.
+        error: io::Error,
     },
     /// The verifier refuses a program.
     #[error("the kernel (Linux {release}) refuses program {program}: {why}; Linux 5.18 or newer is needed")]
@@ -86,8 +100,8 @@ pub enum LoadError {
         /// The end of what the verifier says.
         why: String,
     },
-    /// The object is not what this library was made for.
-    #[error("the programs can't be loaded: {0}")]
+    /// The object is not what this library was made for, or wants what the kernel has not.
+    #[error("the programs can't be loaded: {0}; this is Linux {release}, and 5.18 or newer is needed", release = release())]
     Object(String),
 }
 
@@ -238,7 +252,7 @@ fn load_error(error: EbpfError) -> LoadError {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => match io_error.raw_os_error() {
             Some(libc::EPERM) => LoadError::Rights,
             Some(libc::ENOMEM | libc::E2BIG) => LoadError::Memory(io_error),
-            _ => LoadError::Map { map: name.to_string(), why: io_error.to_string() },
+            _ => LoadError::Unmade { map: name.to_string(), release: release(), error: io_error },
         },
         EbpfError::MapError(MapError::PinError { name, error }) => {
             LoadError::Map { map: name.unwrap_or_default().to_string(), why: crate::error::chain(&error) }

@@ -107,16 +107,19 @@ impl Redirection {
         self.pins.keep(&self.links, &self.sessions)
     }
 
-    /// Names of programs that others have attached here for what we do, if they are not what they were the last time.
+    /// Names of programs that others have attached here for what we do, if they are not what they were the last time. While that
+    /// can't be known it is as it was.
     pub fn new_neighbours(&mut self) -> Option<Vec<String>> {
         let pinned = look(self.pins.root()).into_iter().map(|attached| attached.program);
         let ours: Vec<u32> = pinned.chain(self.links.iter().filter_map(Link::program)).collect();
-        let others = Some(self.cgroup.others(&ours));
-        if self.others == others {
-            return None;
-        }
-        self.others = others;
-        self.others.as_deref().map(hooks::names)
+        let others = match (self.cgroup.others(&ours), &self.others) {
+            (Some(now), before) if before.as_ref() != Some(&now) => now,
+            (None, None) => Vec::new(),
+            _ => return None,
+        };
+        let names = hooks::names(&others);
+        self.others = Some(others);
+        Some(names)
     }
 
     /// One decision of so many is told; 0: none.

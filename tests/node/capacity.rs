@@ -5,11 +5,11 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use portolan_tests::harness::node::{Agent, backends, can_hook, connects};
-use portolan_tests::harness::{eventually, until_within};
+use portolan_tests::harness::{eventually, stays, until_within};
 
 use crate::pins::{in_kernel, object};
 use crate::site::{Site, service, slice};
-use crate::survival::{status, web_servers, who};
+use crate::survival::{bpftool, status, web_servers, who};
 
 /// All endpoints of large sites: a network that the host with backends has as a whole.
 const MANY: &str = "10.2.0.0/16";
@@ -84,6 +84,46 @@ fn what_finds_no_room_is_refused_and_told_of() {
         assert!(["one", "two"].contains(&who(&site, &third).as_str()), "{map}");
         assert_eq!(metric(&site.agent, "portolan_agent_refused_services").as_deref(), Some("0"));
     }
+}
+
+/// bpftool-map(8), `freeze`: the kernel refuses all writes of a map from then on. What can't be deleted is told of wherever one looks,
+/// as what can't be written is; and the next agent, which makes maps of its own, puts it right.
+#[test]
+fn what_the_kernel_does_not_delete_is_told_of() {
+    if !can_hook("what_the_kernel_does_not_delete_is_told_of") {
+        return;
+    }
+    let mut site = Site::new(&small("first"));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/first")[0].to_string();
+    let (_, maps) = in_kernel(&site.agent);
+    let vips = maps.iter().find(|id| object("map", **id).unwrap()["name"] == "vips").unwrap();
+    let (frozen, text) = bpftool(&["map", "freeze", "id", &vips.to_string()]);
+    assert!(frozen, "{text}");
+    assert_eq!(metric(&site.agent, "portolan_agent_undeleted_entries").as_deref(), Some("0"));
+
+    site.rewrite("clusters/paris/services.yaml", small("second"));
+    assert_eq!(metric(&site.agent, "portolan_agent_undeleted_entries").as_deref(), Some("1"));
+    let problem = "1 entries can't be deleted, lead where they led, and are tried again every second: map vips can't be written";
+    let (well, text) = status(&site.agent);
+    assert!(!well && text.contains(&format!("problem: {problem}")), "{text}");
+    assert!(text.contains("refused default/second: map vips can't be written"), "{text}");
+    stays("it is said once", std::time::Duration::from_secs(3), || {
+        site.agent.log().matches(problem).count() == 1
+    });
+    assert_eq!(
+        who(&site, &vip),
+        "ECONNREFUSED",
+        "the address leads to what has no ports, and to nobody else"
+    );
+
+    site.agent.kill();
+    site.agent.start();
+    assert_eq!(who(&site, &vip), "ENETUNREACH");
+    let second = site.agent.vips("default/second")[0].to_string();
+    assert!(["one", "two"].contains(&who(&site, &second).as_str()));
+    assert!(status(&site.agent).0, "all is well");
 }
 
 /// design.md §6: 100,000 virtual IPs are no other than ten. Sizes are asserted, times are printed: this profile is no measure.

@@ -4,8 +4,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use portolan_tests::harness::eventually;
 use portolan_tests::harness::node::{Agent, backends, can_hook, connects, datagrams};
+use portolan_tests::harness::{eventually, repository};
 
 use crate::site::{Site, service, slice};
 use crate::survival::{bpftool, status, web, web_servers, who};
@@ -168,6 +168,30 @@ fn the_kernels_types_are_not_needed() {
     site.agent.start();
     let vip = site.agent.vips("default/web")[0].to_string();
     assert_eq!(who(&site, &vip), "one");
+}
+
+/// enum bpf_cmd: kernels that know no such programs, or no types at all. They are told the least release that will do.
+#[test]
+fn old_kernels_are_told_what_will_do() {
+    if !can_hook("old_kernels_are_told_what_will_do") {
+        return;
+    }
+    const PROG_LOAD: &str = "5";
+    const BTF_LOAD: &str = "18";
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let script = repository().join("tests/node/programs/without.py");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for (command, expected) in [
+        (PROG_LOAD, "the programs can't be loaded: ".to_owned()),
+        (PROG_LOAD, format!("this is Linux {}, and 5.18 or newer is needed", release.trim())),
+        (BTF_LOAD, format!("the kernel (Linux {}) makes no map", release.trim())),
+        (BTF_LOAD, "Linux 5.18 or newer is needed, with CONFIG_DEBUG_INFO_BTF".to_owned()),
+    ] {
+        site.agent.under(&["python3", script.to_str().unwrap(), command, "EINVAL"]);
+        let told = refused(site.agent.command("run"));
+        assert!(told.contains(&expected), "{expected}: {told}");
+        assert!(told.lines().count() <= 2, "one line, and one that it starts: {told}");
+    }
 }
 
 /// Wrong configurations are refused whole, with all that is wrong; nothing is attached by who can't start.

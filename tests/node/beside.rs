@@ -168,7 +168,8 @@ fn who_is_beside_the_agent_can_be_said() {
     let other = Other::load(&site, "cil_sock4_connect");
     let unknown = "only the capability SYS_ADMIN shows whether that is Cilium";
     let blind = ["setpriv", "--bounding-set=-sys_admin"];
-    let rows: [(bool, &[&str], &str, &str, Option<&str>); 6] = [
+    type Row<'r> = (bool, &'r [&'r str], &'r str, &'r str, Option<&'r str>);
+    let rows: [Row<'_>; 6] = [
         (false, &[], "Auto", "two", None),
         (false, &[], "Cilium", "ENETUNREACH", Some("only virtual IPs of the pool")),
         (true, &[], "Nobody", "two", None),

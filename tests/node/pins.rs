@@ -109,7 +109,8 @@ fn pins_that_somebody_removes_are_made_anew() {
     visitor.goes_on(1);
     let (pins, before) = (site.agent.pins().to_owned(), site.agent.status()["hooks"].clone());
     let said = "somebody removed what was pinned: pinned anew";
-    let removals: [(&str, fn(&Path)); 3] = [
+    type Removal = (&'static str, fn(&Path));
+    let removals: [Removal; 3] = [
         ("links", |pins| {
             for hook in ["links/connect4", "links/getpeername4", "sessions/flows"] {
                 std::fs::remove_file(pins.join("v1").join(hook)).unwrap();

@@ -178,15 +178,15 @@ pub(crate) struct Link {
 impl Link {
     /// Whether it is on this cgroup still: one that is removed takes it along, and whoever may can detach it.
     pub(crate) fn is_on(&self, cgroup: &Cgroup) -> bool {
-        self.info().is_some_and(|info| info.cgroup == cgroup.id)
+        self.now().is_some_and(|now| now.cgroup == cgroup.id)
     }
 
     /// Its program's id.
     pub(crate) fn program(&self) -> Option<u32> {
-        self.info().map(|info| info.program)
+        self.now().map(|now| now.program)
     }
 
-    fn info(&self) -> Option<LinkInfo> {
+    fn now(&self) -> Option<LinkInfo> {
         sys::link_info(self.fd.as_fd()).ok().flatten()
     }
 }

@@ -409,6 +409,15 @@ fn sixty_five_thousand_backends_of_one_port() {
     }
 }
 
+/// What kernels refuse.
+const REFUSING: [Refuses; 5] = [
+    |_| false,
+    |write| matches!(write, Write::Vip(_, None) | Write::Port(_, None) | Write::Member(_, None)),
+    |write| matches!(write, Write::Vip(..) | Write::Port(..) | Write::Member(..)),
+    |write| matches!(write, Write::Port(..) | Write::Rest),
+    |write| matches!(write, Write::Vip(..) | Write::Member(_, None)),
+];
+
 #[derive(Debug, Clone)]
 struct Change {
     service: usize,
@@ -565,5 +574,29 @@ proptest! {
     ) {
         let (vips, ports, backends, slots, clusters) = sizes;
         run(Sizes { vips, ports, backends, slots, clusters, flows: 1, affinities: 1 }, &changes);
+    }
+
+    /// Whatever a kernel refuses, and when: no number that it leads to is used again, nothing leads to what is another's, and when
+    /// it refuses no more all is as it should be.
+    #[test]
+    fn kernels_that_refuse_lead_nowhere_wrong(changes in vec((change(), 0..REFUSING.len()), 1..24)) {
+        let mut all = reconciler(ROOM);
+        let mut replica = Replica::new(ROOM);
+        let mut state: BTreeMap<ServiceName, Wanted> = BTreeMap::new();
+        for (change, refuses) in &changes {
+            let (service, after) = (name(&format!("s{}", change.service)), change.wanted());
+            all.tables_mut().refuses = REFUSING[*refuses];
+            all.apply(&service, after.clone(), &mut Vec::new());
+            let _ = all.rest();
+            for write in all.tables_mut().take() {
+                replica.write(&service, &write);
+            }
+            match after {
+                Some(after) => drop(state.insert(service, after)),
+                None => drop(state.remove(&service)),
+            }
+        }
+        all.tables_mut().refuses = |_| false;
+        drained(all, &state);
     }
 }

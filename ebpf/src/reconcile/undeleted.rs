@@ -72,31 +72,21 @@ impl<T: Tables> Reconciler<T> {
     }
 
     pub(super) fn delete_vip(&mut self, key: VipKey, service: u32) {
-        if let Err(why) = self.tables.set_vip(key, None) {
-            // Who refused to have it replaced has the former number still.
-            self.undeleted.vips.entry(key).or_insert(service);
-            self.undeleted.why = Some(why);
-        }
+        let deleted = self.tables.set_vip(key, None);
+        note(&mut self.undeleted.vips, key, service, deleted, &mut self.undeleted.why);
     }
 
     /// Whether it is gone.
     pub(super) fn delete_port(&mut self, key: PortKey, front: u32) -> bool {
         let deleted = self.tables.set_port(key, None);
         let is_gone = deleted.is_ok();
-        if let Err(why) = deleted {
-            self.undeleted.ports.entry(key).or_insert(front);
-            self.undeleted.why = Some(why);
-        } else {
-            self.undeleted.ports.remove(&key);
-        }
+        note(&mut self.undeleted.ports, key, front, deleted, &mut self.undeleted.why);
         is_gone
     }
 
     pub(super) fn delete_member(&mut self, key: MemberKey, backend: u32) {
-        if let Err(why) = self.tables.set_member(key, None) {
-            self.undeleted.members.entry(key).or_insert(backend);
-            self.undeleted.why = Some(why);
-        }
+        let deleted = self.tables.set_member(key, None);
+        note(&mut self.undeleted.members, key, backend, deleted, &mut self.undeleted.why);
     }
 
     /// Deletes what could not be, if it can be now.
@@ -107,5 +97,22 @@ impl<T: Tables> Reconciler<T> {
             self.delete_port(key, front);
         }
         members.into_iter().for_each(|(key, backend)| self.delete_member(key, backend));
+    }
+}
+
+/// What is there still leads where it led, which a replacement that was refused did not change.
+fn note<K: Ord>(
+    undeleted: &mut BTreeMap<K, u32>,
+    key: K,
+    number: u32,
+    deleted: Result<(), WriteError>,
+    why: &mut Option<WriteError>,
+) {
+    match deleted {
+        Ok(()) => drop(undeleted.remove(&key)),
+        Err(error) => {
+            undeleted.entry(key).or_insert(number);
+            *why = Some(error);
+        }
     }
 }

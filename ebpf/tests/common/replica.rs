@@ -89,8 +89,12 @@ impl Replica {
             }
             Write::Head(number, ..) | Write::Affinity(number, _) => self.now.fronts.contains(number),
             Write::Vip(_, Some(service)) => self.names(*service, name),
-            Write::Port(key, _) => self.names(key.service, name),
-            Write::Vip(..) | Write::Member(..) | Write::Cluster(..) | Write::Rest => true,
+            Write::Port(key, Some(_)) => self.names(key.service, name),
+            Write::Vip(_, None)
+            | Write::Port(_, None)
+            | Write::Member(..)
+            | Write::Cluster(..)
+            | Write::Rest => true,
         };
         write.perform(&mut self.memory);
         if visible {

@@ -165,7 +165,7 @@ impl Scrape<'_, '_> {
         };
         counters("portolan_ignored", "Messages that are no queries", |shard| &shard.ignored, |_| true)?;
         let of_udp = |transport| transport == Transport::Udp;
-        let help = "Datagrams that came while more waited than could be answered";
+        let help = "Datagrams that the kernel dropped at a socket: nearly always since more waited than could be answered";
         counters("portolan_udp_dropped", help, |shard| &shard.dropped, of_udp)?;
         let help = "Replies that the network did not take";
         counters("portolan_udp_unsent", help, |shard| &shard.unsent, of_udp)?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use self::batch::Batch;
+use self::batch::{Batch, Wait};
 use super::{Answerer, Follower, Outcome};
 use crate::metrics::Shard;
 
@@ -68,34 +68,33 @@ impl Datagrams {
         stop: &AtomicBool,
     ) {
         let mut batch = Batch::new(self.wildcard);
-        let mut looked = Instant::now();
+        let (mut looked, mut dropped) = (Instant::now(), 0);
         while !stop.load(Ordering::Relaxed) {
-            let now = self.turn(&mut batch, follower, answerer, shard).unwrap_or_else(Instant::now);
+            let now =
+                self.turn(&mut batch, Wait::Some, follower, answerer, shard).unwrap_or_else(Instant::now);
             if now.saturating_duration_since(looked) >= LOOK {
                 looked = now;
-                self.look(shard);
+                self.look(shard, &mut dropped);
             }
         }
-        if let Err(error) = self.socket.set_nonblocking(true) {
-            tracing::debug!(%error, "a UDP socket can't be made non-blocking");
-        }
         for _ in 0..LAST_BATCHES {
-            if self.turn(&mut batch, follower, answerer, shard).is_none() {
+            if self.turn(&mut batch, Wait::None, follower, answerer, shard).is_none() {
                 break;
             }
         }
-        self.look(shard);
+        self.look(shard, &mut dropped);
     }
 
     /// Answers a batch; `None` when nothing came, else when the last answer was ready.
     fn turn(
         &self,
         batch: &mut Batch,
+        wait: Wait,
         follower: &mut Follower,
         answerer: &mut Answerer,
         shard: &Shard,
     ) -> Option<Instant> {
-        let received = self.receive(batch);
+        let received = self.receive(batch, wait);
         // Also when nothing came: an idle thread must not keep an old snapshot alive.
         let current = follower.current();
         if received == 0 {
@@ -115,9 +114,9 @@ impl Datagrams {
         Some(now)
     }
 
-    /// Waits for queries, not for long; how many came.
-    fn receive(&self, batch: &mut Batch) -> usize {
-        batch.receive(&self.socket).unwrap_or_else(|error| {
+    /// How many queries came.
+    fn receive(&self, batch: &mut Batch, wait: Wait) -> usize {
+        batch.receive(&self.socket, wait).unwrap_or_else(|error| {
             // An ICMP error of an earlier reply comes back here, and says nothing about the socket.
             let harmless = [
                 ErrorKind::WouldBlock,
@@ -136,10 +135,13 @@ impl Datagrams {
         })
     }
 
-    /// Takes over what the kernel counts.
-    fn look(&self, shard: &Shard) {
+    /// Takes over what the kernel counts, which goes round; `known` of it is known.
+    fn look(&self, shard: &Shard, known: &mut u32) {
         match batch::dropped(&self.socket) {
-            Ok(dropped) => shard.dropped.store(dropped.into(), Ordering::Relaxed),
+            Ok(dropped) => {
+                shard.dropped.fetch_add(dropped.wrapping_sub(*known).into(), Ordering::Relaxed);
+                *known = dropped;
+            }
             Err(error) => tracing::debug!(%error, "the kernel does not say what a UDP socket dropped"),
         }
     }

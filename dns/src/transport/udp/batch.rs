@@ -35,6 +35,15 @@ struct Slot {
     query: [u8; QUERY],
 }
 
+/// For how long a call waits for a first query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// As long as the socket does.
+    Some,
+    /// Not at all.
+    None,
+}
+
 /// Queries and their replies.
 pub(super) struct Batch {
     slots: Box<[Slot]>,
@@ -67,18 +76,18 @@ impl Batch {
         }
     }
 
-    /// Waits for a query as long as the socket does, and takes what else is there; how many.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Waits for a query, and takes what else is there; how many.
+    pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         self.answered.clear();
         for at in 0..self.room {
             self.prepare(at);
         }
         let (headers, len) = (self.headers.as_mut_ptr(), self.room as c_uint);
+        let flags = if wait == Wait::None { libc::MSG_DONTWAIT } else { libc::MSG_WAITFORONE };
         // SAFETY: of the headers that many are prepared: they point to memory of ours, which lives longer than the call and is as
         // long as they say.
-        let received = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers, len, libc::MSG_WAITFORONE as _, ptr::null_mut())
-        };
+        let received =
+            unsafe { libc::recvmmsg(socket.as_raw_fd(), headers, len, flags as _, ptr::null_mut()) };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         self.room = (2 * received).clamp(1, SIZE);
         Ok(received)

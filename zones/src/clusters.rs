@@ -1,17 +1,14 @@
 //! What is known of the clusters themselves: which one asks, which ones are heard, and which can be reached how.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::entrances::Entrances;
 use crate::name::ClusterId;
-use crate::object::{Gateway, GatewayAt, Node, Place as Spot};
+use crate::object::{Gateway, GatewayAt, Node, Place as Spot, UnixTime};
 use crate::places::Place;
 use crate::service::Reach;
 use crate::standing::Standings;
-
-/// Node ports are reached at so many addresses at most: enough to survive nodes, few enough for every client to know.
-const MAX_ENTRANCES: usize = 8;
 
 /// Whose exports are heard from the clusters themselves. Of all others only the home cluster's imports and mirrored
 /// slices tell.
@@ -50,7 +47,7 @@ pub(crate) struct Clusters {
     networks: BTreeMap<ClusterId, Arc<str>>,
     nodes: BTreeMap<(ClusterId, Arc<str>), Node>,
     /// Where node ports are reached.
-    entrances: BTreeMap<ClusterId, Box<[IpAddr]>>,
+    entrances: BTreeMap<ClusterId, Entrances>,
     /// Clusters whose entrances are to be listed anew.
     moved: BTreeSet<ClusterId>,
     /// The region of each cluster whose Nodes are all in one.
@@ -156,22 +153,21 @@ impl Clusters {
         Place { cluster: Some(cluster.clone()), region, az, node: name }
     }
 
-    /// Lists entrances anew where nodes came or went; returns the clusters where that made a difference.
-    ///
-    /// Nodes that are not ready take no traffic, but when none is ready it is the control plane that lost them: Kubernetes
-    /// doesn't evict then ("full disruption"), and node ports go on working.
-    pub(crate) fn settle_entrances(&mut self) -> Vec<ClusterId> {
+    /// Looks anew where node ports are told where nodes came or went, or what failed has rested; returns the clusters where that made
+    /// a difference.
+    pub(crate) fn settle_entrances(&mut self, now: UnixTime) -> Vec<ClusterId> {
+        let is_due =
+            |(_, entrances): &(&ClusterId, &Entrances)| entrances.due().is_some_and(|due| due <= now);
+        let rested = self.entrances.iter().filter(is_due).map(|(cluster, _)| cluster.clone());
+        let rested: Vec<ClusterId> = rested.collect();
         let mut changed = Vec::new();
-        for cluster in std::mem::take(&mut self.moved) {
+        for cluster in std::mem::take(&mut self.moved).into_iter().chain(rested) {
             let from = (cluster.clone(), Arc::from(""));
             let own = self.nodes.range(from..).take_while(|((c, _), _)| *c == cluster);
-            let open = own.map(|(_, node)| node).filter(|node| !node.entrances.is_empty());
-            let (ready, lost): (Vec<_>, Vec<_>) = open.partition(|node| node.ready);
-            let nodes = if ready.is_empty() { lost } else { ready };
-            let all: BTreeSet<IpAddr> =
-                nodes.iter().flat_map(|node| node.entrances.iter().copied()).collect();
-            let listed: Box<[IpAddr]> = all.into_iter().take(MAX_ENTRANCES).collect();
-            if self.entrances.insert(cluster.clone(), listed.clone()) != Some(listed) {
+            let nodes = own.map(|(_, node)| (&*node.entrances, node.ready));
+            // That there is none is another word than that none is known.
+            let is_new = !self.entrances.contains_key(&cluster);
+            if self.entrances.entry(cluster.clone()).or_default().settle(nodes, now) || is_new {
                 changed.push(cluster);
             }
         }
@@ -197,7 +193,8 @@ impl Clusters {
             GatewayAt::Addresses(_) | GatewayAt::Shared(_) => gateway.clone(),
             GatewayAt::Nodes(_) => match self.entrances.get(cluster) {
                 Some(nodes) => {
-                    Arc::new(Gateway { at: GatewayAt::Nodes(nodes.clone()), ports: gateway.ports.clone() })
+                    let at = GatewayAt::Nodes(nodes.told().collect());
+                    Arc::new(Gateway { at, ports: gateway.ports.clone() })
                 }
                 // Not a single node was ever told of.
                 None => return Reach::Unresolved,

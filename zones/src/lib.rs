@@ -50,6 +50,7 @@ pub mod clusters;
 pub mod compile;
 mod conflicts;
 pub mod diff;
+pub mod entrances;
 pub mod index;
 pub mod lookup;
 mod merge;

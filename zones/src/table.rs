@@ -236,9 +236,6 @@ impl Table {
     pub fn settle(&mut self) -> Vec<VipDemand> {
         self.settle_places();
         self.settle_standings();
-        for cluster in self.clusters.settle_entrances() {
-            self.touch_words(|word| word.cluster == cluster && word.is_behind_nodes());
-        }
         while !self.dirty.is_empty() {
             // Filing a claim may touch the services that claim the same address: another round.
             for name in std::mem::take(&mut self.dirty) {

@@ -269,6 +269,25 @@ fn node_ports_follow_the_nodes() {
     assert_eq!(reach(&world, "a").split(' ').count(), 8 + 1, "a bounded list");
 }
 
+/// A Node that flaps is written into copies of all services behind it: at most twice, and it comes back though nobody says more.
+#[test]
+fn a_node_that_flaps_is_left_out_until_it_is_steady() {
+    let mut world = World::new(&["clusterset.local"], &["home", "a"]);
+    let objects = with_gateway(exported(1), GatewayAt::Nodes([].into()), &[(80, 30_080)]);
+    let nodes = [node("n1", &["192.0.2.1"]), node("n2", &["192.0.2.2"])];
+    world.home("home").reset("home", Vec::new()).reset("a", objects.into_iter().chain(nodes).collect());
+    put_on(&mut world, "a", "east");
+    assert_eq!(reach(&world, "a"), "192.0.2.1 192.0.2.2 :30080");
+    for ready in [false, true, false, true] {
+        world.apply("a", node_that_is(ready, "n2", &["192.0.2.2"]));
+        world.compile();
+        assert_eq!(reach(&world, "a"), "192.0.2.1 :30080", "ready: {ready}");
+    }
+    assert!(!world.compile_at(NOW + 299));
+    assert!(world.compile_at(NOW + 300));
+    assert_eq!(reach(&world, "a"), "192.0.2.1 192.0.2.2 :30080");
+}
+
 /// Kubernetes doesn't evict when all nodes are lost at once ("full disruption"): it is the control plane that can't be
 /// reached, and node ports go on working.
 #[test]

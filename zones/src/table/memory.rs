@@ -42,12 +42,15 @@ impl Memory {
 }
 
 impl Table {
-    /// Marks the services whose time has come.
+    /// Marks the services whose time has come, and those that are reached at other Nodes than before.
     pub(crate) fn touch_due(&mut self, now: UnixTime) {
         while self.memory.wakes.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, name)) = self.memory.wakes.pop_first() {
                 self.touch(&name);
             }
+        }
+        for cluster in self.clusters.settle_entrances(now) {
+            self.touch_words(|word| word.cluster == cluster && word.is_behind_nodes());
         }
     }
 

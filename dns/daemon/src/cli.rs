@@ -338,13 +338,16 @@ pub(crate) struct Gateway {
     /// The program: haproxy has no UDP
     #[arg(long, value_enum, default_value_t)]
     pub format: Proxy,
+    /// Only ports of this protocol: tcp for haproxy and udp for nginx beside it, which is well at port 8406
+    #[arg(long, value_enum)]
+    pub protocol: Option<Transport>,
     /// What it leads to [default: services in a cluster, endpoints with manifests]
     #[arg(long, value_enum)]
     pub to: Option<Upstream>,
     /// Who may connect; may be repeated [default: as configured, else everybody]
     #[arg(long, value_name = "CIDR")]
     pub allow: Vec<IpNet>,
-    /// The address that it listens at [default: all]
+    /// The address that it listens at [default: as configured, else all that the gateway's Service has]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
     /// Ports to choose from [default: as configured, else 20000-29999]
@@ -363,6 +366,13 @@ pub(crate) enum Proxy {
     Haproxy,
     /// nginx.conf: TCP and UDP, by its stream module
     Nginx,
+}
+
+/// What a gateway carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
 }
 
 /// What a gateway leads to.

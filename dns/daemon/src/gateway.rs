@@ -1,16 +1,19 @@
 //! `portolan gateway`: the configuration of a cluster's shared gateway, as text.
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use portolan_sync::gateway::{
-    Explicit, GatewayPorts, Plan, PortRange, Program, Site, Style, Taken, To, Wanted, render,
+    Explicit, GatewayPorts, HEALTH_PORT, Plan, PortRange, Program, Site, Style, Taken, To, UDP_HEALTH_PORT,
+    Wanted, render,
 };
-use portolan_sync::kubernetes;
+use portolan_sync::kubernetes::gateway::{Found, read};
 use portolan_sync::manifest;
+use portolan_zones::object::Protocol;
 use portolan_zones::{ClusterId, Event};
 
-use crate::cli::{Gateway, Proxy, Upstream};
+use crate::cli::{Gateway, Proxy, Transport, Upstream};
 use crate::config::Config;
 use crate::source;
 use portolan_program::Outcome;
@@ -21,30 +24,51 @@ pub(crate) fn run(asked: &Gateway) -> anyhow::Result<Outcome> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = i64::try_from(now)?;
     let ports = ports_of(asked, &config);
-    let plan = match &config.clusterset.own {
+    if (asked.format, asked.protocol) == (Proxy::Haproxy, Some(Transport::Udp)) {
+        bail!("HAProxy has no UDP: give --format nginx");
+    }
+    let (plan, bind) = match &config.clusterset.own {
         Some(own) if asked.source.manifests.is_none() => {
             let to = to(asked).unwrap_or(To::Services);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let read = runtime.block_on(kubernetes::gateway::read(own, ports, to, now));
-            let (site, mut ports) = read?;
-            site.plan(&mut ports, Wanted { explicit: Explicit::Elsewhere, to, udp: true }, Taken::new(), now)
+            let found = runtime.block_on(read(own, ports, to, now));
+            let Found { site, mut ports, bind } = found?;
+            let wanted = Wanted { explicit: Explicit::Elsewhere, to, udp: true };
+            (site.plan(&mut ports, wanted, Taken::new(), now), bind)
         }
-        _ => of_manifests(asked, &config, now)?,
+        _ => (of_manifests(asked, &config, now)?, None),
     };
     let program = match asked.format {
         Proxy::Haproxy => Program::Haproxy,
         Proxy::Nginx => Program::Nginx,
     };
-    let style = style(asked, &config);
+    // All numbers are chosen before some are left out: they are the same in both programs.
+    let plan = match asked.protocol {
+        Some(protocol) => plan.only(protocol.into()),
+        None => plan,
+    };
+    let style = style(asked, &config, bind);
     Ok(Outcome::good(render(program, &plan, &style)?))
 }
 
-/// What the command line leaves open is as the controller has it.
-fn style(asked: &Gateway, config: &Config) -> Style {
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
+/// What the command line leaves open is as the controller has it. Beside HAProxy a program for UDP needs a port of its own to be
+/// well at.
+fn style(asked: &Gateway, config: &Config, behind: Option<IpAddr>) -> Style {
     let configured = &config.clusterset.controller.gateway;
     let allow = if asked.allow.is_empty() { &configured.allow } else { &asked.allow };
     let domain = asked.cluster_domain.as_ref().unwrap_or(&configured.cluster_domain);
-    Style { bind: asked.bind, allow: allow.clone(), ..Style::new(domain.clone()) }
+    let bind = asked.bind.or(configured.bind).or(behind);
+    let health_port = if asked.protocol == Some(Transport::Udp) { UDP_HEALTH_PORT } else { HEALTH_PORT };
+    Style { bind, allow: allow.clone(), health_port, ..Style::new(domain.clone()) }
 }
 
 fn ports_of(asked: &Gateway, config: &Config) -> PortRange {

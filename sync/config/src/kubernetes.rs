@@ -211,6 +211,7 @@ fn gateway(section: &mut Section<'_>, default: GatewayConfig) -> GatewayConfig {
         udp: section.get("udp", default.udp),
         cluster_domain: section.get("cluster-domain", default.cluster_domain),
         allow: section.list("allow", default.allow),
+        bind: section.optional("bind"),
     }
 }
 

@@ -200,7 +200,7 @@ fn every_section_takes_effect() {
             },
         ),
         (
-            "controller: {gateway: {enabled: false, ports: 7000-7999, udp: true, cluster-domain: k8s.example, allow: [10.0.0.0/8]}}",
+            "controller: {gateway: {enabled: false, ports: 7000-7999, udp: true, cluster-domain: k8s.example, allow: [10.0.0.0/8], bind: 10.0.0.1}}",
             |c| {
                 c.controller.gateway = GatewayConfig {
                     enabled: false,
@@ -208,6 +208,7 @@ fn every_section_takes_effect() {
                     udp: true,
                     cluster_domain: Name::parse("k8s.example").unwrap(),
                     allow: vec!["10.0.0.0/8".parse().unwrap()],
+                    bind: Some("10.0.0.1".parse().unwrap()),
                 };
             },
         ),

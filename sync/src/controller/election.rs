@@ -51,6 +51,13 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
+    /// Of who leads for as long as the sender is kept.
+    #[cfg(test)]
+    pub(crate) fn lasting() -> (watch::Sender<Option<Instant>>, Self) {
+        let (lead, until) = watch::channel(Some(Instant::now() + Duration::from_secs(3600)));
+        (lead, Self { until, told: true })
+    }
+
     /// Whether we may write now. A process that was stalled finds that it may not.
     pub(crate) fn is_leader(&self) -> bool {
         self.until().is_some()

@@ -4,7 +4,7 @@
 
 use portolan_zones::object::Protocol;
 
-use super::{HEALTH_PORT, Listener, Plan, Style, Upstream, preamble};
+use super::{Listener, Plan, Style, Upstream, preamble};
 
 /// Words of a line are bounded.
 const NETWORKS_PER_LINE: usize = 32;
@@ -69,7 +69,7 @@ frontend health
     timeout http-request 5s
     monitor-uri /health
 ",
-        bind(style, HEALTH_PORT)
+        bind(style, style.health_port)
     )
 }
 

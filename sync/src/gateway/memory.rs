@@ -14,6 +14,17 @@ use super::ports::{GatewayPorts, Hold, PortKey};
 /// Between an owner and the end of its number's rest.
 const REST: &str = ", free from ";
 
+/// Of a ConfigMap, which has at most a mebibyte of values, and of all that the API server stores of it at most a mebibyte and a half.
+/// There are as many exports as clusters' users make: what goes beyond gets no number.
+pub(super) const MOST_OCTETS: usize = 1_000_000;
+/// What an entry takes beside its owner: its key, once more among the managed fields, quotation marks, and the end of a rest.
+const OVERHEAD: usize = 64;
+
+/// What an entry takes at most, for as long as it has this owner.
+pub(super) fn octets(by: Option<&PortKey>) -> usize {
+    by.map_or(1, |key| key.service.namespace().len() + key.service.name().len() + "/:65535".len()) + OVERHEAD
+}
+
 /// What is to be written.
 pub fn write(ports: &GatewayPorts) -> BTreeMap<String, String> {
     ports.held().iter().map(|((protocol, number), hold)| (key(*protocol, *number), value(hold))).collect()

@@ -15,20 +15,25 @@ pub mod ports;
 mod site;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use portolan_zones::Name;
+use portolan_zones::object::Protocol;
 
 pub use ports::{GatewayPorts, PortError, PortKey, PortRange};
 pub use site::{Explicit, Plan, Site, Taken, Wanted};
 
+/// The Service in front of it, in the controller's namespace.
+pub const SERVICE: &str = "portolan-gateway";
 /// The ConfigMap that remembers numbers, in the controller's namespace.
 pub const MEMORY: &str = "portolan-gateway-ports";
 /// The ConfigMap that has the programs' configurations, there too.
 pub const FILES: &str = "portolan-gateway";
 /// Where the gateway says by HTTP that it is well; nginx by taking a connection.
 pub const HEALTH_PORT: u16 = 8405;
+/// The same of a second program beside it, which has the UDP ports.
+pub const UDP_HEALTH_PORT: u16 = 8406;
 
 /// A port of the gateway, and what is behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,18 +82,26 @@ pub struct Style {
     pub allow: Vec<IpNet>,
     /// The domain of cluster DNS.
     pub cluster_domain: Name,
+    /// Where it says that it is well.
+    pub health_port: u16,
 }
 
 impl Style {
     /// Everywhere, for everybody.
     pub fn new(cluster_domain: Name) -> Self {
-        Self { bind: None, allow: Vec::new(), cluster_domain }
+        Self { bind: None, allow: Vec::new(), cluster_domain, health_port: HEALTH_PORT }
     }
 
     /// `[::]:20017`: the address to bind, as both programs write it. `any` is what stands for all addresses.
     fn at(&self, any: &str, port: u16) -> String {
         self.bind.map_or_else(|| format!("{any}:{port}"), |ip| SocketAddr::new(ip, port).to_string())
     }
+}
+
+/// Where to listen behind a Service with these `ipFamilies`; `None`: everywhere. Who gets IPv4 alone needs none of IPv6, which his
+/// node may not have: a program that is told to listen there would not start.
+pub(crate) fn bind_behind(families: &[String]) -> Option<IpAddr> {
+    matches!(families, [only] if only == "IPv4").then_some(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// Why a configuration can't be written.
@@ -99,6 +112,14 @@ pub enum RenderError {
         "nginx looks names up only at its start, and no ClusterIP of {0} is known: lead to endpoints instead"
     )]
     NoAddress(PortKey),
+}
+
+impl Plan {
+    /// Only what has this protocol: another program has the rest.
+    pub fn only(self, protocol: Protocol) -> Self {
+        let listeners = self.listeners.into_iter().filter(|listener| listener.key.protocol == protocol);
+        Self { listeners: listeners.collect(), ..self }
+    }
 }
 
 /// The whole configuration of a program, the same for the same listeners.

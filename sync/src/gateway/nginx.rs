@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 
 use portolan_zones::object::Protocol;
 
-use super::{HEALTH_PORT, Listener, Plan, RenderError, Style, Upstream, preamble};
+use super::{Listener, Plan, RenderError, Style, Upstream, preamble};
 
 /// The stream module is a part of nginx' own images; Debian's packages load it by a file of their own. Each client of a UDP port
 /// takes a descriptor for a minute, and each worker has all that listen: the thousand that a process gets unless it asks for more
-/// are soon gone. Service managers allow more than is asked for here; where they don't, nginx says so and goes on.
+/// are soon gone. Service managers allow more than is asked for here; where they don't, nginx says so and goes on. As many workers as
+/// there are CPUs would be too many on large nodes: each has a socket of its own for each UDP port, and after a reload those of before
+/// live on beside the new ones until their connections end.
 const GLOBAL: &str = "
-worker_processes auto;
+worker_processes 4;
 worker_rlimit_nofile 500000;
 worker_shutdown_timeout 6h;
 error_log stderr warn;
@@ -30,7 +32,7 @@ stream {
 pub(super) fn render(plan: &Plan, style: &Style) -> Result<String, RenderError> {
     let mut text = preamble(&plan.refused);
     text += GLOBAL;
-    let health = style.at("[::]", HEALTH_PORT);
+    let health = style.at("[::]", style.health_port);
     text += &format!(
         "\n    server {{\n        listen {health}{};\n        return ok;\n    }}\n",
         families(style)

@@ -13,6 +13,8 @@ use portolan_zones::ServiceName;
 use portolan_zones::object::{Protocol, UnixTime};
 use siphasher::sip::SipHasher13;
 
+use super::memory;
+
 /// Key of the hash that chooses numbers: fixed, for they must stay over restarts and versions.
 const KEY: &[u8; 16] = b"portolan-gateway";
 /// How long a freed number rests, in seconds: a day longer than peers go on by what they saw last (`withdrawAfter`).
@@ -112,6 +114,12 @@ pub enum PortError {
         /// Of which.
         range: PortRange,
     },
+    /// What is remembered has a bound.
+    #[error(
+        "{0}: no more ports of the shared gateway can be remembered, for a ConfigMap holds no more: unexport services, or give them \
+         gateways of their own"
+    )]
+    Unmemorable(PortKey),
 }
 
 /// A number that is not free.
@@ -121,6 +129,42 @@ pub struct Hold {
     pub by: Option<PortKey>,
     /// Until when others don't get it; `None`: it is in use.
     pub until: Option<UnixTime>,
+}
+
+/// How much can still be remembered.
+struct Space {
+    /// In octets, what rests included.
+    used: usize,
+    /// What rests, that which has rested longest last.
+    resting: Vec<(Protocol, u16)>,
+}
+
+impl Space {
+    fn of(held: &BTreeMap<(Protocol, u16), Hold>) -> Self {
+        let mut resting: Vec<_> = held.iter().filter_map(|(at, hold)| Some((hold.until?, *at))).collect();
+        resting.sort_unstable_by(|a, b| b.cmp(a));
+        let resting = resting.into_iter().map(|(_, at)| at).collect();
+        Self { used: held.values().map(|hold| memory::octets(hold.by.as_ref())).sum(), resting }
+    }
+
+    /// Whether there is enough for one more. What has rested longest is forgotten for it: nobody is refused for the sake of who is
+    /// gone.
+    fn holds(&mut self, key: &PortKey, held: &mut BTreeMap<(Protocol, u16), Hold>) -> bool {
+        while self.used + memory::octets(Some(key)) > memory::MOST_OCTETS {
+            let Some(at) = self.resting.pop() else { return false };
+            // Its own service may have it back by now.
+            if held.get(&at).is_some_and(|hold| hold.until.is_some()) {
+                let hold = held.remove(&at);
+                self.used -= hold.map_or(0, |hold| memory::octets(hold.by.as_ref()));
+            }
+        }
+        true
+    }
+
+    fn replace(&mut self, before: Option<&Hold>, key: &PortKey) {
+        self.used -= before.map_or(0, |hold| memory::octets(hold.by.as_ref()));
+        self.used += memory::octets(Some(key));
+    }
 }
 
 /// Who has which number. TCP and UDP are counted apart. Pure: time comes in, and what is remembered is the caller's to keep.
@@ -158,6 +202,7 @@ impl GatewayPorts {
             self.held.insert(at, Hold { by: Some(key), until: Some(now + QUARANTINE) });
         }
         let former = self.former(taken);
+        let mut space = Space::of(&self.held);
         let mut full = BTreeSet::new();
         let mut refused = Vec::new();
         // Those first that had one: what rests is taken from others only when nothing else is left.
@@ -166,7 +211,12 @@ impl GatewayPorts {
             .filter(|key| !self.assigned.contains_key(key))
             .partition(|key| former.contains_key(key));
         for key in had.into_iter().chain(new) {
-            let found = former.get(key).copied().or_else(|| {
+            let old = former.get(key).copied();
+            if old.is_none() && !space.holds(key, &mut self.held) {
+                refused.push(PortError::Unmemorable(key.clone()));
+                continue;
+            }
+            let found = old.or_else(|| {
                 // Once none is free, none will be before the next call.
                 (!full.contains(&key.protocol))
                     .then(|| self.choose(key, taken).or_else(|| self.rested(key, taken)))
@@ -177,7 +227,9 @@ impl GatewayPorts {
                 refused.push(PortError::Exhausted { key: key.clone(), range: self.range });
                 continue;
             };
-            self.held.insert((key.protocol, number), Hold { by: Some(key.clone()), until: None });
+            let before =
+                self.held.insert((key.protocol, number), Hold { by: Some(key.clone()), until: None });
+            space.replace(before.as_ref(), key);
             self.assigned.insert(key.clone(), number);
         }
         refused

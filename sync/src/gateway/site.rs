@@ -11,7 +11,7 @@ use portolan_zones::object::{
 use portolan_zones::{ClusterId, Event};
 
 use super::ports::{GatewayPorts, PortKey};
-use super::{HEALTH_PORT, Listener, To, Upstream};
+use super::{HEALTH_PORT, Listener, To, UDP_HEALTH_PORT, Upstream};
 
 /// The objects of one cluster that a gateway depends on.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +131,9 @@ impl Site {
             }
         }
         let keys = self.shared().filter(|key| udp || key.protocol != Protocol::Udp).collect();
-        taken.extend(fixed.keys().copied().chain([(Protocol::Tcp, HEALTH_PORT)]));
+        taken.extend(
+            fixed.keys().copied().chain([HEALTH_PORT, UDP_HEALTH_PORT].map(|port| (Protocol::Tcp, port))),
+        );
         let refused = ports.settle(&keys, &taken, now);
         plan.refused.extend(refused.iter().map(ToString::to_string));
         let shared = ports.assigned().iter().map(|(key, number)| (key.clone(), *number));

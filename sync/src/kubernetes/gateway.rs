@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::OwnConfig;
 use super::access::{AccessError, tell};
 use super::discovery::{Topic, find};
-use crate::gateway::{GatewayPorts, MEMORY, PortRange, Site, To, memory};
+use crate::gateway::{GatewayPorts, MEMORY, PortRange, SERVICE, Site, To, bind_behind, memory};
 use crate::intern::Interner;
 use crate::manifest::Reading;
 
@@ -32,16 +32,21 @@ pub enum ReadError {
     },
 }
 
-/// A cluster's exports with what is behind them, and the numbers that its controller has given: those that are new since then
-/// are chosen as it will choose.
-pub async fn read(
-    own: &OwnConfig,
-    range: PortRange,
-    to: To,
-    now: UnixTime,
-) -> Result<(Site, GatewayPorts), ReadError> {
+/// What a cluster's gateway depends on.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Its exports, with what is behind them.
+    pub site: Site,
+    /// The numbers that its controller has given: those that are new since then are chosen as it will choose.
+    pub ports: GatewayPorts,
+    /// Where the gateway listens behind its Service; `None`: everywhere.
+    pub bind: Option<IpAddr>,
+}
+
+/// Asks a cluster.
+pub async fn read(own: &OwnConfig, range: PortRange, to: To, now: UnixTime) -> Result<Found, ReadError> {
     let client = own.access.client().await?;
-    let mut site = Site::default();
+    let (mut site, mut bind) = (Site::default(), None);
     let topics = [Topic::ServiceExport, Topic::Service, Topic::EndpointSlice];
     for topic in &topics[..if to == To::Endpoints { 3 } else { 2 }] {
         let refused = |reason: String| ReadError::Refused { what: topic.resource(), reason };
@@ -55,12 +60,18 @@ pub async fn read(
         let reading = Reading::of(list.as_bytes(), true, &mut Interner::default());
         reading.objects.into_iter().for_each(|(_, object)| site.add(object));
         if *topic == Topic::Service {
-            addresses(&list).into_iter().for_each(|(service, ip)| site.add_address(service, ip));
+            let services = services(&list);
+            services.iter().filter_map(Service::address).for_each(|(name, ip)| site.add_address(name, ip));
+            let is_front = |service: &&Service| service.is(&own.namespace, SERVICE);
+            bind = services
+                .iter()
+                .find(is_front)
+                .and_then(|front| bind_behind(front.spec.ip_families.as_deref()?));
         }
     }
     let mut ports = GatewayPorts::new(range);
     ports.restore(memory::read(&remembered(&client, &own.namespace).await?), now);
-    Ok((site, ports))
+    Ok(Found { site, ports, bind })
 }
 
 /// What the controller wrote down; nothing where it has no gateway to keep.
@@ -73,18 +84,16 @@ async fn remembered(client: &Client, namespace: &str) -> Result<BTreeMap<String,
     Ok(api.get_opt(MEMORY).await.map_err(refused)?.and_then(|map| map.data).unwrap_or_default())
 }
 
-/// ClusterIPs of Services, the first of each.
-fn addresses(list: &str) -> Vec<(ServiceName, IpAddr)> {
+fn services(list: &str) -> Vec<Service> {
     #[derive(Deserialize)]
     struct List {
         items: Vec<Service>,
     }
     let list: Option<List> = serde_json::from_str(list).ok();
-    let services = list.map(|list| list.items).unwrap_or_default();
-    services.iter().filter_map(Service::address).collect()
+    list.map(|list| list.items).unwrap_or_default()
 }
 
-/// A Service's name and ClusterIP.
+/// A Service's name, ClusterIP (the first one) and families.
 #[derive(Deserialize)]
 pub(crate) struct Service {
     metadata: Names,
@@ -103,9 +112,14 @@ struct Names {
 struct Spec {
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<String>,
+    ip_families: Option<Vec<String>>,
 }
 
 impl Service {
+    fn is(&self, namespace: &str, name: &str) -> bool {
+        self.metadata.namespace == namespace && self.metadata.name == name
+    }
+
     /// `None` for those that have no address.
     pub(crate) fn address(&self) -> Option<(ServiceName, IpAddr)> {
         let ip = self.spec.cluster_ip.as_deref()?.parse().ok()?;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use portolan_zones::ServiceName;
+use portolan_zones::entrances::Entrances;
 use portolan_zones::object::{Protocol, UnixTime};
 
-use super::seen::{Entrance, EntrancePort, Seen, Told};
+use super::seen::{Entrance, EntrancePort, SERVICE, Seen, Told};
 use super::{GatewayConfig, GatewayStatus};
 use crate::controller::words::fingerprint;
 use crate::gateway::ports::{Hold, PortKey};
@@ -18,6 +19,8 @@ use crate::gateway::{
 const RETRY: Duration = Duration::from_secs(60);
 /// The API server takes ConfigMaps of a mebibyte.
 const MOST_OCTETS: usize = 900_000;
+/// What a request for the Service's ports is about.
+const PORTS: &str = "the Service's ports";
 /// As many lines of the configurations may tell of what they lack.
 const MOST_REASONS: usize = 100;
 
@@ -28,8 +31,8 @@ pub(super) enum Write {
     Memory(BTreeMap<String, String>),
     /// The programs' configurations, and what they serve by which number.
     Files { haproxy: String, nginx: String, served: Served },
-    /// The ports of the gateway's Service: name, protocol, number.
-    Ports { uid: String, ports: Vec<(String, Protocol, u16)> },
+    /// The ports of the gateway's Service; so many of them, the last ones, are new.
+    Ports { uid: String, ports: Vec<ServicePort>, new: usize },
     /// What an export says: addresses, and numbers; nothing.
     Told { name: ServiceName, uid: String, words: Option<(String, String)> },
 }
@@ -45,10 +48,21 @@ impl Write {
         match self {
             Self::Memory(_) => "the memory of ports".to_owned(),
             Self::Files { .. } => "the configuration".to_owned(),
-            Self::Ports { .. } => "the Service's ports".to_owned(),
+            Self::Ports { .. } => PORTS.to_owned(),
             Self::Told { name, .. } => format!("ServiceExport {name}"),
         }
     }
+}
+
+/// A port of the gateway's Service: name, protocol, number.
+pub(super) type ServicePort = (String, Protocol, u16);
+
+/// How much the gateway's Service takes.
+struct Scarce {
+    /// As many new ports at once. It doubles when they are taken, and is halved when they are not.
+    most: usize,
+    /// What the API server said.
+    why: String,
 }
 
 /// Ports, and their numbers at the gateway.
@@ -63,6 +77,10 @@ pub(super) struct Keeper {
     files: Option<u64>,
     /// What the configuration has that was written last: nothing else may be told.
     served: Served,
+    /// Where node ports are told to be.
+    entrances: Entrances,
+    /// How many ports to add to the Service at once, since it did not take more.
+    scarce: Option<Scarce>,
     /// What was taken and has not been seen to take effect, by what it is about.
     accepted: BTreeMap<String, u64>,
     /// What was refused, when and why, by what it is about.
@@ -74,13 +92,15 @@ impl Keeper {
     pub(super) fn new(config: GatewayConfig) -> Self {
         let ports = GatewayPorts::new(config.ports);
         let status = GatewayStatus::default();
-        let (accepted, refused) = Default::default();
+        let (accepted, refused, entrances) = Default::default();
         Self {
             config,
             ports,
             remembered: None,
             files: None,
             served: Served::new(),
+            entrances,
+            scarce: None,
             accepted,
             refused,
             status,
@@ -99,6 +119,9 @@ impl Keeper {
         self.served = served;
         self.ports.restore(memory::read(written), now);
         let by_nodes = seen.entrance.as_ref().is_some_and(|entrance| entrance.by_nodes);
+        if by_nodes {
+            self.entrances = Entrances::resume(seen.told_at());
+        }
         let ours = seen.told.iter().filter(|(_, told)| told.ours && !by_nodes);
         let keys: BTreeSet<_> = seen.site.shared().collect();
         let told = ours.flat_map(|(name, told)| told_ports(name, told));
@@ -126,6 +149,11 @@ impl Keeper {
     /// When what was refused is to be tried again.
     pub(super) fn retry(&self) -> Option<Instant> {
         self.refused.values().map(|(_, at, _)| *at + RETRY).min()
+    }
+
+    /// When to look again, though nothing is new.
+    pub(super) fn wake(&self) -> Option<UnixTime> {
+        self.entrances.due()
     }
 
     /// The next requests, in their order; none when all is as it should be.
@@ -156,6 +184,9 @@ impl Keeper {
                 self.served.clone_from(served);
             }
             Write::Ports { .. } | Write::Told { .. } => {
+                if let (Write::Ports { new: 1.., .. }, Some(scarce)) = (write, &mut self.scarce) {
+                    scarce.most = scarce.most.saturating_mul(2);
+                }
                 self.accepted.insert(write.target(), fingerprint(write));
             }
         }
@@ -178,12 +209,22 @@ impl Keeper {
                  fields ({})",
                 owners.join(", ")
             );
-            self.refused(write, &why, now);
+            self.lay_aside(write, &why, now);
         }
     }
 
-    /// It came to nothing.
+    /// It came to nothing. Of several new ports some may be taken: the cluster has a few node ports left, say.
     pub(super) fn refused(&mut self, write: &Write, why: &str, now: Instant) {
+        if let Write::Ports { new: new @ 1.., .. } = write {
+            self.scarce = Some(Scarce { most: (new / 2).max(1), why: why.to_owned() });
+            if *new > 1 {
+                return;
+            }
+        }
+        self.lay_aside(write, why, now);
+    }
+
+    fn lay_aside(&mut self, write: &Write, why: &str, now: Instant) {
         let why = format!("shared gateway: {} can't be written: {why}", write.target());
         self.refused.insert(write.target(), (fingerprint(write), now, why));
     }
@@ -193,8 +234,8 @@ impl Keeper {
         let taken: Taken = others.map(|port| (port.protocol, port.number)).collect();
         let wanted = Wanted { explicit: Explicit::Elsewhere, to: To::Services, udp: self.config.udp };
         let mut plan = seen.site.plan(&mut self.ports, wanted, taken, now);
-        let files = self.files(&mut plan);
-        let at = seen.at();
+        let files = self.files(&mut plan, entrance);
+        let at = self.at(entrance, seen, now);
         self.status.installed = true;
         self.status.ports = plan.listeners.len();
         self.status.refused.clone_from(&plan.refused);
@@ -211,14 +252,55 @@ impl Keeper {
             told.into_iter().partition(|write| matches!(write, Write::Told { words: Some(_), .. }));
         let memory = memory::write(&self.ports);
         let memory = (self.remembered.as_ref() != Some(&memory)).then_some(Write::Memory(memory));
-        let middle = [files, ports(&plan, entrance)].into_iter().flatten();
+        let middle = [files, self.ports(&plan, entrance)].into_iter().flatten();
         memory.into_iter().chain(removed).chain(middle).chain(added).collect()
     }
 
+    /// Where peers reach the gateway; nowhere while its load balancer has no address.
+    fn at(&mut self, entrance: &Entrance, seen: &Seen, now: UnixTime) -> Vec<String> {
+        if !entrance.by_nodes {
+            self.entrances = Entrances::default();
+            return entrance.balancer.clone();
+        }
+        self.entrances.settle(seen.nodes(), now);
+        self.entrances.told().map(|ip| ip.to_string()).collect()
+    }
+
+    /// The Service's ports, if ours are not as they should be. While it did not take all that are new, what frees node ports goes
+    /// before what needs some.
+    fn ports(&mut self, plan: &Plan, entrance: &Entrance) -> Option<Write> {
+        let ours = entrance.ports.iter().filter(|port| port.is_ours());
+        let has: BTreeSet<_> = ours.map(|port| (port.name.clone(), port.target)).collect();
+        let port = |listener: &Listener| {
+            let protocol = listener.key.protocol;
+            (EntrancePort::name_of(protocol, listener.port), protocol, listener.port)
+        };
+        let is_there = |(name, _, number): &ServicePort| has.contains(&(name.clone(), Some(*number)));
+        let (mut ports, new): (Vec<_>, Vec<_>) = plan.listeners.iter().map(port).partition(is_there);
+        if new.is_empty() {
+            self.scarce = None;
+        }
+        let goes = ports.len() < has.len();
+        // What keeps ours from being taken away keeps nobody else waiting.
+        let first = goes && !self.refused.contains_key(PORTS);
+        let most = self.scarce.as_ref().map_or(usize::MAX, |scarce| if first { 0 } else { scarce.most });
+        if let Some(scarce) = &self.scarce {
+            let lacks = |listener: &&Listener| !is_there(&port(listener));
+            let line = |listener: &Listener| {
+                format!("{}: the Service {SERVICE} takes no more ports: {}", listener.key, scarce.why)
+            };
+            self.status.refused.extend(plan.listeners.iter().filter(lacks).map(line));
+        }
+        let new = new.into_iter().take(most);
+        let count = new.len();
+        ports.extend(new);
+        (goes || count > 0).then(|| Write::Ports { uid: entrance.uid.clone(), ports, new: count })
+    }
+
     /// The configurations, if they are not written yet. What has no place in them is refused.
-    fn files(&mut self, plan: &mut Plan) -> Option<Write> {
-        let style =
-            Style { allow: self.config.allow.clone(), ..Style::new(self.config.cluster_domain.clone()) };
+    fn files(&mut self, plan: &mut Plan, entrance: &Entrance) -> Option<Write> {
+        let GatewayConfig { allow, bind, cluster_domain, .. } = self.config.clone();
+        let style = Style { allow, bind: bind.or(entrance.bind), ..Style::new(cluster_domain) };
         let refused = fit(plan, &self.served, |plan| texts(plan, &style));
         plan.refused.extend(refused);
         match texts(plan, &style) {
@@ -332,24 +414,6 @@ fn words(plan: &Plan, entrance: &Entrance, at: &[String]) -> BTreeMap<ServiceNam
         };
     }
     words
-}
-
-/// The Service's ports, if ours are not as they should be.
-fn ports(plan: &Plan, entrance: &Entrance) -> Option<Write> {
-    let wanted: Vec<_> = plan
-        .listeners
-        .iter()
-        .map(|listener| {
-            let protocol = listener.key.protocol;
-            (EntrancePort::name_of(protocol, listener.port), protocol, listener.port)
-        })
-        .collect();
-    let ours = entrance.ports.iter().filter(|port| port.is_ours());
-    let mut has: Vec<_> = ours.map(|port| (&port.name, port.target)).collect();
-    has.sort();
-    let mut wants: Vec<_> = wanted.iter().map(|(name, _, number)| (name, Some(*number))).collect();
-    wants.sort();
-    (has != wants).then(|| Write::Ports { uid: entrance.uid.clone(), ports: wanted })
 }
 
 /// The numbers that we once told of a service.

@@ -14,6 +14,7 @@ mod keeper;
 mod requests;
 mod seen;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,6 +54,8 @@ pub struct GatewayConfig {
     pub cluster_domain: Name,
     /// Who may connect; empty: everybody.
     pub allow: Vec<IpNet>,
+    /// The address to listen at; `None`: all, of the families that the Service in front has.
+    pub bind: Option<IpAddr>,
 }
 
 impl Default for GatewayConfig {
@@ -63,6 +66,7 @@ impl Default for GatewayConfig {
             udp: false,
             cluster_domain: default_domain(),
             allow: Vec::new(),
+            bind: None,
         }
     }
 }
@@ -103,10 +107,12 @@ pub(super) async fn keep(
     let mut sweep = Instant::now() + SWEEP;
     loop {
         let retry = keeper.as_ref().and_then(Keeper::retry).map(Instant::from_std);
+        let wake = keeper.as_ref().and_then(Keeper::wake).map(instant);
+        let next = retry.into_iter().chain(wake).fold(sweep, Instant::min);
         tokio::select! {
             () = seen.changed.notified() => {}
             _ = leadership.changed() => {}
-            () = sleep_until(retry.map_or(sweep, |retry| sweep.min(retry))) => {}
+            () = sleep_until(next) => {}
         }
         if !leadership.is_leader() {
             keeper = None;
@@ -186,6 +192,11 @@ async fn round(
 fn now() -> UnixTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixTime::try_from(now.as_secs()).unwrap_or(UnixTime::MAX)
+}
+
+/// When that is.
+fn instant(at: UnixTime) -> Instant {
+    Instant::now() + Duration::from_secs(u64::try_from(at - now()).unwrap_or(0))
 }
 
 impl keeper::Write {

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::keeper::{Served, Write};
+use super::keeper::{Served, ServicePort, Write};
 use super::seen::{SERVICE, SHARED, SHARED_PORTS};
 use crate::controller::bodies::protocol;
 use crate::controller::words::MCS;
@@ -78,7 +78,7 @@ impl Requests {
                 let served = memory::write_served(served);
                 self.map(FILES, &json!({ "haproxy.cfg": haproxy, "nginx.conf": nginx, (SERVED): served }))
             }
-            Write::Ports { uid, ports } => self.ports(uid, ports),
+            Write::Ports { uid, ports, .. } => self.ports(uid, ports),
             Write::Told { name, uid, words } => {
                 let version = self.version().await?;
                 let (namespace, name) = (name.namespace(), name.name());
@@ -115,12 +115,8 @@ impl Requests {
     }
 
     /// Only the ports of a Service that is there: one that was replaced is another one.
-    fn ports(
-        &self,
-        uid: &str,
-        ports: &[(String, portolan_zones::object::Protocol, u16)],
-    ) -> (String, String, Value, bool) {
-        let port = |(name, transport, number): &(String, _, u16)| json!({ "name": name, "protocol": protocol(*transport), "port": number, "targetPort": number });
+    fn ports(&self, uid: &str, ports: &[ServicePort]) -> (String, String, Value, bool) {
+        let port = |(name, transport, number): &ServicePort| json!({ "name": name, "protocol": protocol(*transport), "port": number, "targetPort": number });
         let body = json!({
             "apiVersion": "v1",
             "kind": "Service",

@@ -13,15 +13,12 @@ use super::super::bodies::nullable;
 use super::super::observed::Observed;
 use super::requests::WRITER;
 use crate::convert::{self, Kind, Names, Refused};
-use crate::gateway::Site;
+pub(super) use crate::gateway::SERVICE;
+use crate::gateway::{Site, bind_behind};
 use crate::intern::Interner;
 use crate::kubernetes::Tap;
 use crate::kubernetes::gateway::Service as Addressed;
 
-/// The Service in front of the gateway, in the own namespace.
-pub(super) const SERVICE: &str = "portolan-gateway";
-/// Node ports are told at so many Nodes at most.
-const MOST_NODES: usize = 8;
 pub(super) const SHARED: &str = "portolan.dev/shared-gateway";
 pub(super) const SHARED_PORTS: &str = "portolan.dev/shared-gateway-ports";
 
@@ -67,6 +64,8 @@ pub(super) struct Entrance {
     pub(super) uid: String,
     /// Whether clients come by node ports.
     pub(super) by_nodes: bool,
+    /// Where the gateway listens for its clients.
+    pub(super) bind: Option<IpAddr>,
     /// Addresses and names of its load balancer.
     pub(super) balancer: Vec<String>,
     pub(super) ports: Vec<EntrancePort>,
@@ -145,20 +144,15 @@ impl Tap for GatewaySeen {
 }
 
 impl Seen {
-    /// Where peers reach the gateway; nowhere while its load balancer has no address.
-    pub(super) fn at(&self) -> Vec<String> {
-        match &self.entrance {
-            None => Vec::new(),
-            Some(entrance) if !entrance.by_nodes => entrance.balancer.clone(),
-            Some(_) => {
-                let open = self.nodes.values().filter(|(at, _)| !at.is_empty());
-                let (ready, lost): (Vec<_>, Vec<_>) = open.partition(|(_, ready)| *ready);
-                // When none is ready it is the control plane that lost them: node ports go on working.
-                let nodes = if ready.is_empty() { lost } else { ready };
-                let all: BTreeSet<&IpAddr> = nodes.iter().flat_map(|(at, _)| at).collect();
-                all.into_iter().take(MOST_NODES).map(ToString::to_string).collect()
-            }
-        }
+    /// Where node ports are reached: addresses of each Node, and whether it is ready.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&[IpAddr], bool)> {
+        self.nodes.values().map(|(at, ready)| (&**at, *ready))
+    }
+
+    /// The addresses that we told an export of, as all others.
+    pub(super) fn told_at(&self) -> impl Iterator<Item = IpAddr> {
+        let told = self.told.values().find_map(|told| told.at.as_ref().filter(|_| told.ours));
+        told.into_iter().flat_map(|at| at.split(',')).filter_map(|ip| ip.parse().ok())
     }
 
     /// Whether anything is new.
@@ -328,12 +322,14 @@ struct RawService {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawSpec {
     #[serde(rename = "type")]
     kind: String,
     #[serde(deserialize_with = "nullable")]
     ports: Vec<RawPort>,
+    #[serde(deserialize_with = "nullable")]
+    ip_families: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -387,6 +383,7 @@ impl RawService {
             owners: self.metadata.others(),
             uid: self.metadata.uid,
             by_nodes: self.spec.kind == "NodePort",
+            bind: bind_behind(&self.spec.ip_families),
             balancer: self.status.load_balancer.ingress.into_iter().filter_map(entrance).collect(),
             ports: self.spec.ports.into_iter().map(port).collect(),
         }

@@ -87,6 +87,42 @@ fn when_none_is_free_the_one_that_rested_longest_is_given_out() {
     assert_eq!((ports.number(&web("b")), ports.number(&web("x"))), (None, Some(x)));
 }
 
+/// Kubernetes: "The data stored in a ConfigMap cannot exceed 1 MiB"; a request that does is refused as a whole, and with it all that
+/// depends on it. Those who are too many are named, and nobody who has a number loses it.
+#[test]
+fn what_is_remembered_has_a_bound() {
+    let long = |n: usize| web(&format!("{n:05}-{}", "x".repeat(57)));
+    let size = |ports: &GatewayPorts| {
+        let written = crate::gateway::memory::write(ports);
+        let managed: usize = written.keys().map(|key| key.len() + 8).sum();
+        let data: usize = written.iter().map(|(key, value)| key.len() + value.len() + 6).sum();
+        (written.values().map(String::len).sum::<usize>(), data + managed)
+    };
+    let mut ports = GatewayPorts::new("1-65535".parse().unwrap());
+    let first = [web("a"), web("b")];
+    settle(&mut ports, &first, 0);
+    let numbers = first.each_ref().map(|key| ports.number(key));
+    let many: Vec<_> = first.iter().cloned().chain((0..30_000).map(long)).collect();
+    let refused = settle(&mut ports, &many, 1);
+    assert_eq!(ports.assigned().len() + refused.len(), many.len());
+    assert_eq!(first.each_ref().map(|key| ports.number(key)), numbers);
+    assert!(ports.assigned().len() > 7_000 && !refused.is_empty(), "{}", ports.assigned().len());
+    let text = refused[0].to_string();
+    assert!(
+        text.starts_with("n/") && text.contains(":80/TCP: no more ports of the shared gateway"),
+        "{text}"
+    );
+    let before = ports.assigned().clone();
+    assert_eq!(settle(&mut ports, &many, 2), refused);
+    assert_eq!(*ports.assigned(), before);
+    // All of them go, and rest; others come.
+    for (wanted, now) in [(&many[..0], 3), (&many[29_000..], 4)] {
+        assert_eq!(settle(&mut ports, wanted, now), []);
+        let (values, all) = size(&ports);
+        assert!(values < 1 << 20 && all < 3 << 19, "{values} {all}");
+    }
+}
+
 /// What somebody else has is left to them, whoever came first.
 #[test]
 fn taken_numbers_are_given_up() {

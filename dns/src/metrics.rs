@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use portolan_zones::Zones;
+use portolan_zones::agents::Lack;
 
 use crate::forwarders::Forwarders;
 use crate::limiter::Limited;
@@ -124,6 +125,8 @@ pub(crate) struct Shard {
     writers: Writers,
     cells: Box<[AtomicU64]>,
     limited: [AtomicU64; 3],
+    /// Answers with endpoints to clients whom no agent connects.
+    direct: [AtomicU64; 2],
     /// Messages that are no queries.
     pub(crate) ignored: AtomicU64,
     /// Datagrams that the kernel dropped since a thread had no time for them.
@@ -170,6 +173,9 @@ impl Shard {
             self.add(slot + cell::RESPONSES + usize::from(facts.rcode).min(RCODES.len() - 1), 1);
             self.add_size(slot + cell::RESPONSE_SIZE, response);
         }
+        if let Some(lack) = facts.lack {
+            self.add_to(&self.direct[lack_index(lack)], 1);
+        }
         if let Some(limited) = facts.limited {
             count(&self.limited[limited_index(limited)]);
         }
@@ -183,7 +189,11 @@ impl Shard {
 
     #[inline]
     fn add(&self, cell: usize, n: u64) {
-        let cell = &self.cells[cell];
+        self.add_to(&self.cells[cell], n);
+    }
+
+    #[inline]
+    fn add_to(&self, cell: &AtomicU64, n: u64) {
         match self.writers {
             Writers::One => cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed),
             Writers::Many => {
@@ -224,6 +234,15 @@ fn limited_index(limited: Limited) -> usize {
     }
 }
 
+fn lack_index(lack: Lack) -> usize {
+    match lack {
+        Lack::Agent => 0,
+        Lack::Node => 1,
+    }
+}
+
+/// What clients lack, by [`lack_index`].
+const LACKS: [&str; 2] = ["agent", "node"];
 const LIMITED: [&str; 3] = ["logged", "slipped", "dropped"];
 
 impl Metrics {
@@ -235,6 +254,7 @@ impl Metrics {
             writers,
             cells: (0..SLOTS * cell::WIDTH).map(|_| AtomicU64::new(0)).collect(),
             limited: Default::default(),
+            direct: Default::default(),
             ignored: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             unsent: AtomicU64::new(0),

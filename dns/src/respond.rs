@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
+use portolan_zones::agents::Lack;
 use portolan_zones::lookup::Records;
 use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::{Inquiry, Supposed, Witness};
@@ -101,6 +102,8 @@ pub struct Facts {
     pub truncated: bool,
     /// Whether the rate limit was exceeded.
     pub limited: Option<Limited>,
+    /// What the client lacks to get a virtual IP as others do.
+    pub lack: Option<Lack>,
     /// What a forwarder was told that may say where clients are, if that matters.
     pub placed: Option<Placed>,
 }
@@ -423,6 +426,10 @@ impl<'a, C: Clock> Exchange<'a, C> {
             dnssec_ok: self.query.edns.is_some_and(|edns| edns.dnssec_ok),
             truncated,
             limited,
+            lack: match answer {
+                Answer::Found(Lookup { chosen: Some(chosen), .. }) => chosen.lack,
+                _ => None,
+            },
             placed: self.placed(answer),
         }
     }

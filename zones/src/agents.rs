@@ -21,8 +21,19 @@ pub struct Agents {
     home: Option<ClusterId>,
     /// Sorted: the nodes with a ready one.
     ready: Box<[Key]>,
+    /// Sorted: the nodes with one, ready or not.
+    there: Box<[Key]>,
     /// What nodes are called: all that there are, and those that only slices tell of.
     names: BTreeMap<Key, Arc<str>>,
+}
+
+/// Why a client is not answered virtual IPs that others are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Its node has no ready agent.
+    Agent,
+    /// It is on no node of home's, as far as anybody knows.
+    Node,
 }
 
 impl Agents {
@@ -41,11 +52,13 @@ impl Agents {
             .collect();
         let ready: BTreeSet<Key> =
             agents.iter().filter(|(_, ready)| *ready).map(|(node, _)| key(node)).collect();
+        let there: BTreeSet<Key> = agents.iter().map(|(node, _)| key(node)).collect();
         let all = nodes.chain(agents.iter().map(|(node, _)| *node));
         Self {
             service: service.clone(),
             home: home.cloned(),
             ready: ready.into_iter().collect(),
+            there: there.into_iter().collect(),
             names: all.map(|node| (key(node), node.clone())).collect(),
         }
     }
@@ -73,6 +86,20 @@ impl Agents {
     /// Whether the node that this stands for has a ready one.
     pub(crate) fn is_ready_on(&self, node: Key) -> bool {
         self.ready.binary_search(&node).is_ok()
+    }
+
+    /// Whether the node that this stands for has one at all.
+    pub(crate) fn is_on(&self, node: Key) -> bool {
+        self.there.binary_search(&node).is_ok()
+    }
+
+    /// What clients on the node that this stands for lack, if anything.
+    pub(crate) fn lack(&self, node: Option<Key>) -> Option<Lack> {
+        match node {
+            Some(node) if self.is_ready_on(node) => None,
+            Some(node) if self.names.contains_key(&node) => Some(Lack::Agent),
+            _ => Some(Lack::Node),
+        }
     }
 
     /// Whether the same nodes have one.

@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 
 use hickory_proto::rr::RecordType;
 
+use crate::agents::Lack;
 use crate::choices::Client;
 use crate::places::{Authority, Keys};
 use crate::question::QName;
@@ -43,12 +44,14 @@ pub struct Chosen {
     pub rotation: u32,
     /// Length of the prefix around the client's address for which the answer is meant (RFC 7871 §7.2.1).
     pub scope: u8,
+    /// Why it is no virtual IP, where others get one.
+    pub lack: Option<Lack>,
 }
 
 impl Chosen {
     /// Nothing but for whom the answer is.
-    fn within(scope: u8, client: &Client<'_>) -> Self {
-        Self { ttl: None, most: None, rotation: client.entropy, scope }
+    fn within(scope: u8, client: &Client<'_>, lack: Option<Lack>) -> Self {
+        Self { ttl: None, most: None, rotation: client.entropy, scope, lack }
     }
 }
 
@@ -152,20 +155,21 @@ impl Snapshot {
         // Names of endpoints answer the same to all.
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
         let asker = client.address.filter(|_| is_steered);
-        let (answers, place) = match (&own.direct, asker) {
-            (Some(direct), _) if !is_steered => (&**direct, None),
+        let (answers, place, lack) = match (&own.direct, asker) {
+            (Some(direct), _) if !is_steered => (&**direct, None, None),
             (Some(direct), Some(address)) => {
                 let place = self.place_of(address, client);
-                (if self.connects(place.0) { own } else { &**direct }, Some(place))
+                let lack = self.lack(place.0);
+                (if lack.is_none() { own } else { &**direct }, Some(place), lack)
             }
-            _ => (own, None),
+            _ => (own, None, None),
         };
         let of = Of { service, answers };
         if let Some(set) = zonal(answers, name, above) {
             return (set.map_or(Found::NoData, |set| in_set(of, set, above, rtype)), None);
         }
         let Some(choices) = &answers.choices else {
-            let chosen = place.map(|(_, length)| Chosen::within(length, client));
+            let chosen = place.map(|(_, length)| Chosen::within(length, client, lack));
             return (in_service(of, Some(&answers.own), name, above, rtype), chosen);
         };
         let (place, scope) = asker.map_or((None, 0), |address| {
@@ -180,22 +184,26 @@ impl Snapshot {
             None => Some(&answers.own),
         };
         let rotation = choices.rotation(client, key);
-        let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope };
+        let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope, lack };
         (in_service(of, set, name, above, rtype), Some(chosen))
     }
 
-    /// Whether clients at a place can connect to virtual IPs.
-    pub(crate) fn connects(&self, place: Option<Keys>) -> bool {
-        let Some(agents) = &self.agents else { return true };
-        place.is_some_and(|keys| agents.is_ready_on(keys.node))
+    /// What clients at a place lack to connect to virtual IPs, if anything.
+    pub(crate) fn lack(&self, place: Option<Keys>) -> Option<Lack> {
+        self.agents.as_ref()?.lack(place.map(|keys| keys.node))
     }
 
     /// Where a client is, by who is trusted most and knows, and the length of the prefix around its address of which that
     /// holds: nobody who is trusted more knows another one in it.
     pub(crate) fn place_of(&self, address: IpAddr, client: &Client<'_>) -> (Option<Keys>, u8) {
         let (known, mut uniform) = self.places.find(address);
-        // What slices of home say goes before what Nodes of others do.
-        if known.is_none_or(|known| known.by == Authority::Peer) && self.pods.are_near(address) {
+        // What slices of home say goes before what Nodes do, whose networks need not be those of their pods.
+        let asks = known.is_none_or(|known| match known.by {
+            Authority::Operator => false,
+            Authority::Home => self.pods.contradict(address),
+            Authority::Peer | Authority::Database => true,
+        });
+        if asks && self.pods.are_near(address) {
             uniform = if address.is_ipv4() { 32 } else { 128 };
             if let Some(keys) = self.pods.find(address) {
                 return (Some(keys), uniform);

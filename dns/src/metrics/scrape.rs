@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 
 use super::{
-    DURATION_BOUNDS, FIRST_DURATION, LIMITED, Metrics, RCODES, SIZE_BOUNDS, SLOTS, Shard, TYPES, cell,
+    DURATION_BOUNDS, FIRST_DURATION, LACKS, LIMITED, Metrics, RCODES, SIZE_BOUNDS, SLOTS, Shard, TYPES, cell,
 };
 use crate::forwarders::{Fault, Forwarders};
 use crate::view::Transport;
@@ -180,6 +180,13 @@ impl Scrape<'_, '_> {
         for (at, action) in LIMITED.iter().enumerate() {
             let n = shards.iter().map(|shard| shard.limited[at].load(Ordering::Relaxed)).sum();
             add(&mut metric, &[("action", *action)], n)?;
+        }
+        let help = "Answers with endpoints in place of virtual IPs (vips.answer-to: Agents), as the client's node has no ready agent, \
+                    or it is on no node that is known";
+        let mut metric = self.counter("portolan_dns_direct_answers", help)?;
+        for (at, lacks) in LACKS.iter().enumerate() {
+            let n = shards.iter().map(|shard| shard.direct[at].load(Ordering::Relaxed)).sum();
+            add(&mut metric, &[("lacks", *lacks)], n)?;
         }
         Ok(())
     }

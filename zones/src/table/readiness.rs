@@ -22,6 +22,7 @@ impl Table {
         let before = std::mem::replace(&mut self.readiness.service, service);
         self.readiness.outdated |= before != self.readiness.service;
         if before.is_some() != self.readiness.service.is_some() {
+            self.whereabouts.forget();
             self.touch_all();
         }
     }

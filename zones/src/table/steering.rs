@@ -26,7 +26,8 @@ impl Table {
         }
         let at_home = moved.iter().any(|(cluster, _)| self.is_home(cluster));
         self.readiness.outdated |= at_home;
-        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty(), at_home);
+        let is_gated = self.readiness.service.is_some();
+        let areas_changed = self.whereabouts.settle(&self.clusters, !moved.is_empty(), at_home, is_gated);
         // Without policies of one's own, there are those that imports tell of; and what stands in for virtual IPs heeds Services' own
         // fields.
         let any = !self.policies.is_empty() || self.readiness.service.is_some();
@@ -93,14 +94,15 @@ impl Table {
     /// all were read anew.
     pub(crate) fn follow_pods(&mut self, next: &mut Snapshot, changed: &[[Option<Arc<Service>>; 2]]) -> bool {
         let (by_slices, clusters) = (self.whereabouts.by_slices, &self.clusters);
+        let places = &*self.whereabouts.places;
         if std::mem::take(&mut self.whereabouts.pods_moved) {
             let all = next.services.iter().map(|service| &**service).filter(|_| by_slices);
-            next.pods = Pods::of(all, clusters);
+            next.pods = Pods::of(all, clusters, places);
             return true;
         }
         if by_slices {
             for [before, after] in changed {
-                after.iter().for_each(|service| next.pods.add(service, clusters));
+                after.iter().for_each(|service| next.pods.add(service, clusters, places));
                 before.iter().for_each(|service| next.pods.remove(service, clusters));
             }
         }

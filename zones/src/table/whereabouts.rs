@@ -15,7 +15,7 @@ pub(super) struct Whereabouts {
     pub(super) areas: BTreeMap<Key, Place>,
     /// Whether they are to be listed anew.
     outdated: bool,
-    /// Whether slices are asked where pods of the home cluster are, as Nodes don't say.
+    /// Whether slices are asked where pods of the home cluster are, as Nodes don't say, or must not be wrong.
     pub(super) by_slices: bool,
     /// Whether what slices say is to be read anew.
     pub(super) pods_moved: bool,
@@ -28,18 +28,25 @@ impl Whereabouts {
         self.mappings = mappings;
     }
 
-    /// Somebody else is the home cluster.
+    /// Somebody else is the home cluster, or virtual IPs are for others than before.
     pub(super) fn forget(&mut self) {
         self.outdated = true;
     }
 
-    /// Lists places anew, if anything changed; whether there are other areas than before.
-    pub(super) fn settle(&mut self, clusters: &Clusters, nodes_moved: bool, at_home: bool) -> bool {
+    /// Lists places anew, if anything changed; whether there are other areas than before. `is_gated`: it matters on which node of home a
+    /// client is, for one is sent astray who is thought to be on another.
+    pub(super) fn settle(
+        &mut self,
+        clusters: &Clusters,
+        nodes_moved: bool,
+        at_home: bool,
+        is_gated: bool,
+    ) -> bool {
         let outdated = std::mem::take(&mut self.outdated);
         if !outdated && !nodes_moved {
             return false;
         }
-        let by_slices = clusters.hide_pods();
+        let by_slices = is_gated || clusters.hide_pods();
         self.pods_moved |= (outdated || at_home) && (by_slices || self.by_slices);
         self.by_slices = by_slices;
         let places = Places::build(&self.mappings, clusters.home.as_ref(), clusters.nodes());

@@ -213,6 +213,53 @@ fn pods_are_found_by_their_slices() {
     assert_eq!(told.stages[0].lines, ["VIP: node n1 has a ready agent"]);
 }
 
+/// Node.spec.podCIDR: what the control plane gave the node; Calico's and Cilium's own address management go by other networks. A pod
+/// that an EndpointSlice places is where its kubelet says; only who is no endpoint is looked for in podCIDRs.
+#[test]
+fn pods_are_where_their_slices_say_whatever_networks_nodes_have() {
+    let mut world = gated(ServiceKind::ClusterIp, None);
+    let place = |node: &str| Some(Arc::new(Place { node: Some(node.into()), az: None }));
+    let pods = |nodes: [&str; 2]| {
+        let at = [("10.1.1.7", nodes[0]), ("10.1.2.7", nodes[1])];
+        let pods = at.map(|(ip, node)| Endpoint { place: place(node), ..endpoint(ip, None, true) });
+        slice("n", "s", "s-a", &[("http", 8080)], pods.into())
+    };
+    let scope = |world: &World, client| told(&world.snapshot, NAME, client, 0).1.unwrap().scope;
+    let swapped = ["n2", "n1"];
+    world.apply("a", pods(swapped)).compile();
+    for (client, expected, length) in [
+        ("10.1.1.7", "a1 a2 b1", 32),
+        ("10.1.2.7", "VIP", 32),
+        (ON_N1, "VIP", 32),
+        (ON_N2, "a1 a2 b1", 32),
+        (NOWHERE, "a1 a2 b1", 1),
+    ] {
+        assert_eq!((form(&world, client).as_str(), scope(&world, client)), (expected, length), "{client}");
+    }
+    let told = explained(&world, &inquiry("10.1.2.7", "A", &Supposed::default()));
+    assert_eq!(told.stages[0].lines, ["VIP: node n1 has a ready agent"]);
+    // Nodes that get those networks after all; and the slice that agrees with them.
+    world.apply("a", pods(["n1", "n2"])).compile();
+    assert_eq!((form(&world, "10.1.1.7").as_str(), scope(&world, "10.1.1.7")), ("VIP", 26));
+    assert_eq!((form(&world, "10.1.2.7").as_str(), scope(&world, "10.1.2.7")), ("a1 a2 b1", 24));
+    world.apply("a", pods(swapped)).compile();
+    for object in two_sites()[0].node_objects() {
+        let Object::Node(node) = object else { unreachable!() };
+        let at = if &*node.name == "n1" { 2 } else { 1 };
+        world.apply(
+            "a",
+            Object::Node(Node { pod_cidrs: [(IpAddr::from([10, 1, at, 0]), 24)].into(), ..node }),
+        );
+    }
+    world.compile();
+    assert_eq!((form(&world, "10.1.2.7").as_str(), scope(&world, "10.1.2.7")), ("VIP", 24));
+    // The operator knows best; and without agents nobody needs to know.
+    world.apply("a", pods(swapped)).compile();
+    world.table.apply(Event::Agents(None));
+    world.compile();
+    assert_eq!(form(&world, "10.1.1.7"), "VIP");
+}
+
 /// Headless services have no virtual IPs, and services whose names answer directly no use for them.
 #[test]
 fn others_are_answered_as_ever() {
@@ -363,10 +410,27 @@ fn which_form_and_why_is_told() {
     let supposed = Supposed::default();
     for (client, form, answer) in [
         (ON_N1, "VIP: node n1 has a ready agent", "A: virtual IP 241.0.0.1; the node's agent spreads"),
-        (ON_N2, "endpoints: node n2 has no ready agent", "A: endpoints, by these shares"),
-        (PEERS, "endpoints: 10.2.1.200 is on no node of this cluster, a", "A: endpoints, by these shares"),
-        (MAPPED, "endpoints: 10.1.1.65 is on no node of this cluster, a", "A: endpoints, by these shares"),
-        (NOWHERE, "endpoints: 192.0.2.1 is on no node of this cluster, a", "A: endpoints, by these shares"),
+        (
+            ON_N2,
+            "endpoints: node n2 has no ready agent: there is one, but it is not ready",
+            "A: endpoints, by these shares",
+        ),
+        (
+            PEERS,
+            "endpoints: 10.2.1.200 is on no node of this cluster, a, but elsewhere",
+            "A: endpoints, by these shares",
+        ),
+        (
+            MAPPED,
+            "endpoints: 10.1.1.65 is on no node of this cluster, a, but elsewhere",
+            "A: endpoints, by these shares",
+        ),
+        (
+            NOWHERE,
+            "endpoints: 192.0.2.1 is on no node of this cluster, a, that is known: it is in no Node's addresses or podCIDRs, and \
+             no exported Service's EndpointSlice has it",
+            "A: endpoints, by these shares",
+        ),
     ] {
         let told = explained(&world, &inquiry(client, "A", &supposed));
         assert_eq!((told.stages[0].name, &*told.stages[0].lines), ("form", &[form.to_owned()][..]));
@@ -380,6 +444,10 @@ fn which_form_and_why_is_told() {
             "{client}"
         );
     }
+    world.apply("a", agents("agents-1", &[("n1", true)])).compile();
+    let told = explained(&world, &inquiry(ON_N2, "A", &supposed));
+    let none = "endpoints: node n2 has no ready agent: Service portolan-system/portolan-agent has none there";
+    assert_eq!(told.stages[0].lines, [none]);
     let picture = drawn(&world, &supposed);
     assert_eq!(
         picture.answer,

@@ -38,11 +38,23 @@ impl Snapshot {
         keys: Option<Keys>,
     ) -> Reach<'_> {
         let Some(agents) = self.gate(service, rules) else { return Reach::All };
-        let is_ready = self.connects(keys);
-        let why = match (keys.and_then(|keys| agents.name(keys.node)), agents.home()) {
-            (Some(node), _) if is_ready => format!("node {node} has a ready agent"),
-            (Some(node), _) => format!("node {node} has no ready agent"),
-            (None, Some(home)) => format!("{client} is on no node of this cluster, {home}"),
+        let is_ready = self.lack(keys).is_none();
+        let named = keys.and_then(|keys| Some((keys.node, agents.name(keys.node)?)));
+        let why = match (named, agents.home()) {
+            (Some((_, node)), _) if is_ready => format!("node {node} has a ready agent"),
+            (Some((key, node)), _) if agents.is_on(key) => {
+                format!("node {node} has no ready agent: there is one, but it is not ready")
+            }
+            (Some((_, node)), _) => {
+                format!("node {node} has no ready agent: Service {} has none there", agents.service())
+            }
+            (None, Some(home)) if keys.is_some() => {
+                format!("{client} is on no node of this cluster, {home}, but elsewhere")
+            }
+            (None, Some(home)) => format!(
+                "{client} is on no node of this cluster, {home}, that is known: it is in no Node's addresses or podCIDRs, and no \
+                 exported Service's EndpointSlice has it"
+            ),
             (None, None) => {
                 "it is not known which cluster this is, so that no node has a ready agent".to_owned()
             }

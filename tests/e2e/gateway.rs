@@ -111,6 +111,83 @@ fn what_is_missing_is_said() {
     }
 }
 
+/// HAProxy has TCP and nginx UDP beside it: each gets what the other has not, by the same numbers, and is well at a port of its own.
+#[test]
+fn two_programs_share_the_ports() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = cluster(folder.path(), &[("dns", 20_000)]);
+    let print = |words: &[&str]| gateway(&[&["--manifests", &manifests][..], words].concat());
+    let (good, tcp) = print(&["--protocol", "tcp"]);
+    assert!(good && tcp.contains("frontend tcp-20000\n") && tcp.contains(":8405"), "{tcp}");
+    assert!(!tcp.contains("Left out"), "{tcp}");
+    let (good, udp) = print(&["--protocol", "udp", "--format", "nginx"]);
+    assert!(good && udp.contains("listen [::]:20000 udp ") && udp.contains(":8406 "), "{udp}");
+    assert!(!udp.contains(":20000 so_keepalive") && !udp.contains(":8405"), "{udp}");
+    let (good, both) = print(&["--format", "nginx"]);
+    assert!(good && both.contains(":20000 udp ") && both.contains(":20000 so_keepalive"), "{both}");
+    let (good, text) = print(&["--protocol", "udp"]);
+    assert!(!good && text.contains("HAProxy has no UDP: give --format nginx"), "{text}");
+}
+
+/// Sockets of a kernel that was started with `ipv6.disable=1`.
+const NO_IPV6: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+int socket(int domain, int type, int protocol) {
+    int (*real)(int, int, int) = (int (*)(int, int, int))dlsym(RTLD_NEXT, "socket");
+    if (domain == AF_INET6) { errno = EAFNOSUPPORT; return -1; }
+    return real(domain, type, protocol);
+}
+"#;
+
+/// Neither program starts where it is to listen at `[::]` and there is no IPv6. Behind a Service that has IPv4 alone the controller
+/// writes what is printed for 0.0.0.0.
+#[test]
+fn nodes_without_ipv6_have_gateways() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = cluster(folder.path(), &[("dns", 20_000)]);
+    let (source, library) = (written(folder.path(), "no_ipv6.c", NO_IPV6), folder.path().join("no_ipv6.so"));
+    let (good, said) =
+        run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl"));
+    assert!(good, "{said}");
+    let preload = format!("LD_PRELOAD={}", library.display());
+    let starts = |format: &str, bind: &[&str]| {
+        let (good, text) = gateway(&[&["--manifests", &manifests, "--format", format][..], bind].concat());
+        assert!(good, "{text}");
+        let text = if format == "nginx" { format!("{STREAM}\n{text}") } else { text };
+        let file = written(folder.path(), format, &text).display().to_string();
+        let pid = format!("pid {}/pid;", folder.path().display());
+        // HAProxy's parent ends when all ports are open, and its process with the namespace; nginx opens them to try.
+        let program_words: &[&str] = match format {
+            "haproxy" => &["haproxy", "-D", "-f", &file],
+            _ => &["nginx", "-t", "-e", "stderr", "-g", &pid, "-c", &file],
+        };
+        let _ = [program("haproxy", Package::Haproxy), program("nginx", Package::NginxLight)];
+        let alone = [
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            "\"$@\"; exit $?",
+            "sh",
+            "env",
+        ];
+        run(program("unshare", Package::UtilLinux).args(alone).arg(&preload).args(program_words))
+    };
+    for format in ["haproxy", "nginx"] {
+        let (good, said) = starts(format, &[]);
+        assert!(!good && said.contains("Address family not supported"), "{said}");
+        let (good, said) = starts(format, &["--bind", "0.0.0.0"]);
+        assert!(good, "{format}: {said}");
+    }
+}
+
 /// Manifests of one cluster: services `shop/<name>` behind a gateway, each with its number there, TCP and UDP.
 fn cluster(folder: &Path, services: &[(&str, u16)]) -> String {
     let mut objects = Vec::new();
@@ -206,6 +283,7 @@ impl Running {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(DYING_WITH_US[0]);
         command.args(&DYING_WITH_US[1..]).arg(program.get_program()).args(program.get_args());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Self(launch(command).unwrap())
     }
@@ -241,6 +319,9 @@ fn deployed(file: &str, folder: &Path) -> Vec<Command> {
             other => Command::new(other),
         };
         command.args(&words[1..]);
+        for variable in container["env"].as_array().into_iter().flatten() {
+            command.env(variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
+        }
         command
     };
     containers.iter().map(command).collect()
@@ -310,6 +391,68 @@ fn haproxy_is_reloaded_without_a_loss() {
     // From another address of this host.
     let stranger = from(IpAddr::from([127, 0, 0, 2]), at(20_000));
     assert!(stranger.and_then(|s| echoes(&s)).is_err(), "who is not allowed is not let in");
+}
+
+/// A worker that HAProxy reloaded lives on with its connections, but not for more than twenty reloads: whatever reloads it how often,
+/// memory has a bound. Those who came later are spared.
+#[test]
+fn haproxys_old_workers_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let at = |port| SocketAddr::from((bind, port));
+    replaced(folder.path(), "haproxy.cfg", &configuration(folder.path(), &[("web", 20_000)], bind, pod, &[]));
+    let log = folder.path().join("log");
+    let haproxy = Running::start(&deployed("haproxy.yaml", folder.path())[0], &log);
+    let loaded = || std::fs::read_to_string(&log).unwrap().matches("Loading success").count();
+    eventually("HAProxy is well", || loaded() > 0 && is_well(at(HEALTH)));
+    let mut held = Vec::new();
+    for _ in 0..22 {
+        held.push(connect(at(20_000)).unwrap());
+        echoes(held.last().unwrap()).unwrap();
+        let (before, mut polls) = (loaded(), 0);
+        eventually("it is reloaded", || {
+            // Between two of its own executions the master misses signals.
+            if polls % 20 == 0 {
+                haproxy.signal("-USR2");
+            }
+            polls += 1;
+            loaded() > before
+        });
+    }
+    eventually("the oldest worker is ended", || echoes(&held[0]).is_err());
+    held[15..].iter().for_each(|stream| echoes(stream).expect("it goes on"));
+}
+
+/// The same of nginx, whose old workers the watcher counts.
+#[test]
+fn nginx_old_workers_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let at = |port| SocketAddr::from((bind, port));
+    let mut services = vec![("web", 20_000)];
+    let config = |services: &[(&str, u16)]| {
+        let text = configuration(folder.path(), services, bind, pod, &["--format", "nginx"]);
+        replaced(folder.path(), "nginx.conf", &format!("{STREAM}\n{text}"));
+    };
+    config(&services);
+    let log = folder.path().join("log");
+    let mut commands = deployed("nginx.yaml", folder.path());
+    let _nginx = Running::start(&commands[0], &log);
+    eventually("nginx listens", || connect(at(HEALTH)).is_ok());
+    let _watcher = Running::start(commands[1].env("OLD_WORKERS", "2"), &log);
+    let said =
+        |what: &str| std::fs::read_to_string(&log).unwrap().lines().filter(|line| *line == what).count();
+    eventually("it watches", || said("reloaded") > 0);
+    let mut held = Vec::new();
+    for (name, port) in [("a", 20_001), ("b", 20_002), ("c", 20_003), ("d", 20_004)] {
+        held.push(connect(at(20_000)).unwrap());
+        echoes(held.last().unwrap()).unwrap();
+        services.push((name, port));
+        config(&services);
+        eventually("the new port is there", || connect(at(port)).is_ok_and(|s| echoes(&s).is_ok()));
+    }
+    eventually("the oldest worker is ended", || echoes(&held[0]).is_err());
+    held[2..].iter().for_each(|stream| echoes(stream).expect("it goes on"));
 }
 
 /// Connects from a certain address.

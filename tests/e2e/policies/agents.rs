@@ -62,6 +62,11 @@ fn virtual_ips_are_for_clients_that_an_agent_connects() {
     assert_eq!(srv.data().len(), 6, "{}", srv.text);
     assert!(srv.data()[0].contains(" 8080 ") && srv.additional.len() == 6, "{}", srv.text);
 
+    // Who got no virtual IP is counted, by what it lacks; headless services and who got one are not.
+    let counted = ["agent", "node"]
+        .map(|lacks| server.metric("portolan_dns_direct_answers_total", &[&format!("lacks=\"{lacks}\"")]));
+    assert_eq!(counted, [Some(2.0), Some(1.0)]);
+
     for (client, is_behind, scope) in
         [("10.1.0.7/32", true, 24), ("10.1.1.7/32", false, 24), ("10.2.0.7/32", false, 24)]
     {

@@ -101,3 +101,20 @@ fn headless_services_have_no_gateways() {
         assert_eq!(lost.lookup(NAME, "A"), "NXDOMAIN");
     }
 }
+
+/// RFC 2782: SRV records tell ports; A and AAAA can't. A gateway whose ports move is another answer to who asks for SRV alone.
+#[test]
+fn ports_of_gateways_are_told_by_srv_alone() {
+    const PORT: &str = "_http._tcp.s.n.svc.clusterset.local";
+    let mut world = two_networks(0, (2, 2), 2, ServiceKind::ClusterIp, Some(rules()));
+    for (port, expected) in [(80, " 80 "), (20_017, " 20017 "), (20_018, " 20018 ")] {
+        let addresses = [1, 2].map(|i| IpAddr::from([10, 2, 9, i])).into();
+        let ports = [GatewayPort { protocol: Protocol::Tcp, number: 80, gateway: port }].into();
+        let gateway = Some(Arc::new(Gateway { at: GatewayAt::Addresses(addresses), ports }));
+        let (name, kind, spec) = (service_name("s"), ServiceKind::ClusterIp, http().into());
+        world.apply("b", Object::Service(Service { name, kind, spec, gateway })).compile();
+        assert_eq!(ask(&world, CLIENT, 0).len(), 2);
+        let told = world.lookup(PORT, "SRV");
+        assert_eq!(told.matches(expected).count(), 2, "{told}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use portolan_tests::harness::kubernetes::{
-    ADMIN_USER, Cluster, Clusterset, Plan, SYSTEM, condition, export, service, with,
+    ADMIN_USER, Cluster, Clusterset, Options, Plan, SYSTEM, condition, export, service, with,
 };
 use portolan_tests::harness::{becomes, portolan, repository, run, until};
 use serde_json::{Value, json};
@@ -131,4 +131,37 @@ fn exports_share_a_gateway() {
     until("it rests", || memory(&set[1], &key).filter(|text| text.starts_with("shop/web:80, free from ")));
     assert!(set[1].delete("Service", SYSTEM, GATEWAY));
     becomes("nothing is told without a gateway", &None, || told(&set[1], "api"));
+}
+
+/// `--service-node-port-range`: a cluster has so many node ports, and the API server refuses a Service as a whole that needs more. As
+/// many exports as there are ports for are told; the others are named, and get one when one is free.
+#[test]
+fn a_cluster_without_enough_node_ports_tells_as_many_as_it_has() {
+    let arguments = vec!["--service-node-port-range=30000-30005".to_owned()];
+    let clusters = Cluster::start_all(vec![Options { arguments, ..Options::new("oslo") }]);
+    let set = Clusterset::over(clusters, &Plan { ids: vec!["oslo"], ..Plan::new(1) });
+    let oslo = &set[0];
+    set.namespace(NS);
+    install_gateway(oslo, "203.0.113.7");
+    let names: Vec<String> = (0..9).map(|n| format!("web{n}")).collect();
+    for name in &names {
+        oslo.put(&service(NS, name));
+        oslo.put(&export(NS, name));
+    }
+    // The gateway's own port, for its health, has one of the six.
+    let have = || names.iter().filter(|name| told(oslo, name).is_some()).cloned().collect::<Vec<_>>();
+    becomes("as many as there are node ports", &5, || have().len());
+    let first = have();
+    let gateway = || oslo.controller.status()["controller"]["gateway"].clone();
+    becomes("the others are counted", &json!(4), || gateway()["refused"].clone());
+    let problems = oslo.controller.status()["controller"]["problems"].to_string();
+    for name in names.iter().filter(|name| !first.contains(name)) {
+        assert!(
+            problems.contains(&format!("{NS}/{name}:80/TCP: the Service {GATEWAY} takes no more ports")),
+            "{problems}"
+        );
+    }
+    assert!(oslo.delete("ServiceExport", NS, &first[0]));
+    until("another one has it", || (have().len() == 5 && !have().contains(&first[0])).then_some(()));
+    becomes("fewer are counted", &json!(3), || gateway()["refused"].clone());
 }

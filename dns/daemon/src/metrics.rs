@@ -259,7 +259,7 @@ impl Collector for ControllerMetrics {
             ),
             (
                 "portolan_controller_gateway_refused_ports",
-                "Ports of services that get no number at the shared gateway, for the range has none left",
+                "Ports of services that the shared gateway has no room for: `portolan status` says why",
                 int(state.gateway.refused as u64),
             ),
         ] {

@@ -7,22 +7,17 @@ use portolan_zones::ServiceName;
 use portolan_zones::entrances::Entrances;
 use portolan_zones::object::{Protocol, UnixTime};
 
+use super::files::{fit, serves, texts};
 use super::seen::{Entrance, EntrancePort, SERVICE, Seen, Told};
 use super::{GatewayConfig, GatewayStatus};
 use crate::controller::words::fingerprint;
 use crate::gateway::ports::{Hold, PortKey};
-use crate::gateway::{
-    Explicit, GatewayPorts, Listener, Plan, Program, RenderError, Style, Taken, To, Wanted, memory, render,
-};
+use crate::gateway::{Explicit, GatewayPorts, Listener, Plan, Style, Taken, To, Wanted, memory};
 
 /// What is refused is left alone for so long, unless something else is to be written there.
 const RETRY: Duration = Duration::from_secs(60);
-/// The API server takes ConfigMaps of a mebibyte.
-const MOST_OCTETS: usize = 900_000;
 /// What a request for the Service's ports is about.
 const PORTS: &str = "the Service's ports";
-/// As many lines of the configurations may tell of what they lack.
-const MOST_REASONS: usize = 100;
 
 /// A request to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +58,8 @@ struct Scarce {
     most: usize,
     /// What the API server said.
     why: String,
+    /// When not even ports that are not wanted any more could be taken away.
+    stuck: Option<Instant>,
 }
 
 /// Ports, and their numbers at the gateway.
@@ -216,7 +213,8 @@ impl Keeper {
     /// It came to nothing. Of several new ports some may be taken: the cluster has a few node ports left, say.
     pub(super) fn refused(&mut self, write: &Write, why: &str, now: Instant) {
         if let Write::Ports { new: new @ 1.., .. } = write {
-            self.scarce = Some(Scarce { most: (new / 2).max(1), why: why.to_owned() });
+            let stuck = self.scarce.as_ref().and_then(|scarce| scarce.stuck);
+            self.scarce = Some(Scarce { most: (new / 2).max(1), why: why.to_owned(), stuck });
             if *new > 1 {
                 return;
             }
@@ -225,6 +223,9 @@ impl Keeper {
     }
 
     fn lay_aside(&mut self, write: &Write, why: &str, now: Instant) {
+        if let (Write::Ports { new: 0, .. }, Some(scarce)) = (write, &mut self.scarce) {
+            scarce.stuck = Some(now);
+        }
         let why = format!("shared gateway: {} can't be written: {why}", write.target());
         self.refused.insert(write.target(), (fingerprint(write), now, why));
     }
@@ -281,9 +282,12 @@ impl Keeper {
             self.scarce = None;
         }
         let goes = ports.len() < has.len();
-        // What keeps ours from being taken away keeps nobody else waiting.
-        let first = goes && !self.refused.contains_key(PORTS);
-        let most = self.scarce.as_ref().map_or(usize::MAX, |scarce| if first { 0 } else { scarce.most });
+        // In one request the API server would look for new node ports before it frees the others.
+        let most = match &self.scarce {
+            None => usize::MAX,
+            Some(scarce) if goes && scarce.stuck.is_none_or(|at| at.elapsed() >= RETRY) => 0,
+            Some(scarce) => scarce.most,
+        };
         if let Some(scarce) = &self.scarce {
             let lacks = |listener: &&Listener| !is_there(&port(listener));
             let line = |listener: &Listener| {
@@ -341,51 +345,6 @@ impl Keeper {
         }
         writes
     }
-}
-
-fn serves(listener: &Listener) -> (PortKey, u16) {
-    (listener.key.clone(), listener.port)
-}
-
-/// Both configurations. Reasons why something is left out are bounded there; the status has them all.
-fn texts(plan: &Plan, style: &Style) -> Result<[String; 2], RenderError> {
-    let refused = plan.refused.iter().take(MOST_REASONS).cloned().collect();
-    let plan = Plan { listeners: plan.listeners.clone(), refused };
-    Ok([render(Program::Haproxy, &plan, style)?, render(Program::Nginx, &plan, style)?])
-}
-
-/// Takes out of the plan what is too much for a ConfigMap, those who are served already last. Returns a line for each.
-fn fit<E>(plan: &mut Plan, served: &Served, texts: impl Fn(&Plan) -> Result<[String; 2], E>) -> Vec<String> {
-    let listeners = std::mem::take(&mut plan.listeners).into_iter();
-    let (mut order, new): (Vec<_>, Vec<_>) =
-        listeners.partition(|listener| served.contains(&serves(listener)));
-    order.extend(new);
-    let with = |count: usize| {
-        let mut listeners = order[..count].to_vec();
-        listeners.sort_by_key(|listener| (listener.port, listener.key.protocol));
-        Plan { listeners, refused: plan.refused.clone() }
-    };
-    // What can't be rendered is no matter of size.
-    let fits = |count: usize| !texts(&with(count)).is_ok_and(|[a, b]| a.len() + b.len() > MOST_OCTETS);
-    let mut count = order.len();
-    if !fits(count) {
-        // `most` fit, `count` don't.
-        let mut most = 0;
-        while count - most > 1 {
-            let middle = most.midpoint(count);
-            *(if fits(middle) { &mut most } else { &mut count }) = middle;
-        }
-        count = most;
-    }
-    plan.listeners = with(count).listeners;
-    let refused = order[count..].iter().map(|listener| {
-        format!(
-            "{}: the gateway's configuration would not fit into a ConfigMap: give services gateways of their own, or narrow \
-             the range of ports",
-            listener.key
-        )
-    });
-    refused.collect()
 }
 
 /// What each export is to say: only ports that the Service has already.

@@ -10,6 +10,7 @@
 //! Service have it. All that there
 //! is without a Service `portolan-gateway` in the own namespace is nothing.
 
+mod files;
 mod keeper;
 mod requests;
 mod seen;

@@ -121,8 +121,10 @@ impl Cluster {
                     self.keeper.wrote(&write);
                     continue;
                 }
-                if let Write::Ports { ports, new: 1.., .. } = &write
-                    && ports.len() > self.node_ports
+                // They are looked for before those are free that go.
+                if let Write::Ports { new, .. } = &write
+                    && *new > 0
+                    && self.taken_node_ports() + new > self.node_ports
                 {
                     let why = "failed to allocate a nodePort: range is full";
                     self.keeper.refused(&write, why, std::time::Instant::now());
@@ -178,6 +180,12 @@ impl Cluster {
                 self.put("ServiceExport", object);
             }
         }
+    }
+
+    /// All but that for its health.
+    fn taken_node_ports(&self) -> usize {
+        let gateway = &self.store[&("Service", NS.to_owned(), SERVICE.to_owned())];
+        gateway["spec"]["ports"].as_array().unwrap().len() - 1
     }
 
     fn get(&self, name: &str) -> Value {

@@ -14,6 +14,8 @@ use super::*;
 struct Server {
     /// What was written, in the order of requests: kind and name.
     log: Vec<String>,
+    /// The Service's ports.
+    has: BTreeSet<String>,
     /// Every export that is written to is another one by then.
     restless: bool,
     /// How many node ports there are, and what it answers when they don't suffice.
@@ -50,7 +52,11 @@ impl Server {
 
     fn take_ports(&mut self, body: &Value) -> (u16, Value) {
         let ports = body["spec"]["ports"].as_array().unwrap();
-        if let Some((most, code, reason)) = self.node_ports.filter(|(most, ..)| ports.len() > *most) {
+        let names: BTreeSet<String> = ports.iter().map(|port| port["name"].to_string()).collect();
+        // They are looked for before those are free that go.
+        let needed = names.union(&self.has).count();
+        let is_new = !names.is_subset(&self.has);
+        if let Some((most, code, reason)) = self.node_ports.filter(|(most, ..)| is_new && needed > *most) {
             return (
                 code,
                 failure(
@@ -60,6 +66,7 @@ impl Server {
                 ),
             );
         }
+        self.has = names;
         (200, front(ports))
     }
 }

@@ -68,7 +68,8 @@ fn udp_threads(section: &mut Section<'_>) -> Threads {
     section.refuse_twice("cores", cores.iter().map(Some));
     match number {
         Some(_) if !cores.is_empty() => {
-            section.problem("threads", "`cores` is given, too, and each has one thread: leave one of both out");
+            section
+                .problem("threads", "`cores` is given, too, and each has one thread: leave one of both out");
             Threads::default()
         }
         Some(number) => Threads::Number(number),

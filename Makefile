@@ -16,9 +16,11 @@ DEMO_EBPF_PACKAGES := dnsutils iproute2 util-linux curl python3 haproxy
 DEMO_PACKAGES := $(BUILD_PACKAGES) dnsutils
 TEST_PACKAGES := $(DEMO_PACKAGES) $(AGENT_PACKAGES) bind9-utils dnsmasq-base knot-dnsutils procps iproute2 util-linux \
 	haproxy nginx-light libnginx-mod-stream curl python3 socat ncat iputils-ping bpftool
+# What the DNS server is measured against, and with.
+PEER_PACKAGES := dnsperf knot knot-module-geoip nsd gdnsd pdns-server pdns-backend-bind pdns-backend-geoip bind9
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo demo-ebpf as-root test kubernetes lint build agent image image-agent bench bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test
+.PHONY: help demo demo-ebpf as-root test kubernetes lint build agent image image-agent bench bench-dns bench-ebpf bench-sync fuzz deps-build deps-agent deps-demo deps-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -68,6 +70,11 @@ bench: deps-build ## lookup, render, update at a million names, follow, load and
 	@$(CARGO) bench --locked -p portolan-sync --bench follow
 	@$(CARGO) bench --locked -p portolan-sync --bench probes
 	@$(CARGO) bench --locked -p portolan-tests --bench load
+
+bench-dns: deps-build kubernetes ## the DNS server against Knot, NSD, gdnsd, PowerDNS, BIND, CoreDNS and a bare echo; table, CSV, chart
+	@deploy/install.sh util-linux procps
+	@deploy/install.sh --idle $(PEER_PACKAGES)
+	@$(CARGO) bench --locked -p portolan-tests --bench dns
 
 bench-ebpf: deps-agent ## connect() with and without the socket hook, against DNAT and a proxy; as root
 	@deploy/install.sh nftables haproxy bpftool util-linux iproute2

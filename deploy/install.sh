@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and says so: `install.sh PACKAGE...` Debian packages, `install.sh --rust` a Rust toolchain.
+# `install.sh --idle PACKAGE...` packages of servers, none of which is started, now or when the machine is.
 # `install.sh --go` says what to do when there is no Go that builds the API servers of the tests.
 # Does nothing, quickly, when all is there.
 set -euo pipefail
@@ -14,11 +15,17 @@ as_root() {
   fi
 }
 
-apt_install() {
-  local missing=() package
+# Those of some packages that are not installed.
+missing_of() {
+  local package
   for package in "$@"; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
   done
+}
+
+apt_install() {
+  local missing
+  mapfile -t missing < <(missing_of "$@")
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || {
     echo "error: no apt-get here: install the programs of these Debian packages by hand: ${missing[*]}" >&2
@@ -27,6 +34,29 @@ apt_install() {
   echo "==> installing Debian packages: ${missing[*]}"
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Packages of servers that are wanted as programs: whether services may start is asked of a policy (invoke-rc.d(8)), which says no.
+idle_install() {
+  local policy=/usr/sbin/policy-rc.d missing unit answer=0
+  mapfile -t missing < <(missing_of "$@")
+  [ ${#missing[@]} = 0 ] && return
+  if [ -e "$policy" ]; then
+    "$policy" any start >/dev/null 2>&1 || answer=$?
+    [ $answer = 101 ] || {
+      echo "error: $policy lets services start: install these packages by hand: ${missing[*]}" >&2
+      exit 1
+    }
+  else
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+  fi
+  apt_install "${missing[@]}"
+  command -v systemctl >/dev/null || return 0
+  dpkg -L "${missing[@]}" | sed -n 's#.*/lib/systemd/system/\([^@/]*\.service\)$#\1#p' | while read -r unit; do
+    as_root systemctl disable --quiet "$unit"
+  done
 }
 
 # Whether there is a cargo that is new enough, with formatter and linter.
@@ -68,5 +98,6 @@ go_toolchain() {
 case "${1:-}" in
   --rust) rust ;;
   --go) go_toolchain ;;
+  --idle) idle_install "${@:2}" ;;
   *) apt_install "$@" ;;
 esac

@@ -1,0 +1,102 @@
+//! Contenders in turns.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::figures::table::{Group, Round, Row};
+use super::load::Drive;
+use super::plan::{Contender, Plan};
+use super::running::{Place, Running};
+use super::zone::{FILES, Zone};
+
+/// Services that change in a second.
+const CHANGES: usize = 1_000;
+
+/// How long, and how often.
+#[derive(Clone, Copy)]
+pub struct Rounds {
+    pub rounds: u32,
+    pub seconds: u32,
+}
+
+/// Starts all of a group, lets them take turns, and ends them. Who can't take part is in the group with the reason.
+pub fn measure(plan: Plan, Rounds { rounds, seconds }: Rounds) -> Group {
+    let aside = tempfile::tempdir().unwrap();
+    let mut rows = Vec::new();
+    let mut started = Vec::new();
+    for contender in &plan.contenders {
+        let running = start(contender);
+        let mut row = Row { name: contender.name.to_owned(), ..Row::default() };
+        match &running {
+            Ok(running) => {
+                row.memory = Some(running.memory());
+                row.loading = Some(running.loading.as_secs_f64());
+            }
+            Err(why) => row.missing = Some(why.clone()),
+        }
+        rows.push(row);
+        started.push(running.ok());
+    }
+    for round in 0..rounds {
+        // Whoever comes first in a round comes last in the next one.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for at in order {
+            let (Some(running), None) = (&started[at], &rows[at].missing) else { continue };
+            match turn(&plan.contenders[at], running, seconds, aside.path()) {
+                Ok(round) => rows[at].rounds.push(round),
+                Err(why) => {
+                    rows[at].missing = Some(format!("{why}; its last words: {}", running.last_words()))
+                }
+            }
+        }
+    }
+    Group { title: plan.title, rows, ours: 0 }
+}
+
+fn start(contender: &Contender) -> Result<Running, String> {
+    let Contender { zone, client, prepare, answers, .. } = contender;
+    let place = Place::new();
+    let launch = prepare(zone, &place)?;
+    if !answers {
+        return Running::start(launch, place, |at| client.ask(at, "echo").is_some());
+    }
+    let running = Running::start(launch, place, |at| client.answered(at, zone, zone.names - 1).is_ok())?;
+    client.check(running.at, zone)?;
+    Ok(running)
+}
+
+fn turn(
+    contender: &Contender,
+    running: &Running,
+    seconds: u32,
+    aside: &std::path::Path,
+) -> Result<Round, String> {
+    let Contender { zone, client, transport, changing, .. } = contender;
+    let questions = zone.questions();
+    let drive =
+        Drive { at: running.at, transport: *transport, client: *client, questions: &questions, seconds };
+    let ended = AtomicBool::new(!changing);
+    std::thread::scope(|scope| {
+        scope.spawn(|| change(zone, &ended));
+        let round = drive.round(&running.pids(), aside);
+        ended.store(true, Ordering::Relaxed);
+        round
+    })
+}
+
+/// Gives services other addresses and then their own again, one file after the other.
+fn change(zone: &Zone, ended: &AtomicBool) {
+    let begun = Instant::now();
+    let pause = Duration::from_secs_f64(zone.each_file() as f64 / CHANGES as f64);
+    for number in 0_u32.. {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let number_of = number as usize;
+        zone.rewrite(number_of % FILES, 1 + number_of / FILES % 2);
+        std::thread::sleep((pause * (number + 1)).saturating_sub(begun.elapsed()));
+    }
+}

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use portolan_tests::harness::TLS;
+
 use super::client::Client;
 use super::figures::dnsperf::{Run, latencies};
 use super::figures::statistics::percentile;
@@ -87,7 +89,8 @@ impl Drive<'_> {
     fn run(&self, more: &[&str], output: Stdio) -> Result<String, String> {
         let mut dnsperf = Command::new("taskset");
         dnsperf.args(["-c", LOAD_CORE]).arg(find("dnsperf", "dnsperf")?);
-        dnsperf.args(["-s", &self.at.ip().to_string(), "-p", &self.at.port().to_string()]);
+        let port = if self.transport == Transport::Dot { TLS } else { self.at.port() };
+        dnsperf.args(["-s", &self.at.ip().to_string(), "-p", &port.to_string()]);
         dnsperf.args(["-m", self.transport.word(), "-c", SOCKETS, "-T", "1", "-t", "1"]);
         dnsperf.args(["-l", &self.seconds.to_string(), "-d"]).arg(self.questions);
         dnsperf.args(self.client.arguments()).args(more);

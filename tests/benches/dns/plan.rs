@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::client::Client;
+use super::figures::limits::Limit;
+use super::figures::table::{Round, thousands};
 use super::load::Transport;
 use super::peers::{Prepare, bind, coredns, echo, gdnsd, hickory, knot, nsd, ours, powerdns};
 use super::zone::{Answers, Zone};
@@ -30,7 +32,38 @@ pub struct Contender {
 pub struct Plan {
     pub title: String,
     pub contenders: Vec<Contender>,
+    pub limits: Vec<Limit>,
 }
+
+const STATIC: &str = "Portolan, static";
+/// An answer that depends on something costs no more than one that doesn't.
+const DEPENDS: Limit = Limit {
+    what: "CPU for a query against a static answer",
+    of: Round::total,
+    against: &[STATIC],
+    most: 1.05,
+};
+/// In the same order as the design's.
+const LIMITS: [Limit; 5] = [
+    Limit { what: "µs of user CPU for a query", of: |round| round.user, against: &[], most: 0.3 },
+    Limit {
+        what: "system CPU for a query against the better of Knot DNS and NSD",
+        of: |round| round.system,
+        against: &["Knot DNS", "NSD"],
+        most: 1.0,
+    },
+    Limit {
+        what: "CPU for a query against the better of Knot DNS and NSD",
+        of: Round::total,
+        against: &["Knot DNS", "NSD"],
+        most: 0.9,
+    },
+    Limit { what: "CPU for a query against CoreDNS", of: Round::total, against: &[COREDNS], most: 0.125 },
+    Limit { what: "CPU for a query against 10,000 names", of: Round::total, against: &[OF_FEW], most: 1.15 },
+];
+const COREDNS: &str = "CoreDNS kubernetes";
+const OF_FEW: &str = "Portolan, 10,000 names";
+const STILL: &str = "Portolan, nothing changes";
 
 impl Contender {
     fn new(name: &'static str, key: &'static str, zone: &Arc<Zone>, prepare: Prepare) -> Self {
@@ -51,8 +84,10 @@ impl Contender {
     }
 }
 
-/// Names of groups, and what makes them.
-pub const GROUPS: [(&str, fn(usize) -> Plan); 6] = [
+/// Makes a group of so many names.
+pub type Make = fn(usize) -> Plan;
+/// Groups by their names on the command line.
+pub const GROUPS: [(&str, Make); 6] = [
     ("names", names),
     ("weight", weight),
     ("place", place),
@@ -77,12 +112,12 @@ pub fn names(count: usize) -> Plan {
         Contender::new("hickory-server, one line", "hickory", zone, hickory::prepare),
     ];
     if count <= FEW {
-        contenders.push(Contender::new("CoreDNS kubernetes", "coredns", zone, coredns::prepare));
+        contenders.push(Contender::new(COREDNS, "coredns", zone, coredns::prepare));
     } else {
         let few = &Arc::new(Zone::new(FEW, Answers::Static));
-        contenders.insert(1, Contender::ours("Portolan, 10,000 names", few));
+        contenders.insert(1, Contender::ours(OF_FEW, few));
     }
-    Plan { title: format!("{count} names, UDP"), contenders }
+    Plan { title: format!("{} names, UDP", thousands(count)), contenders, limits: LIMITS.to_vec() }
 }
 
 /// One of two addresses, by weight.
@@ -90,13 +125,13 @@ fn weight(count: usize) -> Plan {
     let zone = &Arc::new(Zone::new(count, Answers::Weighted));
     let contenders = vec![
         Contender::ours("Portolan", zone),
-        Contender::ours("Portolan, static", &Arc::new(Zone::new(count, Answers::Static))),
+        Contender::ours(STATIC, &Arc::new(Zone::new(count, Answers::Static))),
         Contender::new("Knot DNS mod-geoip", "knot", zone, knot::prepare),
         Contender::new("gdnsd weighted", "gdnsd", zone, gdnsd::prepare),
         Contender::new("PowerDNS Lua", "powerdns", zone, powerdns::prepare),
         Contender::new("PowerDNS geoip", "powerdns", zone, powerdns::geoip),
     ];
-    Plan { title: format!("{count} names by weight, UDP"), contenders }
+    Plan { title: format!("{} names by weight, UDP", thousands(count)), contenders, limits: vec![DEPENDS] }
 }
 
 fn place(count: usize) -> Plan {
@@ -112,12 +147,12 @@ fn near(count: usize, client: Client, by: &str) -> Plan {
     let zone = &Arc::new(Zone::new(count, Answers::Near));
     let contenders = vec![
         Contender::ours("Portolan", zone).from(client),
-        Contender::ours("Portolan, static", &Arc::new(Zone::new(count, Answers::Static))),
+        Contender::ours(STATIC, &Arc::new(Zone::new(count, Answers::Static))),
         Contender::new("Knot DNS mod-geoip", "knot", zone, knot::prepare).from(client),
         Contender::new("gdnsd geoip", "gdnsd", zone, gdnsd::prepare).from(client),
         Contender::new("PowerDNS Lua", "powerdns", zone, powerdns::prepare).from(client),
     ];
-    Plan { title: format!("{count} names {by}, UDP"), contenders }
+    Plan { title: format!("{} names {by}, UDP", thousands(count)), contenders, limits: vec![DEPENDS] }
 }
 
 /// What forwarders use that want more than UDP.
@@ -130,7 +165,7 @@ fn transports(count: usize) -> Plan {
         Contender::new("Knot DNS, TCP", "knot", zone, knot::prepare).over(Transport::Tcp),
         Contender::new("NSD, TCP", "nsd", zone, nsd::prepare).over(Transport::Tcp),
     ];
-    Plan { title: format!("{count} names, TCP and TLS"), contenders }
+    Plan { title: format!("{} names, TCP and TLS", thousands(count)), contenders, limits: Vec::new() }
 }
 
 /// What changes cost those who ask.
@@ -139,7 +174,17 @@ fn changes(count: usize) -> Plan {
     let still = &Arc::new(Zone::new(count, Answers::Static));
     let contenders = vec![
         Contender { changing: true, ..Contender::ours("Portolan, changing", changing) },
-        Contender::ours("Portolan", still),
+        Contender::ours(STILL, still),
     ];
-    Plan { title: format!("{count} names while 1,000 services change a second, UDP"), contenders }
+    let limits = vec![Limit {
+        what: "p99.9 against that without changes",
+        of: |round| round.latency[2],
+        against: &[STILL],
+        most: 2.0,
+    }];
+    Plan {
+        title: format!("{} names while 1,000 services change a second, UDP", thousands(count)),
+        contenders,
+        limits,
+    }
 }

@@ -1,5 +1,7 @@
 //! Contenders in turns.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,8 @@ pub fn measure(plan: Plan, Rounds { rounds, seconds }: Rounds) -> Group {
     let mut rows = Vec::new();
     let mut started = Vec::new();
     for contender in &plan.contenders {
-        let running = start(contender);
+        let running = catch_unwind(AssertUnwindSafe(|| start(contender)));
+        let running = running.unwrap_or_else(|_| Err("it could not be set up, see above".into()));
         let mut row = Row { name: contender.name.to_owned(), ..Row::default() };
         match &running {
             Ok(running) => {
@@ -48,12 +51,12 @@ pub fn measure(plan: Plan, Rounds { rounds, seconds }: Rounds) -> Group {
             match turn(&plan.contenders[at], running, seconds, aside.path()) {
                 Ok(round) => rows[at].rounds.push(round),
                 Err(why) => {
-                    rows[at].missing = Some(format!("{why}; its last words: {}", running.last_words()))
+                    rows[at].missing = Some(format!("{why}; its last words: {}", running.last_words()));
                 }
             }
         }
     }
-    Group { title: plan.title, rows, ours: 0 }
+    Group { title: plan.title, rows, limits: plan.limits }
 }
 
 fn start(contender: &Contender) -> Result<Running, String> {
@@ -68,12 +71,7 @@ fn start(contender: &Contender) -> Result<Running, String> {
     Ok(running)
 }
 
-fn turn(
-    contender: &Contender,
-    running: &Running,
-    seconds: u32,
-    aside: &std::path::Path,
-) -> Result<Round, String> {
+fn turn(contender: &Contender, running: &Running, seconds: u32, aside: &Path) -> Result<Round, String> {
     let Contender { zone, client, transport, changing, .. } = contender;
     let questions = zone.questions();
     let drive =
@@ -95,8 +93,8 @@ fn change(zone: &Zone, ended: &AtomicBool) {
         if ended.load(Ordering::Relaxed) {
             return;
         }
-        let number_of = number as usize;
-        zone.rewrite(number_of % FILES, 1 + number_of / FILES % 2);
+        let at = number as usize;
+        zone.rewrite(at % FILES, 1 + at / FILES % 2);
         std::thread::sleep((pause * (number + 1)).saturating_sub(begun.elapsed()));
     }
 }

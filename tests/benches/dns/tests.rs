@@ -9,8 +9,9 @@ mod figures;
 
 use figures::chart::svg;
 use figures::dnsperf::{Run, latencies};
+use figures::limits::Limit;
 use figures::statistics::{Spread, percentile};
-use figures::table::{Group, Round, Row, rounds_csv, rows_csv, text};
+use figures::table::{Group, Round, Row, rounds_csv, rows_csv, text, thousands};
 
 /// Of dnsperf 2.10.0.
 const PRINTED: &str = "\
@@ -116,7 +117,7 @@ fn group() -> Group {
         ..Row::default()
     };
     let none = Row { name: "NSD".into(), missing: Some("nsd, of the package".into()), ..Row::default() };
-    Group { title: "10,000 names".into(), rows: vec![ours, other, none], ours: 0 }
+    Group { title: "10,000 names".into(), rows: vec![ours, other, none], limits: Vec::new() }
 }
 
 #[test]
@@ -126,6 +127,27 @@ fn a_line_has_medians_and_the_ratios_of_the_rounds() {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(lines[3]), "Portolan 110 0.00% 0.30 3.70 4.00 90% 20 40 80 50 MB 0.2 s");
     assert_eq!(words(lines[4]), "Knot 91 0.00% 1.00 4.00 5.00 90% 20 40 80 – – 0.50–0.80–1.00");
+}
+
+#[test]
+fn numbers_have_commas() {
+    let all = [0, 999, 1_000, 145_391, 1_000_000].map(thousands);
+    assert_eq!(all, ["0", "999", "1,000", "145,391", "1,000,000"]);
+}
+
+/// Of the same round, and of the best of those that were there.
+#[test]
+fn limits_are_of_the_best_that_was_measured() {
+    let (of, most) = (Round::total, 0.5);
+    let lines = [
+        Limit { what: "total", of, against: &["Knot", "NSD"], most },
+        Limit { what: "user", of: |round| round.user, against: &[], most },
+        Limit { what: "none", of, against: &["NSD", "BIND"], most },
+    ];
+    let lines = lines.map(|limit| limit.line(&group()));
+    assert_eq!(lines[0].as_deref(), Some("  total: 0.50–0.80–1.00 (limit 0.500, ratio 1.60)\n"));
+    assert_eq!(lines[1].as_deref(), Some("  user: 0.30–0.30–0.50 (limit 0.500, ratio 0.60)\n"));
+    assert_eq!(lines[2], None);
 }
 
 /// Who was left out stands in the table, with the reason.
@@ -173,7 +195,7 @@ fn row(name: &str, user: f64, system: f64) -> Row {
 fn bars_are_as_long_as_the_figures() {
     let none = Row { name: "absent".into(), ..Row::default() };
     let rows = vec![row("ours", 1.0, 3.0), row("a<b", 2.0, 6.0), none];
-    let svg = svg(&[Group { title: "t".into(), rows, ours: 0 }]);
+    let svg = svg(&[Group { title: "t".into(), rows, limits: Vec::new() }]);
     let widths: Vec<f64> = svg
         .lines()
         .filter(|line| line.contains("fill=\"#"))
@@ -190,7 +212,7 @@ fn a_bar_that_has_no_room_says_so() {
     let svg = svg(&[Group {
         title: "t".into(),
         rows: vec![row("ours", 1.0, 1.0), row("far", 50.0, 50.0)],
-        ours: 0,
+        limits: Vec::new(),
     }]);
     assert!(svg.contains("100.00 →"));
 }

@@ -20,7 +20,7 @@ pub fn svg(groups: &[Group]) -> String {
         y += TITLE;
         text(&mut body, (10.0, y - 10.0), "font-weight=\"bold\"", &group.title);
         let measured = |row: &&Row| !row.rounds.is_empty();
-        let ours = group.rows.get(group.ours).map_or(0.0, |row| row.median(Round::total));
+        let ours = group.rows.first().map_or(0.0, |row| row.median(Round::total));
         let most = group.rows.iter().filter(measured).map(|row| row.median(Round::total)).fold(0.0, f64::max);
         let full = if ours > 0.0 { most.min(ours * LONGEST) } else { most };
         for row in group.rows.iter().filter(measured) {

@@ -3,5 +3,6 @@
 
 pub mod chart;
 pub mod dnsperf;
+pub mod limits;
 pub mod statistics;
 pub mod table;

@@ -1,5 +1,6 @@
 //! The table that is printed, and the rows as CSV.
 
+use super::limits::Limit;
 use super::statistics::Spread;
 
 /// All of one server in one group, over the rounds.
@@ -52,25 +53,31 @@ impl Row {
     }
 }
 
-/// Rows that are compared with the first one of them that is ours.
-#[derive(Debug, Clone, PartialEq)]
+/// Rows of which the first one is ours, with which the others are compared.
+#[derive(Debug, Clone)]
 pub struct Group {
     pub title: String,
     pub rows: Vec<Row>,
-    /// The row that others are compared with.
-    pub ours: usize,
+    pub limits: Vec<Limit>,
 }
 
 const HEAD: &str = "                                answers/s     loss  user  system  CPU µs  busy   p50 µs   p99 µs p99.9 µs  memory   load  \
                     ours/this (min–median–max)";
 
-/// A group as text, one line a row.
+/// A number with commas: 1,000,000.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let comma = |at: usize| if at > 0 && (digits.len() - at).is_multiple_of(3) { "," } else { "" };
+    digits.char_indices().map(|(at, digit)| format!("{}{digit}", comma(at))).collect()
+}
+
+/// A group as text: a line for each row, and one for each limit.
 pub fn text(group: &Group) -> String {
     let mut text = format!("\n{}\n{HEAD}\n", group.title);
     for (at, row) in group.rows.iter().enumerate() {
-        let ours = group.rows.get(group.ours).filter(|_| at != group.ours);
-        text.push_str(&line(row, ours));
+        text.push_str(&line(row, group.rows.first().filter(|_| at > 0)));
     }
+    text.extend(group.limits.iter().filter_map(|limit| limit.line(group)));
     text
 }
 
@@ -83,8 +90,8 @@ fn line(row: &Row, ours: Option<&Row>) -> String {
     let ratio = ours.and_then(|ours| row.ratio(ours));
     let ratio = ratio.map_or(String::new(), |r| format!("{:.2}–{:.2}–{:.2}", r.min, r.median, r.max));
     let line = format!(
-        "  {name:<28} {:>10.0} {:>7.2}% {:>5.2}  {:>6.2}  {:>6.2} {:>4.0}% {:>8.0} {:>8.0} {:>8.0} {} {}  {ratio}",
-        median(|round| round.rate),
+        "  {name:<28} {:>10} {:>7.2}% {:>5.2}  {:>6.2}  {:>6.2} {:>4.0}% {:>8.0} {:>8.0} {:>8.0} {} {}  {ratio}",
+        thousands(median(|round| round.rate) as usize),
         median(|round| round.loss * 100.0),
         median(|round| round.user),
         median(|round| round.system),

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
-use portolan_tests::harness::kubernetes::{ADMIN_USER, Cluster, Options, namespace};
+use portolan_tests::harness::kubernetes::{ADMIN_USER, Cluster, Options, block_on, namespace};
 use portolan_tests::harness::{DNS, Package, program, repository, run};
 use serde_json::json;
 
@@ -13,6 +13,8 @@ use crate::zone::{self, Zone};
 
 /// Requests at once.
 const AT_ONCE: usize = 32;
+/// ServiceImports that are written within the time of [`block_on`].
+const STEP: usize = 500;
 
 pub fn prepare(zone: &Zone, place: &Place) -> Result<Launch, String> {
     let folder = repository().join("target/kubernetes/bin");
@@ -45,7 +47,7 @@ fn write(cluster: &Cluster, zone: &Zone) {
     let client = cluster.client();
     let resource =
         ApiResource::from_gvk(&GroupVersionKind::gvk("multicluster.x-k8s.io", "v1beta1", "ServiceImport"));
-    let written = stream::iter(0..zone.names).for_each_concurrent(AT_ONCE, |service| {
+    let write = |service: usize| {
         let api: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &zone::namespace(service), &resource);
         let import: DynamicObject = serde_json::from_value(json!({
@@ -62,8 +64,11 @@ fn write(cluster: &Cluster, zone: &Zone) {
         async move {
             api.create(&PostParams::default(), &import).await.unwrap();
         }
-    });
-    portolan_tests::harness::kubernetes::block_on(written);
+    };
+    let all: Vec<usize> = (0..zone.names).collect();
+    for some in all.chunks(STEP) {
+        block_on(stream::iter(some).for_each_concurrent(AT_ONCE, |service| write(*service)));
+    }
 }
 
 impl Beside for Cluster {

@@ -11,15 +11,13 @@ pub fn prepare(zone: &Zone, place: &Place) -> Result<Launch, String> {
     start(zone, place, "")
 }
 
-/// With DNS over TLS, which is asked.
+/// With DNS over TLS, too.
 pub fn with_tls(zone: &Zone, place: &Place) -> Result<Launch, String> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).map_err(|error| error.to_string())?;
     let certificate = place.write("certificate.pem", cert.pem());
     let key = place.write("key.pem", signing_key.serialize_pem());
-    let mut launch = start(zone, place, &format!("tls: {{certificate: '{certificate}', key: '{key}'}}\n"))?;
-    launch.at.set_port(TLS);
-    Ok(launch)
+    start(zone, place, &format!("tls: {{certificate: '{certificate}', key: '{key}'}}\n"))
 }
 
 fn start(zone: &Zone, place: &Place, tls: &str) -> Result<Launch, String> {

@@ -7,7 +7,7 @@ use hickory_server::proto::op::{Message, ResponseCode};
 use hickory_server::proto::rr::RData;
 use portolan_tests::harness::query;
 
-use super::zone::{CLIENT, PLACE, SUBNET, Zone, name};
+use super::zone::{Answers, CLIENT, PLACE, SUBNET, Zone, name};
 
 /// Names that are asked for before anything is measured.
 const SAMPLED: usize = 100;
@@ -42,9 +42,14 @@ impl Client {
     /// Whether a server answers one service, and why not.
     pub fn answered(self, at: SocketAddr, zone: &Zone, service: usize) -> Result<(), String> {
         let mut addresses = zone.addresses(service);
-        if self != Self::Plain {
+        if self != Self::Plain && zone.answers == Answers::Near {
             addresses = vec![addresses[PLACE]];
         }
+        self.answered_by(at, service, &addresses)
+    }
+
+    /// Whether a server answers one service with one of these, and why not.
+    pub fn answered_by(self, at: SocketAddr, service: usize, addresses: &[Ipv4Addr]) -> Result<(), String> {
         let name = name(service);
         let reply = self.ask(at, &name).ok_or_else(|| format!("no answer for {name}"))?;
         let reply = Message::from_vec(&reply).map_err(|error| format!("{name}: {error}"))?;

@@ -147,7 +147,7 @@ fn near(count: usize, client: Client, by: &str) -> Plan {
     let zone = &Arc::new(Zone::new(count, Answers::Near));
     let contenders = vec![
         Contender::ours("Portolan", zone).from(client),
-        Contender::ours(STATIC, &Arc::new(Zone::new(count, Answers::Static))),
+        Contender::ours(STATIC, &Arc::new(Zone::new(count, Answers::Static))).from(client),
         Contender::new("Knot DNS mod-geoip", "knot", zone, knot::prepare).from(client),
         Contender::new("gdnsd geoip", "gdnsd", zone, gdnsd::prepare).from(client),
         Contender::new("PowerDNS Lua", "powerdns", zone, powerdns::prepare).from(client),

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use portolan_tests::harness::until;
+
 use super::figures::table::{Group, Round, Row};
 use super::load::Drive;
 use super::plan::{Contender, Plan};
 use super::running::{Place, Running};
-use super::zone::{FILES, Zone};
+use super::zone::{FILES, Zone, vip};
 
 /// Services that change in a second.
 const CHANGES: usize = 1_000;
@@ -76,25 +78,36 @@ fn turn(contender: &Contender, running: &Running, seconds: u32, aside: &Path) ->
     let questions = zone.questions();
     let drive =
         Drive { at: running.at, transport: *transport, client: *client, questions: &questions, seconds };
-    let ended = AtomicBool::new(!changing);
+    if !changing {
+        return drive.round(&running.pids(), aside);
+    }
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| change(zone, &ended));
+        let changes = scope.spawn(|| change(zone, &ended));
         let round = drive.round(&running.pids(), aside);
         ended.store(true, Ordering::Relaxed);
+        let (file, number) = changes.join().unwrap();
+        let service = zone.of_file(file).start;
+        until("the last change is answered", || {
+            client.answered_by(running.at, service, &[vip(service, number)]).ok()
+        });
         round
     })
 }
 
-/// Gives services other addresses and then their own again, one file after the other.
-fn change(zone: &Zone, ended: &AtomicBool) {
+/// Gives services other addresses and then others again, one file after the other. Returns which file was the last, and the number
+/// of the addresses in it.
+fn change(zone: &Zone, ended: &AtomicBool) -> (usize, usize) {
     let begun = Instant::now();
     let pause = Duration::from_secs_f64(zone.each_file() as f64 / CHANGES as f64);
-    for number in 0_u32.. {
+    let mut changed = 0;
+    loop {
+        let (file, number) = (changed % FILES, 1 + changed / FILES % 2);
+        zone.rewrite(file, number);
         if ended.load(Ordering::Relaxed) {
-            return;
+            return (file, number);
         }
-        let at = number as usize;
-        zone.rewrite(at % FILES, 1 + at / FILES % 2);
-        std::thread::sleep((pause * (number + 1)).saturating_sub(begun.elapsed()));
+        changed += 1;
+        std::thread::sleep((pause * changed as u32).saturating_sub(begun.elapsed()));
     }
 }

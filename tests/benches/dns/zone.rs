@@ -139,7 +139,8 @@ impl Zone {
         self.names.div_ceil(FILES)
     }
 
-    fn of_file(&self, file: usize) -> std::ops::Range<usize> {
+    /// Services of a file of manifests.
+    pub fn of_file(&self, file: usize) -> std::ops::Range<usize> {
         let each = self.each_file();
         (file * each).min(self.names)..((file + 1) * each).min(self.names)
     }

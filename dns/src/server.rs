@@ -262,8 +262,8 @@ impl Running {
         source: &Arc<Source>,
     ) -> io::Result<()> {
         let shard = source.metrics.shard(Transport::Udp, address, Writers::One);
-        let mut answerer = Answerer::new(source, shard.clone(), Transport::Udp);
-        let mut follower = Follower::new(source.clone());
+        let answerer = Answerer::new(source, shard.clone(), Transport::Udp);
+        let follower = Follower::new(source.clone());
         let stop = self.stop_threads.clone();
         let name = format!("dns-udp-{}", self.threads.len());
         let serve = move || {
@@ -272,7 +272,7 @@ impl Running {
             {
                 tracing::warn!(%error, core, "a UDP thread can't be pinned, and runs anywhere");
             }
-            socket.serve(&mut follower, &mut answerer, &shard, &stop);
+            socket.serve(follower, answerer, shard, &stop);
         };
         self.threads.push(std::thread::Builder::new().name(name).spawn(serve)?);
         Ok(())

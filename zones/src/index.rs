@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::lookup::Hint;
 use crate::service::Service;
 
 const BITS: u32 = 5;
 const FANOUT: usize = 1 << BITS;
 /// Most services in a leaf before it splits: two to three cache lines of hashes and pointers.
 const LEAF: usize = 24;
+/// Keys that are read ahead at a time: about as many as a processor waits for at once.
+const AHEAD: usize = 32;
 /// Below this depth all 64 bits of the hash are used up; a leaf there just grows.
 const DEPTH: u32 = 64 / BITS;
 
@@ -59,17 +62,68 @@ impl Index {
     /// The service whose name is `key`: `<name>.<namespace>` in wire form and lower case.
     pub fn get(&self, key: &[u8]) -> Option<&Arc<Service>> {
         let hash = self.hash(key);
+        let entries = self.leaf(hash).iter();
+        let mut found = entries.filter(|entry| entry.hash == hash && entry.service.name.wire() == key);
+        found.next().map(|entry| &entry.service)
+    }
+
+    /// Reads what [`Self::get`] will read of these keys, so that it is in the cache then. Each step is taken
+    /// for all keys before the next one, which the memory of one key must not wait for: it works on them at a time. The result
+    /// says nothing.
+    pub(crate) fn read_ahead(&self, hints: &[Hint]) -> usize {
+        let mut sum = 0;
+        for hints in hints.chunks(AHEAD) {
+            let leaves = self.leaves(hints);
+            for leaf in &leaves {
+                sum ^= leaf.first().map_or(0, |entry| entry.hash)
+                    ^ leaf.get(LEAF / 3).map_or(0, |entry| entry.hash);
+            }
+            let mut services: [Option<&Service>; AHEAD] = [None; AHEAD];
+            for ((service, leaf), Hint(hash)) in services.iter_mut().zip(leaves).zip(hints) {
+                *service = leaf.iter().find(|entry| entry.hash == *hash).map(|entry| &*entry.service);
+            }
+            for service in services.iter().flatten() {
+                sum ^= service.touch() as u64;
+            }
+        }
+        sum as usize
+    }
+
+    /// Where these keys would be, level by level for all of them.
+    fn leaves(&self, hints: &[Hint]) -> [&[Entry]; AHEAD] {
+        let mut nodes = [(&self.root, 0); AHEAD];
+        for ((_, rest), Hint(hash)) in nodes.iter_mut().zip(hints) {
+            *rest = *hash;
+        }
+        let nodes = &mut nodes[..hints.len()];
+        // Looks at all nodes before it goes on from the first one: which way is not known before a node is read.
+        while nodes.iter().fold(false, |some, (node, _)| some | matches!(node, Node::Inner(_))) {
+            for (node, rest) in nodes.iter_mut() {
+                if let Node::Inner(children) = node {
+                    *node = &children[slot(*rest)];
+                }
+                *rest >>= BITS;
+            }
+        }
+        let mut leaves: [&[Entry]; AHEAD] = [&[]; AHEAD];
+        for (leaf, (node, _)) in leaves.iter_mut().zip(nodes) {
+            if let Node::Leaf(entries) = node {
+                *leaf = entries;
+            }
+        }
+        leaves
+    }
+
+    fn leaf(&self, hash: u64) -> &[Entry] {
         let mut node = &self.root;
         let mut rest = hash;
-        while let Node::Inner(children) = node {
-            node = &children[slot(rest)];
+        loop {
+            match node {
+                Node::Inner(children) => node = &children[slot(rest)],
+                Node::Leaf(entries) => return entries,
+            }
             rest >>= BITS;
         }
-        let Node::Leaf(entries) = node else { return None };
-        entries
-            .iter()
-            .find(|entry| entry.hash == hash && entry.service.name.wire() == key)
-            .map(|entry| &entry.service)
     }
 
     /// Puts `service` in place of the one with its name, which is returned.
@@ -116,7 +170,7 @@ impl Index {
         }
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
         hasher.finish()
@@ -262,6 +316,30 @@ mod tests {
         for (len, version) in versions {
             assert_eq!((version.len(), names(&version).len()), (len, len));
             assert!((0..len).all(|i| version.get(service(i).name.wire()).is_some()));
+        }
+    }
+
+    /// What is read ahead is what lookups read: of keys that are there and that are not, in any number.
+    #[test]
+    fn what_is_read_ahead_is_where_keys_are() {
+        let mut index = Index::default();
+        let hints = |index: &Index, keys: std::ops::Range<usize>| -> Vec<Hint> {
+            keys.map(|i| Hint(index.hash(service(i).name.wire()))).collect()
+        };
+        index.read_ahead(&hints(&index, 0..3));
+        for i in 0..3000 {
+            index.insert(service(i));
+        }
+        index.read_ahead(&hints(&index, 2900..3100));
+        for keys in [0..AHEAD, 2980..3000, 2990..2990 + AHEAD] {
+            let hints = hints(&index, keys.clone());
+            for ((leaf, hint), i) in index.leaves(&hints).iter().zip(&hints).zip(keys) {
+                assert!(std::ptr::eq(*leaf, index.leaf(hint.0)));
+                assert_eq!(
+                    leaf.iter().any(|entry| *entry.service.name.wire() == *service(i).name.wire()),
+                    i < 3000
+                );
+            }
         }
     }
 

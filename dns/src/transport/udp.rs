@@ -6,17 +6,20 @@
 //! and the kernel drops the rest and counts it. So what is answered under overload is answered after some milliseconds at
 //! most, and nothing grows.
 
+mod ahead;
 mod batch;
 mod peer;
 
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use self::batch::{Batch, Wait};
+use self::ahead::Ahead;
+use self::batch::{Batch, SIZE, Wait};
 use super::{Answerer, Follower, Outcome};
 use crate::metrics::Shard;
 
@@ -60,63 +63,65 @@ impl Datagrams {
     }
 
     /// Answers until `stop` is set, then what is already in the socket's queue.
-    pub(crate) fn serve(
-        &self,
-        follower: &mut Follower,
-        answerer: &mut Answerer,
-        shard: &Shard,
-        stop: &AtomicBool,
-    ) {
-        let mut batch = Batch::new(self.wildcard);
-        let (mut looked, mut dropped) = (Instant::now(), 0);
+    pub(crate) fn serve(self, follower: Follower, answerer: Answerer, shard: Arc<Shard>, stop: &AtomicBool) {
+        let (batch, ahead) = (Batch::new(self.wildcard), Ahead::new(SIZE));
+        let mut thread = Thread { socket: self.socket, batch, ahead, follower, answerer, shard, dropped: 0 };
+        let mut looked = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            let now =
-                self.turn(&mut batch, Wait::Some, follower, answerer, shard).unwrap_or_else(Instant::now);
+            let now = thread.turn(Wait::Some).unwrap_or_else(Instant::now);
             if now.saturating_duration_since(looked) >= LOOK {
                 looked = now;
-                self.look(shard, &mut dropped);
+                thread.look();
             }
         }
         for _ in 0..LAST_BATCHES {
-            if self.turn(&mut batch, Wait::None, follower, answerer, shard).is_none() {
+            if thread.turn(Wait::None).is_none() {
                 break;
             }
         }
-        self.look(shard, &mut dropped);
+        thread.look();
     }
+}
 
+/// What a thread keeps from turn to turn.
+struct Thread {
+    socket: UdpSocket,
+    batch: Batch,
+    ahead: Ahead,
+    follower: Follower,
+    answerer: Answerer,
+    shard: Arc<Shard>,
+    /// What the kernel had counted at the last look, which goes round.
+    dropped: u32,
+}
+
+impl Thread {
     /// Answers a batch; `None` when nothing came, else when the last answer was ready.
-    fn turn(
-        &self,
-        batch: &mut Batch,
-        wait: Wait,
-        follower: &mut Follower,
-        answerer: &mut Answerer,
-        shard: &Shard,
-    ) -> Option<Instant> {
-        let received = self.receive(batch, wait);
+    fn turn(&mut self, wait: Wait) -> Option<Instant> {
+        let received = self.receive(wait);
         // Also when nothing came: an idle thread must not keep an old snapshot alive.
-        let current = follower.current();
+        let current = self.follower.current();
         if received == 0 {
             return None;
         }
         let mut now = Instant::now();
+        self.ahead.read(current.0, self.batch.queries());
         for at in 0..received {
-            let Some((query, client)) = batch.query(at) else { continue };
-            if let Outcome::Reply = answerer.answer(current, query, client, &mut now) {
-                answerer.swap_reply(batch.reply(at));
+            let Some((query, client)) = self.batch.query(at) else { continue };
+            if let Outcome::Reply = self.answerer.answer(current, query, client, &mut now) {
+                self.answerer.swap_reply(self.batch.reply(at));
             }
         }
-        let lost = batch.send(&self.socket);
+        let lost = self.batch.send(&self.socket);
         if lost > 0 {
-            shard.unsent.fetch_add(lost as u64, Ordering::Relaxed);
+            self.shard.unsent.fetch_add(lost as u64, Ordering::Relaxed);
         }
         Some(now)
     }
 
     /// How many queries came.
-    fn receive(&self, batch: &mut Batch, wait: Wait) -> usize {
-        batch.receive(&self.socket, wait).unwrap_or_else(|error| {
+    fn receive(&mut self, wait: Wait) -> usize {
+        self.batch.receive(&self.socket, wait).unwrap_or_else(|error| {
             // An ICMP error of an earlier reply comes back here, and says nothing about the socket.
             let harmless = [
                 ErrorKind::WouldBlock,
@@ -135,12 +140,13 @@ impl Datagrams {
         })
     }
 
-    /// Takes over what the kernel counts, which goes round; `known` of it is known.
-    fn look(&self, shard: &Shard, known: &mut u32) {
+    /// Takes over what the kernel counts.
+    fn look(&mut self) {
         match batch::dropped(&self.socket) {
             Ok(dropped) => {
-                shard.dropped.fetch_add(dropped.wrapping_sub(*known).into(), Ordering::Relaxed);
-                *known = dropped;
+                let more = dropped.wrapping_sub(self.dropped);
+                self.shard.dropped.fetch_add(more.into(), Ordering::Relaxed);
+                self.dropped = dropped;
             }
             Err(error) => tracing::debug!(%error, "the kernel does not say what a UDP socket dropped"),
         }

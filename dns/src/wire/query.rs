@@ -13,6 +13,11 @@ const QUESTION_FIXED: usize = 4;
 /// SOA fields after the two names; the serial is the first of them.
 const SOA_FIXED: usize = 20;
 
+/// Reads the name of a message's question, if there is one, whatever else is wrong with it.
+pub(crate) fn read_name(octets: &[u8], qname: &mut QName) -> Option<()> {
+    qname.read(octets.get(HEADER..)?).ok().map(|_| ())
+}
+
 /// What a query says, as far as it was understood.
 #[derive(Debug)]
 pub(crate) struct Query<'q> {

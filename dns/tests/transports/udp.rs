@@ -7,7 +7,10 @@ use hickory_proto::op::{Message, ResponseCode};
 use portolan_dns::server::{Listeners, Threads};
 use portolan_dns::view::Transport;
 
+use portolan_zones::object::ServiceKind;
+
 use crate::common::*;
+use crate::fixtures::{compiled, exported, import};
 
 fn client(server: SocketAddr) -> UdpSocket {
     let local = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
@@ -93,6 +96,44 @@ async fn garbage_is_ignored() {
     }
     let label = format!("{{server=\"dns://{address}\",transport=\"udp\"}} 5");
     served.has_line(&format!("portolan_ignored_total{label}")).await;
+}
+
+/// Batches among many names: each query has its own answer, whatever else came along.
+#[tokio::test]
+async fn each_query_of_a_batch_has_its_own_answer() {
+    const NAMES: u16 = 6000;
+    let objects = (0..NAMES).flat_map(|at| {
+        let name = format!("s{at}");
+        let [high, low] = at.to_be_bytes();
+        let [service, export] = exported(&name, ServiceKind::ClusterIp, &[("http", 80)]);
+        [service, export, import(&name, &[&format!("241.0.{high}.{low}")])]
+    });
+    let served = serve(|settings| settings.rate_limit.per_second = None);
+    served.snapshots.store(std::sync::Arc::new(compiled(objects.collect(), true, 42)));
+    let socket = client(served.address(Transport::Udp));
+    for burst in (0..NAMES + 40).collect::<Vec<_>>().chunks(50) {
+        for id in burst {
+            socket
+                .send(&Ask { id: *id, ..ask(&format!("s{id}.shop.svc.clusterset.local A")) }.octets())
+                .unwrap();
+            let others = ["x.example A", "clusterset.local SOA", "db.shop.svc.clusterset.local A"];
+            socket.send(&Ask { id: 60_000, ..ask(others[usize::from(id % 3)]) }.octets()).unwrap();
+            socket.send(&[*id as u8; 7]).unwrap();
+        }
+        let mut waiting: std::collections::BTreeSet<u16> = burst.iter().copied().collect();
+        while !waiting.is_empty() {
+            let reply = receive(&socket);
+            let id = reply.metadata.id;
+            if id == 60_000 {
+                continue;
+            }
+            assert!(waiting.remove(&id), "{id} twice");
+            let [high, low] = id.to_be_bytes();
+            let told: Vec<String> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+            let expected = (id < NAMES).then(|| format!("241.0.{high}.{low}"));
+            assert_eq!(told, Vec::from_iter(expected), "{id}");
+        }
+    }
 }
 
 /// RFC 2181 §4.1: "the server must respond to queries from … the address to which the query was sent", also where it is

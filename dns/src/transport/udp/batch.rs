@@ -53,6 +53,8 @@ pub(super) struct Batch {
     /// Slots that the next call may fill: about twice as many as the last one did, so that a server with little to do
     /// need not tell the kernel of all.
     room: usize,
+    /// Slots with a query.
+    received: usize,
     /// Slots with a reply, in order.
     answered: Vec<usize>,
     wildcard: bool,
@@ -71,6 +73,7 @@ impl Batch {
             headers: vec![header; SIZE].into(),
             pieces: vec![piece; SIZE].into(),
             room: 1,
+            received: 0,
             answered: Vec::with_capacity(SIZE),
             wildcard,
         }
@@ -79,6 +82,7 @@ impl Batch {
     /// Waits for a query, and takes what else is there; how many.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         self.answered.clear();
+        self.received = 0;
         for at in 0..self.room {
             self.prepare(at);
         }
@@ -90,6 +94,7 @@ impl Batch {
             unsafe { libc::recvmmsg(socket.as_raw_fd(), headers, len, flags as _, ptr::null_mut()) };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         self.room = (2 * received).clamp(1, SIZE);
+        self.received = received;
         Ok(received)
     }
 
@@ -106,11 +111,18 @@ impl Batch {
         header.msg_controllen = if self.wildcard { Arrival::LEN as _ } else { 0 };
     }
 
+    /// The received queries.
+    pub(super) fn queries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.received).map(|at| self.octets(at))
+    }
+
+    fn octets(&self, at: usize) -> &[u8] {
+        &self.slots[at].query[..(self.headers[at].msg_len as usize).min(QUERY)]
+    }
+
     /// A received query and who sent it; `None` for what no reply can be sent to.
     pub(super) fn query(&self, at: usize) -> Option<(&[u8], SocketAddr)> {
-        let slot = &self.slots[at];
-        let len = (self.headers[at].msg_len as usize).min(QUERY);
-        Some((&slot.query[..len], slot.name.address()?))
+        Some((self.octets(at), self.slots[at].name.address()?))
     }
 
     /// Where the reply to a query goes, which [`Self::send`] sends.

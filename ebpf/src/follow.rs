@@ -1,5 +1,6 @@
 //! From snapshot to snapshot: which services are to be written anew, and in which order.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ impl<T: Tables> Follower<T> {
         });
         self.reconciler.expect(moving);
         for change in &changes {
-            self.apply(change, &mut pass.lost);
+            self.apply(change, &before, &mut pass.lost);
         }
         self.reconciler.settle();
         let rested = self.reconciler.rest();
@@ -127,10 +128,11 @@ impl<T: Tables> Follower<T> {
     /// Has other addresses be redirected from now on. An error is as of `follow`.
     pub fn rescope(&mut self, scope: Scope) -> (Pass, Result<(), WriteError>) {
         self.scope = scope;
-        let services: Vec<Arc<Service>> = self.seen.services.iter().cloned().collect();
+        let seen = self.seen.clone();
+        let services: Vec<Arc<Service>> = seen.services.iter().cloned().collect();
         let mut pass = Pass { services: services.len(), ..Pass::default() };
         for service in services {
-            self.apply(&unchanged(&service), &mut pass.lost);
+            self.apply(&unchanged(&service), &seen, &mut pass.lost);
         }
         let rested = self.reconciler.rest();
         self.retry(&mut pass.lost);
@@ -152,14 +154,14 @@ impl<T: Tables> Follower<T> {
         let services = self.seen.services.iter();
         let services = services.flat_map(|service| service.ips.iter().map(move |vip| (*vip, service)));
         let services: HashMap<IpAddr, &Arc<Service>, RandomState> = services.collect();
-        let mut usable: HashMap<&ServiceName, Usable, RandomState> = HashMap::default();
+        let mut serving: HashMap<&ServiceName, Serving<'_>, RandomState> = HashMap::default();
         let mut lost = BTreeSet::new();
         for origin in origins {
             let (vip, backend) = (IpAddr::from(origin.vip), IpAddr::from(origin.backend));
             let backend = (backend, u16::from(origin.backend_port));
             let serves = match services.get(&vip) {
                 Some(service) => {
-                    usable.entry(&service.name).or_insert_with(|| Usable::of(service)).has(backend)
+                    serving.entry(&service.name).or_insert_with(|| self.serving(service)).has(backend)
                 }
                 None => !self.seen.complete,
             };
@@ -220,8 +222,12 @@ impl<T: Tables> Follower<T> {
         for change in changes {
             let Some(name) = change.name() else { continue };
             let used = self.reconciler.clusters_of(name);
-            let mut usable: BTreeSet<&ClusterId> =
-                change.after.iter().flat_map(|after| after.usable()).map(|(cluster, ..)| cluster).collect();
+            let mut usable: BTreeSet<&ClusterId> = change
+                .after
+                .iter()
+                .flat_map(|after| self.seen.usable(after, 0))
+                .map(|(cluster, ..)| cluster)
+                .collect();
             // Where nothing is usable, policies may have what is not healthy serve all the same.
             let last = change.after.as_ref().filter(|_| usable.is_empty());
             let last = last.and_then(|service| self.wanted(service));
@@ -240,40 +246,68 @@ impl<T: Tables> Follower<T> {
         down
     }
 
-    fn apply(&mut self, change: &ServiceDiff, lost: &mut Vec<Lost>) {
+    /// `before`: what the service was in, if it was.
+    fn apply(&mut self, change: &ServiceDiff, before: &Snapshot, lost: &mut Vec<Lost>) {
         let Some(name) = change.name() else { return };
         let mut gone = Vec::new();
         let wanted = change.after.as_ref().and_then(|service| self.wanted(service));
         self.reconciler.apply(name, wanted, &mut gone);
         gone.retain(|lost| lost.protocol == Protocol::Udp);
         // Sockets stay with what gets no new ones, for as long as it can be used.
-        gone.extend(self.used_to_be_usable(change));
-        if let Some(service) = change.after.as_ref().filter(|_| !gone.is_empty()) {
-            let usable = Usable::of(service);
-            gone.retain(|lost| !usable.has(lost.backend));
+        gone.extend(self.used_before(change, before));
+        if let Some(after) = change.after.as_ref().filter(|_| !gone.is_empty()) {
+            let serving = self.serving(after);
+            gone.retain_mut(|lost| {
+                if serving.has(lost.backend) {
+                    // But what is there for the service is not for an address that it has no more.
+                    lost.vips.retain(|vip| !after.ips.contains(vip));
+                }
+                !lost.vips.is_empty()
+            });
         }
         lost.append(&mut gone);
     }
 
-    /// Of UDP ports all that could be used before a change.
-    fn used_to_be_usable(&self, change: &ServiceDiff) -> Vec<Lost> {
+    /// Of UDP ports all that could be used before a change. Whatever is redirected now: sockets stay when others take an address over.
+    fn used_before(&self, change: &ServiceDiff, snapshot: &Snapshot) -> Vec<Lost> {
         let ServiceDiff { before: Some(before), after } = change else { return Vec::new() };
         let is_same = after.as_ref().is_some_and(|after| Arc::ptr_eq(before, after));
-        let vips: Vec<IpAddr> = before.ips.iter().copied().filter(|vip| self.scope.holds(*vip)).collect();
-        if is_same || before.headless || vips.is_empty() {
+        if is_same || before.headless || before.ips.is_empty() {
             return Vec::new();
         }
+        let lost = |port: u16, backend: (IpAddr, u16)| Lost {
+            vips: before.ips.to_vec(),
+            port,
+            protocol: Protocol::Udp,
+            backend,
+        };
         let ports = before.spec.ports.iter().filter(|port| port.protocol == Protocol::Udp);
         let of_port = |port: &Port| {
             let is_it = |there: &&SlicePort| there.name == port.name && there.protocol == port.protocol;
-            let lost = |(_, address, ports): (_, IpAddr, Arc<[SlicePort]>)| {
+            let at = |(_, address, ports): (_, IpAddr, Arc<[SlicePort]>)| {
                 let number = ports.iter().find(is_it)?.number.unwrap_or(port.number);
-                let (vips, backend) = (vips.clone(), (address, number));
-                Some(Lost { vips, port: port.number, protocol: port.protocol, backend })
+                Some(lost(port.number, (address, number)))
             };
-            before.usable().filter_map(lost).collect::<Vec<_>>()
+            snapshot.usable(before, 0).filter_map(at).collect::<Vec<_>>()
         };
-        ports.flat_map(of_port).collect()
+        let mut used: Vec<Lost> = ports.flat_map(of_port).collect();
+        let leaves = |vip: &IpAddr| after.as_ref().is_some_and(|after| !after.ips.contains(vip));
+        if before.ips.iter().any(leaves) {
+            // What was chosen although it was not well stays so, but for other addresses.
+            let chosen = Wanted::of(snapshot, before, &self.place);
+            used.extend(
+                chosen.iter().flat_map(Wanted::udp_backends).map(|(port, backend)| lost(port, backend)),
+            );
+        }
+        used
+    }
+
+    fn serving<'s>(&'s self, service: &'s Service) -> Serving<'s> {
+        let mut usable: HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState> = HashMap::default();
+        for (_, address, its) in self.seen.usable(service, 0) {
+            usable.entry(address).or_default().push(its);
+        }
+        Serving { snapshot: &self.seen, place: &self.place, service, usable, chosen: OnceCell::new() }
     }
 
     fn wanted(&self, service: &Service) -> Option<Wanted> {
@@ -293,8 +327,9 @@ impl<T: Tables> Follower<T> {
             let (next, first): (Vec<_>, Vec<_>) = refused.keys().partition(is_next);
             let names: Vec<ServiceName> = next.into_iter().chain(first).take(FEW).cloned().collect();
             for name in &names {
-                let service = self.seen.services.get(name.wire()).cloned();
-                self.apply(&ServiceDiff { before: None, after: service }, lost);
+                let seen = self.seen.clone();
+                let service = seen.services.get(name.wire()).cloned();
+                self.apply(&ServiceDiff { before: None, after: service }, &seen, lost);
             }
             self.tried = names.last().cloned();
             if self.reconciler.refused().len() == before {
@@ -309,21 +344,29 @@ fn unchanged(service: &Arc<Service>) -> ServiceDiff {
     ServiceDiff { before: Some(service.clone()), after: Some(service.clone()) }
 }
 
-/// What connections to a service could go to.
-struct Usable(HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState>);
+/// What connections to a service may stay with: what can be used, and what is chosen although nothing, or too little, can be.
+struct Serving<'s> {
+    snapshot: &'s Snapshot,
+    place: &'s Place,
+    service: &'s Service,
+    usable: HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState>,
+    /// Of UDP ports; seldom asked for, and whatever is redirected.
+    chosen: OnceCell<HashSet<(IpAddr, u16), RandomState>>,
+}
 
-impl Usable {
-    fn of(service: &Service) -> Self {
-        let mut ports: HashMap<IpAddr, Vec<Arc<[SlicePort]>>, RandomState> = HashMap::default();
-        for (_, address, its) in service.usable() {
-            ports.entry(address).or_default().push(its);
-        }
-        Self(ports)
-    }
-
-    fn has(&self, (address, port): (IpAddr, u16)) -> bool {
+impl Serving<'_> {
+    fn has(&self, backend: (IpAddr, u16)) -> bool {
+        let (address, port) = backend;
         // A slice port without a number is every port.
         let is_it = |there: &SlicePort| there.number.is_none_or(|number| number == port);
-        self.0.get(&address).is_some_and(|ports| ports.iter().any(|ports| ports.iter().any(is_it)))
+        let is_usable = |ports: &Vec<Arc<[SlicePort]>>| ports.iter().any(|ports| ports.iter().any(is_it));
+        self.usable.get(&address).is_some_and(is_usable) || self.chosen().contains(&backend)
+    }
+
+    fn chosen(&self) -> &HashSet<(IpAddr, u16), RandomState> {
+        self.chosen.get_or_init(|| {
+            let wanted = Wanted::of(self.snapshot, self.service, self.place);
+            wanted.iter().flat_map(Wanted::udp_backends).map(|(_, backend)| backend).collect()
+        })
     }
 }

@@ -69,7 +69,7 @@ impl Wanted {
         let spread = |family| snapshot.backends(service, place, 0, Some(family));
         let (v4, mut v6) = (spread(IpFamily::V4), spread(IpFamily::V6));
         // An AAAA answer has nothing else to say than backends that fail; a socket that reaches both families goes where it is well.
-        let is_well = |is_v4| service.usable().any(|(_, address, _)| address.is_ipv4() == is_v4);
+        let is_well = |is_v4| snapshot.usable(service, 0).any(|(_, address, _)| address.is_ipv4() == is_v4);
         if !v6.is_empty() && !is_well(false) && is_well(true) {
             v6.clear();
         }
@@ -127,6 +127,17 @@ fn shares(backends: &[Backend], at: impl Fn(&Backend) -> Option<(Address, u16)>)
 }
 
 impl Wanted {
+    /// Where sockets of its UDP ports go.
+    pub(crate) fn udp_backends(&self) -> impl Iterator<Item = (u16, (IpAddr, u16))> {
+        let fronts = self.fronts.iter().filter(|front| front.protocol == Protocol::Udp);
+        let backends = |front: &'_ WantedFront| {
+            let all = front.shares().flat_map(|share| &share.backends);
+            let at = |(address, port, _): &(Address, u16, u32)| (front.port, (IpAddr::from(*address), *port));
+            all.map(at).collect::<Vec<_>>()
+        };
+        fronts.flat_map(backends)
+    }
+
     /// Clusters that it has backends in, each once.
     pub(crate) fn clusters(&self) -> Vec<&ClusterId> {
         let mut all: Vec<&ClusterId> =

@@ -26,26 +26,28 @@ pub struct Backend {
     pub part: u32,
 }
 
-impl Service {
-    /// What connections could go to, and at which ports, whoever chooses: reached from here, ready, and well as far as that is known.
-    pub fn usable(&self) -> impl Iterator<Item = (&ClusterId, IpAddr, Arc<[SlicePort]>)> {
+impl Snapshot {
+    /// What connections to a service could go to in the zone at this position, and at which ports, whoever chooses: reached from
+    /// here, ready, and well as far as that is known. Where rules want gateways, those.
+    pub fn usable<'s>(
+        &self,
+        service: &'s Service,
+        zone: usize,
+    ) -> impl Iterator<Item = (&'s ClusterId, IpAddr, Arc<[SlicePort]>)> + use<'s> {
         let is_usable = |target: &Target<'_>| {
             target.ready > 0
                 && target.well > 0
                 && target.state != Some(State::Down)
-                && (target.state == Some(State::Up) || self.is_healthy(target.address))
+                && (target.state == Some(State::Up) || service.is_healthy(target.address))
         };
-        targets(self, Form::Endpoints)
+        targets(service, form_of(&self.rules_of(service, zone)))
             .filter(is_usable)
             .map(|target| (target.cluster, target.address, target.ports))
     }
-}
 
-impl Snapshot {
     /// Whether it matters where clients of a service are, in the zone at this position.
     pub fn depends_on_place(&self, service: &Service, zone: usize) -> bool {
-        let kubernetes_own = || Rules::default().for_service(service);
-        let rules = service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own);
+        let rules = self.rules_of(service, zone);
         rules.locality.is_some() || rules.latency.is_some()
     }
 
@@ -59,10 +61,8 @@ impl Snapshot {
         zone: usize,
         family: Option<IpFamily>,
     ) -> Vec<Backend> {
-        let kubernetes_own = || Rules::default().for_service(service);
-        let rules = service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own);
-        let form = if rules.answer == Form::Gateways { Form::Gateways } else { Form::Endpoints };
-        let targets: Vec<Target<'_>> = targets(service, form).collect();
+        let rules = self.rules_of(service, zone);
+        let targets: Vec<Target<'_>> = targets(service, form_of(&rules)).collect();
         let groups =
             groups(&targets, |target| self.places.of_endpoint(target.cluster, target.place, target.region));
         let candidates = candidates(service, &groups, &place.at(), family);
@@ -89,4 +89,15 @@ impl Snapshot {
         }
         backends
     }
+
+    /// Those of a policy, or Kubernetes' own.
+    fn rules_of(&self, service: &Service, zone: usize) -> Rules {
+        let kubernetes_own = || Rules::default().for_service(service);
+        service.rules_in(self.variant(zone)).unwrap_or_else(kubernetes_own)
+    }
+}
+
+/// What stands behind an answer by these rules: a virtual IP's connections go to endpoints.
+fn form_of(rules: &Rules) -> Form {
+    if rules.answer == Form::Gateways { Form::Gateways } else { Form::Endpoints }
 }

@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Of the maps that outlive an agent. A change of anything in `abi.h` needs another one.
-pub const ABI_VERSION: u32 = 1;
+/// Of the maps that outlive an agent. A change of anything in `abi.h` needs another one. Maps that outlive an agent are taken over
+/// from lower ones by their names and shapes: where only the meaning of what is in them changes, they need another name.
+pub const ABI_VERSION: u32 = 2;
 /// Most clusters that one front is spread over.
 pub const MOST_CLUSTERS: usize = 256;
 /// Most backends of a front in one cluster: positions have 16 bits.

@@ -88,6 +88,8 @@ pub enum Became {
     New,
     /// The program of a former agent was replaced.
     Replaced,
+    /// That of an agent of this lower ABI.
+    Migrated(u32),
 }
 
 /// A cgroup that sockets' processes are in.
@@ -207,6 +209,12 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
         }
         // Of another cgroup, or of one that is gone.
         pins.unlink(hook)?;
+    }
+    if let Some((abi, link)) = pins.former_link(hook)?.filter(|(_, link)| link.info.cgroup == cgroup.id) {
+        let fd = program.fd().map_err(|error| refused(chain(&error)))?;
+        sys::update_link(link.fd.as_fd(), fd.as_fd()).map_err(|error| refused(error.to_string()))?;
+        pins.take_link_over(abi, hook)?;
+        return Ok(Link { hook, fd: link.fd, became: Became::Migrated(abi) });
     }
     let others = |error: ProgramError| match names(&cgroup.others(&[]).unwrap_or_default()) {
         others if others.is_empty() => refused(chain(&error)),

@@ -1,15 +1,18 @@
 //! What stays in the BPF file system when no agent runs.
 //!
 //! ```text
-//! <pins>/v1/links/<hook>       the links: as long as they are there, redirection goes on
-//! <pins>/v1/sessions/<map>     who was sent where: established connections need it, whatever tables there are
+//! <pins>/v2/links/<hook>       the links: as long as they are there, redirection goes on
+//! <pins>/v2/sessions/<map>     who was sent where: established connections need it, whatever tables there are
 //! ```
 //!
 //! Tables are not pinned: the programs hold them, and each agent makes its own and swaps the programs. What an older agent
-//! wrote is so never read by a newer one, but for the sessions, whose ABI is the `1` in `v1`. They keep the size that they were
+//! wrote is so never read by a newer one, but for the sessions, whose ABI is the `2` in `v2`. They keep the size that they were
 //! made with, for connections need what is in them: another size in the configuration holds after `detach`, and that is said.
+//! What an agent of a lower ABI left is taken over as far as it fits, see [`former`]; that of a higher one is left alone.
 //!
 //! An agent holds all of it itself, too: pins that somebody removes while it runs end nothing, and are made anew.
+
+mod former;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -114,15 +117,16 @@ impl Pins {
     }
 
     /// Removes all links, and all that is remembered: connections that are established go on, but show where they really go.
-    pub fn remove(self) -> Result<Vec<&'static str>, PinError> {
+    pub fn remove(self) -> Result<Vec<String>, PinError> {
         let mut removed = Vec::new();
         // In the reverse order of attaching.
         for hook in HOOKS.into_iter().rev() {
             if self.link(hook)?.is_some() {
                 self.unlink(hook)?;
-                removed.push(hook.name);
+                removed.push(hook.name.to_owned());
             }
         }
+        removed.extend(self.remove_former()?);
         for map in SESSIONS {
             let path = self.sessions().join(map.name);
             gone(fs::remove_file(&path), &path)?;
@@ -183,7 +187,7 @@ impl Pins {
 
     /// Where what outlives agents is pinned.
     pub fn sessions(&self) -> PathBuf {
-        self.version().join("sessions")
+        sessions_of(&self.version())
     }
 
     pub(crate) fn link_path(&self, hook: Hook) -> PathBuf {
@@ -201,23 +205,22 @@ impl Pins {
     }
 
     fn version(&self) -> PathBuf {
-        self.root.join(format!("v{ABI_VERSION}"))
+        folder_of(&self.root, ABI_VERSION)
     }
 
     fn links(&self) -> PathBuf {
-        self.version().join("links")
+        links_of(&self.version())
     }
 
     /// Whether all that is here is ours.
     fn check(&self) -> Result<(), PinError> {
-        let known = format!("v{ABI_VERSION}");
         for name in entries(&self.root)? {
             let path = self.root.join(&name);
-            let version = name.strip_prefix('v').and_then(|number| number.parse::<u32>().ok());
-            match version {
-                _ if name == known => {}
+            match version_of(&name) {
+                Some(ABI_VERSION) => {}
                 Some(theirs) if theirs > ABI_VERSION => return Err(PinError::Newer { path, theirs }),
-                _ => return Err(PinError::Foreign { path }),
+                Some(_) => former::check(&path)?,
+                None => return Err(PinError::Foreign { path }),
             }
         }
         let hooks: Vec<_> = HOOKS.iter().map(|hook| hook.name).collect();
@@ -246,15 +249,15 @@ impl Pins {
     }
 }
 
-/// What is attached by the pins of a folder, without taking it: for people who look.
+/// What is attached by the pins of a folder, whichever ABI they have, without taking it: for people who look.
 pub fn look(root: &Path) -> Vec<Attached> {
-    let links = root.join(format!("v{ABI_VERSION}")).join("links");
-    let of = |hook: Hook| {
-        let link = link_at(&links.join(hook.name), hook).ok()??;
+    let versions = versions(root);
+    let of = |(abi, hook): (u32, Hook)| {
+        let link = link_at(&links_of(&folder_of(root, abi)).join(hook.name), hook).ok()??;
         let LinkInfo { program, cgroup, .. } = link.info;
-        Some(Attached { hook, program, cgroup })
+        Some(Attached { hook, program, cgroup, abi })
     };
-    HOOKS.into_iter().filter_map(of).collect()
+    HOOKS.into_iter().flat_map(|hook| versions.iter().map(move |abi| (*abi, hook))).filter_map(of).collect()
 }
 
 /// A hook that is in the kernel.
@@ -266,6 +269,35 @@ pub struct Attached {
     pub program: u32,
     /// The cgroup's id, which is its folder's inode; 0: it is gone.
     pub cgroup: u64,
+    /// Of the agent that pinned it.
+    pub abi: u32,
+}
+
+/// The folder of an ABI.
+fn folder_of(root: &Path, abi: u32) -> PathBuf {
+    root.join(format!("v{abi}"))
+}
+
+fn links_of(folder: &Path) -> PathBuf {
+    folder.join("links")
+}
+
+fn sessions_of(folder: &Path) -> PathBuf {
+    folder.join("sessions")
+}
+
+/// The ABI that a folder is named after. None was there before 1.
+fn version_of(name: &str) -> Option<u32> {
+    let version = name.strip_prefix('v')?.parse::<u32>().ok()?;
+    (version > 0 && name == format!("v{version}")).then_some(version)
+}
+
+/// All that there are, the highest first.
+fn versions(root: &Path) -> Vec<u32> {
+    let mut versions: Vec<u32> =
+        entries(root).unwrap_or_default().iter().filter_map(|name| version_of(name)).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions
 }
 
 fn link_at(path: &Path, hook: Hook) -> Result<Option<PinnedLink>, PinError> {

@@ -56,13 +56,15 @@ impl Redirection {
         sizes: Sizes,
         node: Option<Arc<str>>,
     ) -> Result<(Self, Extras), StartError> {
+        let mut notes = pins.take_sessions_over()?;
         let Loaded { programs, tables, events, connected, lacks, kept } =
             kernel::load(sizes, &pins.sessions())?;
+        notes.extend(kept);
         let follower = Follower::new(tables, Scope::default(), node);
         let sessions = pins.open_sessions()?;
         let (links, others) = (Vec::new(), None);
         let this = Self { programs, pins, cgroup, follower, links, sessions, others };
-        Ok((this, Extras { events, connected, lacks, kept }))
+        Ok((this, Extras { events, connected, lacks, kept: notes }))
     }
 
     /// Brings the tables up to a snapshot.
@@ -85,8 +87,8 @@ impl Redirection {
         self.follower.left_behind(connected.all())
     }
 
-    /// Puts the programs on the cgroup, in the place of a former agent's where there are any. One that was removed and made anew
-    /// is another: it is opened again.
+    /// Puts the programs on the cgroup, in the place of a former agent's where there are any; what one of a lower ABI left is removed.
+    /// A cgroup that was removed and made anew is another: it is opened again.
     pub fn attach(&mut self) -> Result<Vec<(Hook, Became)>, AttachError> {
         if !self.cgroup.is_there() {
             self.cgroup = Cgroup::open(Some(self.cgroup.path()))?;
@@ -94,6 +96,7 @@ impl Redirection {
         // What is held already is not attached twice.
         self.keep_pins()?;
         self.links = hooks::attach(&mut self.programs, &self.pins, &self.cgroup)?;
+        self.pins.remove_former()?;
         Ok(self.links.iter().map(|link| (link.hook, link.became)).collect())
     }
 

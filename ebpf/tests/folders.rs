@@ -42,13 +42,15 @@ fn where_nothing_is_pinned_nothing_is_found() {
 #[test]
 fn what_others_made_is_left_alone() {
     for (entry, expected) in [
-        ("v2", "v2 is of a newer agent (ABI 2, this one has 1): start that one"),
+        ("v3", "v3 is of a newer agent (ABI 3, this one has 2): start that one"),
         ("cilium", "cilium was not made by Portolan and is left alone: remove it"),
         ("v0", "v0 was not made by Portolan"),
         ("vip", "vip was not made by Portolan"),
+        ("v01", "v01 was not made by Portolan"),
+        ("v2/maps", "v2/maps was not made by Portolan"),
+        ("v2/links/connect5", "v2/links/connect5 was not made by Portolan"),
+        ("v2/sessions/vips", "v2/sessions/vips was not made by Portolan"),
         ("v1/maps", "v1/maps was not made by Portolan"),
-        ("v1/links/connect5", "v1/links/connect5 was not made by Portolan"),
-        ("v1/sessions/vips", "v1/sessions/vips was not made by Portolan"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join(entry)).unwrap();

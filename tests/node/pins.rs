@@ -113,10 +113,10 @@ fn pins_that_somebody_removes_are_made_anew() {
     let removals: [Removal; 3] = [
         ("links", |pins| {
             for hook in ["links/connect4", "links/getpeername4", "sessions/flows"] {
-                std::fs::remove_file(pins.join("v1").join(hook)).unwrap();
+                std::fs::remove_file(pins.join("v2").join(hook)).unwrap();
             }
         }),
-        ("a folder", |pins| std::fs::remove_dir_all(pins.join("v1/sessions")).unwrap()),
+        ("a folder", |pins| std::fs::remove_dir_all(pins.join("v2/sessions")).unwrap()),
         ("all", |pins| std::fs::remove_dir_all(pins).unwrap()),
     ];
     for (round, (what, remove)) in (1..).zip(removals) {
@@ -164,7 +164,7 @@ fn programs_that_somebody_detaches_are_attached_again() {
     let _servers = web_servers(&site);
     site.agent.start();
     let vip = site.agent.vips("default/web")[0].to_string();
-    let link = site.agent.pins().join("v1/links/connect4");
+    let link = site.agent.pins().join("v2/links/connect4");
     let (detached, text) = bpftool(&["link", "detach", "pinned", link.to_str().unwrap()]);
     assert!(detached, "{text}");
     eventually("it is attached again", || counts(&site, "portolan_agent_reattached_total 1"));
@@ -219,7 +219,15 @@ fn what_others_have_pinned_is_left_alone() {
         let (made, text) = bpftool(&words);
         assert!(made, "{text}");
     };
-    for place in ["other", "v1/links/connect4", "v1/sessions/flows", "v1/sessions/mine", "v1/other"] {
+    for place in [
+        "other",
+        "v1/other",
+        "v1/links/connect4",
+        "v2/links/connect4",
+        "v2/sessions/flows",
+        "v2/sessions/mine",
+        "v2/other",
+    ] {
         let path = pins.join(place);
         map("hash", &path, "1");
         for command in ["run", "detach"] {
@@ -230,16 +238,84 @@ fn what_others_have_pinned_is_left_alone() {
         }
         std::fs::remove_file(&path).unwrap();
     }
-    let newer = pins.join("v2");
+    let newer = pins.join("v3");
     std::fs::create_dir(&newer).unwrap();
     for command in ["run", "detach"] {
         let (ran, told) = run(&mut site.agent.command(command));
-        let expected = format!("{} is of a newer agent (ABI 2, this one has 1)", newer.display());
+        let expected = format!("{} is of a newer agent (ABI 3, this one has 2)", newer.display());
         assert!(!ran && told.contains(&expected), "{told}");
     }
     std::fs::remove_dir(&newer).unwrap();
     let (done, told) = site.agent.detach();
     assert!(done && !pins.exists(), "{told}");
+}
+
+/// Has what is pinned be that of an agent of a lower ABI, in which a map had another shape.
+fn of_a_lower_abi(pins: &Path) {
+    std::fs::rename(pins.join("v2"), pins.join("v1")).unwrap();
+    let connected = pins.join("v1/sessions/connected");
+    std::fs::remove_file(&connected).unwrap();
+    let shape = ["type", "array", "key", "4", "value", "40", "entries", "10", "name", "connected"];
+    let (made, text) = bpftool(&[&["map", "create", connected.to_str().unwrap()][..], &shape].concat());
+    assert!(made, "{text}");
+}
+
+/// An upgrade to another ABI: what is pinned is taken over without a gap, half-done or not, and what established connections need,
+/// as far as it fits. Nothing of the lower ABI is left.
+#[test]
+fn what_an_agent_of_a_lower_abi_pinned_is_taken_over() {
+    if !can_hook("what_an_agent_of_a_lower_abi_pinned_is_taken_over") {
+        return;
+    }
+    let mut site = Site::new(&web(&["10.1.0.11"]));
+    let _servers = web_servers(&site);
+    site.agent.start();
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let mut visitor = Visitor::start(&site, &vip, 80);
+    visitor.goes_on(1);
+    let pins = site.agent.pins().to_owned();
+    for (round, is_half_done) in [(1, false), (2, true)] {
+        site.agent.kill();
+        of_a_lower_abi(&pins);
+        if is_half_done {
+            std::fs::create_dir_all(pins.join("v2/links")).unwrap();
+            for hook in ["sock_release", "getpeername4", "connect4"] {
+                std::fs::rename(pins.join("v1/links").join(hook), pins.join("v2/links").join(hook)).unwrap();
+            }
+        }
+        let (well, told) = status(&site.agent);
+        let expected = "it was an older one (ABI 1, this one has 2): `portolan-agent run` takes over from it";
+        assert!(!well && told.contains(expected) && told.contains("getpeername6"), "{told}");
+        visitor.goes_on(20);
+
+        site.agent.start();
+        let log = site.agent.log();
+        let expected = "took over what an agent of a lower ABI had attached from=1 to=2";
+        assert_eq!(log.matches(expected).count(), round, "{log}");
+        let (well, told) = status(&site.agent);
+        let note = "note: map connected of ABI 1 has another shape and is made anew";
+        assert!(well && told.contains(note) && told.matches("another shape").count() == 1, "{told}");
+        visitor.goes_on(20);
+        assert!(!pins.join("v1").exists());
+        let (programs, _) = in_kernel(&site.agent);
+        assert_eq!(programs.len(), HOOKS);
+        let (_, shown) = bpftool(&["cgroup", "show", site.cgroup.path().to_str().unwrap(), "--json"]);
+        let attached: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(attached.as_array().unwrap().len(), HOOKS, "nothing is there twice: {shown}");
+        let (address, name) = [("10.1.0.11", "one"), ("10.1.0.12", "two")][round % 2];
+        site.agent.write("clusters/paris/services.yaml", web(&[address]));
+        eventually("a change is followed", || who(&site, &vip) == name);
+    }
+    let seen = visitor.finish();
+    assert!(seen.said.errors.is_empty() && seen.said.strangers.is_empty(), "{seen:?}");
+    assert_eq!(seen.held, format!("{vip} 80"), "an old connection is shown the virtual IP");
+    assert_eq!(seen.answer.as_deref(), Some("one"));
+
+    site.agent.stop();
+    of_a_lower_abi(&pins);
+    let (done, told) = site.agent.detach();
+    assert!(done && told.starts_with("detached 9 hooks") && !pins.exists(), "{told}");
+    assert_eq!(who(&site, &vip), "ENETUNREACH");
 }
 
 /// Established connections need their sessions: maps of other sizes are kept as they are, and that is said.

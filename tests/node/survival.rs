@@ -177,7 +177,7 @@ fn what_a_crash_left_half_done_is_completed() {
     for missing in halves {
         site.agent.kill();
         for hook in missing {
-            std::fs::remove_file(site.agent.pins().join("v1/links").join(hook)).unwrap();
+            std::fs::remove_file(site.agent.pins().join("v2/links").join(hook)).unwrap();
         }
         site.agent.start();
         assert_eq!(site.agent.status()["hooks"].as_array().unwrap().len(), HOOKS, "{missing:?}");

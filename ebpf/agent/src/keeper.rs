@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use portolan_ebpf::abi::ABI_VERSION;
 use portolan_ebpf::follow::Pass;
+use portolan_ebpf::hooks::Became;
 use portolan_ebpf::kernel::ConnectedSockets;
 use portolan_ebpf::reconcile::Lost;
 use portolan_ebpf::{Redirection, sockets};
@@ -258,9 +260,15 @@ impl Work {
                     shown.reattached += 1;
                     warn!(cgroup = %self.cgroup.display(), "{why}: attached again");
                 } else {
-                    let replaced =
-                        hooks.iter().any(|(_, became)| *became == portolan_ebpf::hooks::Became::Replaced);
+                    let replaced = hooks.iter().any(|(_, became)| *became != Became::New);
                     info!(cgroup = %self.cgroup.display(), hooks = hooks.len(), replaced, "redirecting");
+                }
+                let former = hooks.iter().find_map(|(_, became)| match became {
+                    Became::Migrated(abi) => Some(*abi),
+                    Became::New | Became::Replaced => None,
+                });
+                if let Some(from) = former {
+                    info!(from, to = ABI_VERSION, "took over what an agent of a lower ABI had attached");
                 }
                 shown.attached = true;
                 shown.trouble = None;

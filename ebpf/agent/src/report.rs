@@ -52,6 +52,8 @@ pub(crate) struct HookReport {
     pub program: u32,
     /// Inode of the cgroup's folder; 0: it is gone.
     pub cgroup: u64,
+    /// Of the agent that pinned it.
+    pub abi: u32,
 }
 
 /// How full a map is.
@@ -148,8 +150,12 @@ pub(crate) fn undeleted<T: Tables>(reconciler: &Reconciler<T>) -> Option<String>
 
 /// What is in the kernel, whoever put it there.
 pub(crate) fn hooks(pins: &Path) -> Vec<HookReport> {
-    let report =
-        |Attached { hook, program, cgroup }| HookReport { name: hook.name.to_owned(), program, cgroup };
+    let report = |Attached { hook, program, cgroup, abi }| HookReport {
+        name: hook.name.to_owned(),
+        program,
+        cgroup,
+        abi,
+    };
     look(pins).into_iter().map(report).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
+use portolan_ebpf::abi::ABI_VERSION;
 use portolan_ebpf::pins::Pins;
 use portolan_program::{Outcome, Table, get, print};
 
@@ -39,11 +40,27 @@ fn without_agent(asked: &Status, error: &anyhow::Error) -> anyhow::Result<Outcom
             format!("no agent answers: {error:#}\nnothing is attached by {}\n", pins.display())
         }
         (Format::Human, false) => format!(
-            "no agent answers: {error:#}\nconnections are redirected by what the last one knew:\n\n{}",
+            "no agent answers: {error:#}\nconnections are redirected by what the last one knew:\n{}\n{}",
+            of_another_abi(&hooks),
             hook_table(&hooks)
         ),
     };
     Ok(Outcome { text, status: 1 })
+}
+
+/// What becomes of what an agent of another release pinned.
+fn of_another_abi(hooks: &[HookReport]) -> String {
+    let theirs = |is_other: fn(u32, u32) -> bool| {
+        hooks.iter().map(|hook| hook.abi).find(|abi| is_other(*abi, ABI_VERSION))
+    };
+    let newer = theirs(|abi, ours| abi > ours)
+        .map(|abi| format!("it was a newer one (ABI {abi}, this one has {ABI_VERSION}): start that one\n"));
+    let older = || {
+        theirs(|abi, ours| abi < ours).map(|abi| {
+            format!("it was an older one (ABI {abi}, this one has {ABI_VERSION}): `portolan-agent run` takes over from it\n")
+        })
+    };
+    newer.or_else(older).unwrap_or_default()
 }
 
 fn human(report: &Report) -> String {

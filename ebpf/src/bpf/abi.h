@@ -6,7 +6,7 @@
 #ifndef PORTOLAN_ABI_H
 #define PORTOLAN_ABI_H
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 struct address {
 	__u64 words[2]; /* as in memory: network order */

@@ -272,6 +272,10 @@ pub fn backend_word(backend: u32, other: u16, limit: u16) -> u64 {
 pub const SETTING_SAMPLE: usize = 0;
 /// Length of `settings`.
 pub const SETTINGS: usize = 1;
+/// Position in `counts`: connected UDP sockets that found no room in `connected`.
+pub const COUNT_UNNOTED: usize = 0;
+/// Length of `counts`.
+pub const COUNTS: usize = 1;
 
 /// What became of a connection, or of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,11 +290,13 @@ pub enum Verdict {
     NoPort,
     /// Only IPv4 backends, and an unconnected IPv6 socket: EAFNOSUPPORT.
     Family,
+    /// A UDP socket connects to a port that has neither protocol: let through, for it may only ask for its own address.
+    Asks,
 }
 
 impl Verdict {
     fn of(number: u8) -> Option<Self> {
-        [Self::Redirected, Self::Kept, Self::Unreachable, Self::NoPort, Self::Family]
+        [Self::Redirected, Self::Kept, Self::Unreachable, Self::NoPort, Self::Family, Self::Asks]
             .get(usize::from(number))
             .copied()
     }

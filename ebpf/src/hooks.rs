@@ -27,6 +27,13 @@ pub struct Hook {
     pub(crate) attach_type: u32,
 }
 
+impl Hook {
+    /// Whether programs there decide where connections go: who else is there redirects them, and who only looks on is elsewhere.
+    pub(crate) fn redirects(&self) -> bool {
+        ["connect", "sendmsg"].iter().any(|hook| self.name.starts_with(hook))
+    }
+}
+
 /// All of them. Those that show the virtual IP come first: nothing is redirected before it would be shown.
 pub const HOOKS: [Hook; 9] = [
     Hook { name: "sock_release", program: "portolan_sock_release", attach_type: 34 },
@@ -129,11 +136,11 @@ impl Cgroup {
         std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.id)
     }
 
-    /// Programs that are attached here for what we do, but for those of these ids. `None`: it can't be known, for one because the
+    /// Programs that are attached here to these of our hooks, but for those of these ids. `None`: it can't be known, for one because the
     /// cgroup is gone.
-    pub(crate) fn others(&self, ours: &[u32]) -> Option<Vec<u32>> {
+    pub(crate) fn others(&self, ours: &[u32], of_hooks: impl Fn(&Hook) -> bool) -> Option<Vec<u32>> {
         let of = |hook: &Hook| sys::attached(self.folder.as_fd(), hook.attach_type).ok();
-        let found: Vec<Vec<u32>> = HOOKS.iter().filter_map(of).collect();
+        let found: Vec<Vec<u32>> = HOOKS.iter().filter(|hook| of_hooks(hook)).filter_map(of).collect();
         (!found.is_empty()).then(|| found.into_iter().flatten().filter(|id| !ours.contains(id)).collect())
     }
 }
@@ -216,14 +223,15 @@ fn attach_one(programs: &mut Ebpf, pins: &Pins, cgroup: &Cgroup, hook: Hook) -> 
         pins.take_link_over(abi, hook)?;
         return Ok(Link { hook, fd: link.fd, became: Became::Migrated(abi) });
     }
-    let others = |error: ProgramError| match names(&cgroup.others(&[]).unwrap_or_default()) {
-        others if others.is_empty() => refused(chain(&error)),
-        others => refused(format!(
-            "{}; {} may be there in a way that lets nobody in: `bpftool cgroup show` tells the flags",
-            chain(&error),
-            others.join(" ")
-        )),
-    };
+    let others =
+        |error: ProgramError| match names(&cgroup.others(&[], |its| *its == hook).unwrap_or_default()) {
+            others if others.is_empty() => refused(chain(&error)),
+            others => refused(format!(
+                "{}; {} may be there in a way that lets nobody in: `bpftool cgroup show` tells the flags",
+                chain(&error),
+                others.join(" ")
+            )),
+        };
     let link = attach_new(program, cgroup).map_err(others)?;
     link.pin(pins.link_path(hook)).map_err(|error| refused(chain(&error)))?;
     let link = pins.link(hook)?.ok_or_else(|| refused("its pin is gone already".to_owned()))?;

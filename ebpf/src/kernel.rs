@@ -11,8 +11,9 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::abi::{
-    Backend, Checked, Event, Front, MemberKey, Origin, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
+    Backend, COUNTS, Checked, Event, Front, MemberKey, PortKey, SETTING_SAMPLE, SETTINGS, VipKey,
 };
+use crate::connected::ConnectedSockets;
 use crate::hooks::HOOKS;
 use crate::sys::{self, MapShape, Words};
 use crate::tables::{Sizes, Tables, WriteError};
@@ -186,6 +187,7 @@ fn load_with(sizes: Sizes, sessions: &Path, set_retval: u8, task: u8) -> Result<
         .map_max_entries("clusters", sizes.clusters)
         .map_max_entries("hits", sizes.backends.saturating_mul(stripes as u32))
         .map_max_entries("settings", SETTINGS as u32)
+        .map_max_entries("counts", COUNTS as u32)
         .map_max_entries("flows", sizes.flows)
         .map_max_entries("connected", sizes.flows)
         .map_max_entries("affinities", sizes.affinities);
@@ -261,11 +263,19 @@ fn load_error(error: EbpfError) -> LoadError {
     }
 }
 
-fn of_map(map: &str, error: &dyn std::error::Error) -> LoadError {
+pub(crate) fn of_map(map: &str, error: &dyn std::error::Error) -> LoadError {
     LoadError::Map { map: map.to_owned(), why: crate::error::chain(error) }
 }
 
-fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+/// An array that is written, or read, as memory.
+pub(crate) fn words(programs: &mut Ebpf, name: &'static str, count: usize) -> Result<Words, LoadError> {
+    let Map::Array(map) = take(programs, name)? else {
+        return Err(LoadError::Object(format!("{name} is no array")));
+    };
+    Words::of(map.fd().as_fd(), count).map_err(LoadError::Memory)
+}
+
+pub(crate) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
     programs.take_map(name).ok_or_else(|| LoadError::Object(format!("it has no map {name}")))
 }
 
@@ -289,12 +299,6 @@ pub struct KernelTables {
 
 impl KernelTables {
     fn of(programs: &mut Ebpf, sizes: Sizes, stripes: usize) -> Result<Self, LoadError> {
-        let words = |programs: &mut Ebpf, name, count: usize| {
-            let Map::Array(map) = take(programs, name)? else {
-                return Err(LoadError::Object(format!("{name} is no array")));
-            };
-            Words::of(map.fd().as_fd(), count).map_err(LoadError::Memory)
-        };
         let inner = Array::<MapData, u64>::create(1, 0).map_err(|error| of_map("barrier", &error))?;
         let (ports, backends) = (sizes.ports as usize, sizes.backends as usize);
         Ok(Self {
@@ -451,27 +455,5 @@ impl Events {
             }
         }
         None
-    }
-}
-
-/// Where connected UDP sockets were told to go, and went.
-pub struct ConnectedSockets {
-    map: HashMap<MapData, u64, Origin>,
-}
-
-impl ConnectedSockets {
-    fn of(programs: &mut Ebpf) -> Result<Self, LoadError> {
-        let map = take(programs, "connected")?;
-        Ok(Self { map: HashMap::try_from(map).map_err(|error| of_map("connected", &error))? })
-    }
-
-    /// The one with this cookie.
-    pub fn find(&self, cookie: u64) -> Option<Origin> {
-        self.map.get(&cookie, 0).ok()
-    }
-
-    /// All of them, as far as they stay while they are read.
-    pub fn all(&self) -> impl Iterator<Item = Origin> {
-        self.map.iter().filter_map(Result::ok).map(|(_, origin)| origin)
     }
 }

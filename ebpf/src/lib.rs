@@ -29,6 +29,7 @@
 //! The DNS server needs none of this, nor clang, which compiles the programs.
 
 pub mod abi;
+pub mod connected;
 mod encode;
 mod error;
 pub mod follow;

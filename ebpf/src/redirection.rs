@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use portolan_zones::Snapshot;
 
+use crate::connected::ConnectedSockets;
 use crate::follow::{Follower, Pass, Scope};
 use crate::hooks::{self, AttachError, Became, Cgroup, Hook, Link};
-use crate::kernel::{self, ConnectedSockets, Events, KernelTables, LoadError, Loaded};
+use crate::kernel::{self, Events, KernelTables, LoadError, Loaded};
 use crate::pins::{PinError, Pins, look};
 use crate::reconcile::Lost;
 use crate::tables::{Sizes, WriteError};
@@ -84,7 +85,7 @@ impl Redirection {
 
     /// Connected UDP sockets whose backend went while no agent looked.
     pub fn left_behind(&self, connected: &ConnectedSockets) -> Vec<Lost> {
-        self.follower.left_behind(connected.all())
+        self.follower.left_behind(connected.all().into_iter().map(|(_, origin)| origin))
     }
 
     /// Puts the programs on the cgroup, in the place of a former agent's where there are any; what one of a lower ABI left is removed.
@@ -115,7 +116,7 @@ impl Redirection {
     pub fn new_neighbours(&mut self) -> Option<Vec<String>> {
         let pinned = look(self.pins.root()).into_iter().map(|attached| attached.program);
         let ours: Vec<u32> = pinned.chain(self.links.iter().filter_map(Link::program)).collect();
-        let others = match (self.cgroup.others(&ours), &self.others) {
+        let others = match (self.cgroup.others(&ours, Hook::redirects), &self.others) {
             (Some(now), before) if before.as_ref() != Some(&now) => now,
             (None, None) => Vec::new(),
             _ => return None,

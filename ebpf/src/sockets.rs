@@ -5,7 +5,7 @@
 //! has noted by their cookies. (sock_diag could tell what is stored at sockets, but does not for UDP.)
 #![expect(unsafe_code, reason = "the edge to the kernel: netlink and namespaces")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use crate::abi::{Address, Origin};
+use crate::connected::ConnectedSockets;
 use crate::reconcile::Lost;
 
 /// linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h.
@@ -23,7 +24,8 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const TCP_ESTABLISHED: u32 = 1;
+/// Of the states that one, as a bit: TCP_ESTABLISHED.
+const CONNECTED: u32 = 1 << 1;
 /// Octets of `nlmsghdr`, `inet_diag_sockid` and, before that, of `inet_diag_req_v2` and of `inet_diag_msg`.
 const HEADER: usize = 16;
 const SOCKET_ID: usize = 48;
@@ -35,79 +37,149 @@ const MESSAGE: usize = 4;
 pub struct Closed {
     /// How many there were.
     pub sockets: usize,
-    /// Processes, or namespaces, that could not be looked into, and why of the first one.
+    /// Namespaces that could not be looked into.
     pub failed: usize,
-    /// See `failed`.
+    /// Why of the first one.
     pub why: Option<io::Error>,
 }
 
 /// Closes all connected UDP sockets that were redirected to a backend that is lost. `find` says, by its cookie,
 /// where a socket wanted to go and went. It may take as long as there are sockets: not for a thread that others wait for.
 pub fn close(lost: &[Lost], find: &(dyn Fn(u64) -> Option<Origin> + Sync)) -> Closed {
-    let mut dead: HashMap<(IpAddr, u16), Vec<(Address, u16)>> = HashMap::new();
+    let mut dead: Dead = HashMap::new();
     for lost in lost {
         let vips = lost.vips.iter().map(|vip| (Address::from(*vip), lost.port));
         dead.entry(lost.backend).or_default().extend(vips);
     }
-    let (namespaces, denied) = namespaces();
-    let mut closed = Closed { failed: denied.len(), why: denied.into_iter().next(), ..Closed::default() };
-    for namespace in namespaces {
-        // Entering a namespace changes the thread: one that ends with it.
-        let result = std::thread::scope(|scope| {
-            scope.spawn(|| close_in(&namespace, &dead, find)).join().unwrap_or(Ok(0))
-        });
-        match result {
-            Ok(count) => closed.sockets += count,
-            Err(error) => {
-                closed.failed += 1;
-                closed.why.get_or_insert(error);
-            }
-        }
-    }
-    closed
+    let Looked { found, failed, why } = look(&|netlink| close_in(netlink, &dead, find));
+    Closed { sockets: found.into_iter().sum(), failed, why }
 }
 
-/// Every network namespace that a process is in, once, and why those of some processes can't be told.
-fn namespaces() -> (Vec<File>, Vec<io::Error>) {
-    let mut found: HashMap<u64, File> = HashMap::new();
-    let mut denied = Vec::new();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let is_number = process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        let path = process.path().join("ns/net");
-        let inode = match fs::metadata(&path) {
-            Ok(found) if is_number => found.ino(),
-            Err(error) if is_number && error.kind() == io::ErrorKind::PermissionDenied => {
-                denied.push(error);
-                continue;
+/// Forgets what was noted of sockets that are no more, for nobody saw them being closed: how many. Nothing is forgotten while a
+/// namespace can't be looked into.
+pub fn forget_gone(connected: &ConnectedSockets) -> io::Result<usize> {
+    // First what was noted: whatever connects from now on is not asked for.
+    let noted = connected.all();
+    if noted.is_empty() {
+        return Ok(0);
+    }
+    let mut there = HashSet::new();
+    // A list that changes while it is read may lack some.
+    for _ in 0..2 {
+        let Looked { found, why, .. } = look(&cookies_in);
+        if let Some(why) = why {
+            return Err(why);
+        }
+        there.extend(found.into_iter().flatten());
+    }
+    let gone = noted.into_iter().filter(|(cookie, _)| !there.contains(cookie));
+    Ok(gone.filter(|(cookie, _)| connected.forget(*cookie)).count())
+}
+
+/// What came of looking into every network namespace that a process is in.
+struct Looked<T> {
+    found: Vec<T>,
+    failed: usize,
+    why: Option<io::Error>,
+}
+
+fn look<T: Send>(look: &(dyn Fn(&Netlink) -> io::Result<T> + Sync)) -> Looked<T> {
+    let Namespaces { open, denied } = namespaces();
+    let mut looked = Looked { found: Vec::new(), failed: denied.len(), why: denied.into_values().next() };
+    for namespace in open.into_values() {
+        // Entering a namespace changes the thread: one that ends with it.
+        let enter = || enter(&namespace).and_then(|netlink| look(&netlink));
+        let result = std::thread::scope(|scope| scope.spawn(enter).join());
+        match result.unwrap_or_else(|_| Err(io::Error::other("the thread panicked"))) {
+            Ok(found) => looked.found.push(found),
+            Err(error) => {
+                looked.failed += 1;
+                looked.why.get_or_insert(error);
             }
-            // Processes come and go meanwhile.
-            _ => continue,
-        };
-        if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(inode)
-            && let Ok(file) = File::open(&path)
-        {
-            entry.insert(file);
         }
     }
-    (found.into_values().collect(), denied)
+    looked
+}
+
+/// Network namespaces, by what tells them apart.
+#[derive(Debug)]
+struct Namespaces<T> {
+    open: HashMap<u64, T>,
+    /// Those that no process leads into.
+    denied: HashMap<u64, io::Error>,
+}
+
+impl<T> Namespaces<T> {
+    /// By one process that is in it.
+    fn add(&mut self, namespace: u64, open: impl FnOnce() -> io::Result<T>) {
+        if self.open.contains_key(&namespace) {
+            return;
+        }
+        match open() {
+            Ok(opened) => {
+                self.denied.remove(&namespace);
+                self.open.insert(namespace, opened);
+            }
+            // Processes come and go meanwhile.
+            Err(error) if has_ended(&error) => {}
+            Err(error) => {
+                self.denied.entry(namespace).or_insert(error);
+            }
+        }
+    }
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Every network namespace that a process is in.
+fn namespaces() -> Namespaces<File> {
+    let mut found = Namespaces { open: HashMap::new(), denied: HashMap::new() };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        // Each namespace has files of its own, which everybody may see; who may not enter it by this process may by another one.
+        match fs::metadata(process.path().join("net/dev")) {
+            Ok(its) => found.add(its.ino(), || File::open(process.path().join("ns/net"))),
+            Err(error) => found.add(0, || Err(error)),
+        }
+    }
+    found
 }
 
 type Dead = HashMap<(IpAddr, u16), Vec<(Address, u16)>>;
 
-fn close_in(
-    namespace: &File,
-    dead: &Dead,
-    find: &(dyn Fn(u64) -> Option<Origin> + Sync),
-) -> io::Result<usize> {
+const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+
+/// Has this thread be in a namespace, for good.
+fn enter(namespace: &File) -> io::Result<Netlink> {
     // SAFETY: the descriptor is that of a namespace, and this thread ends after this.
     if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let netlink = Netlink::open()?;
+    Netlink::open()
+}
+
+/// Cookies of all UDP sockets.
+fn cookies_in(netlink: &Netlink) -> io::Result<Vec<u64>> {
+    let mut cookies = Vec::new();
+    for family in FAMILIES {
+        cookies.extend(netlink.sockets(family, u32::MAX)?.into_iter().map(|socket| socket.cookie));
+    }
+    Ok(cookies)
+}
+
+fn close_in(
+    netlink: &Netlink,
+    dead: &Dead,
+    find: &(dyn Fn(u64) -> Option<Origin> + Sync),
+) -> io::Result<usize> {
     let mut count = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        for socket in netlink.connected(family as u8)? {
+    for family in FAMILIES {
+        for socket in netlink.sockets(family, CONNECTED)? {
             if !dead.contains_key(&socket.peer) {
                 continue;
             }
@@ -116,7 +188,7 @@ fn close_in(
             let wanted = (origin.vip, origin.vip_port.into());
             // One that went elsewhere since is none of ours.
             let is_lost = went == socket.peer && dead.get(&went).is_some_and(|vips| vips.contains(&wanted));
-            if is_lost && netlink.destroy(family as u8, &socket.id)? {
+            if is_lost && netlink.destroy(family, &socket.id)? {
                 count += 1;
             }
         }
@@ -124,7 +196,7 @@ fn close_in(
     Ok(count)
 }
 
-/// A connected UDP socket.
+/// A UDP socket.
 #[derive(Debug, PartialEq, Eq)]
 struct Socket {
     peer: (IpAddr, u16),
@@ -149,8 +221,9 @@ impl Netlink {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    fn connected(&self, family: u8) -> io::Result<Vec<Socket>> {
-        let request = request(family, 1 << TCP_ESTABLISHED, &[0; SOCKET_ID]);
+    /// Those in these states.
+    fn sockets(&self, family: u8, states: u32) -> io::Result<Vec<Socket>> {
+        let request = request(family, states, &[0; SOCKET_ID]);
         self.send(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request)?;
         let mut sockets = Vec::new();
         loop {
@@ -167,7 +240,7 @@ impl Netlink {
 
     /// Whether it was there.
     fn destroy(&self, family: u8, id: &[u8; SOCKET_ID]) -> io::Result<bool> {
-        self.send(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request(family, 1 << TCP_ESTABLISHED, id))?;
+        self.send(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request(family, CONNECTED, id))?;
         let octets = self.receive()?;
         let answer = messages(&octets).into_iter().find(|(kind, _)| *kind == NLMSG_ERROR);
         match answer.map_or(Ok(()), |(_, body)| result_of(body)) {
@@ -297,6 +370,27 @@ mod tests {
         }
         assert_eq!(messages(&good[..HEADER - 1]), []);
         assert_eq!(messages(&[]), []);
+    }
+
+    /// Processes of one namespace may differ in who may look at them: it takes one to enter it. What is gone is no trouble.
+    #[test]
+    fn a_namespace_is_denied_only_if_every_process_of_it_is() {
+        let denied = || Err(io::Error::from_raw_os_error(libc::EACCES));
+        let mut namespaces = Namespaces { open: HashMap::new(), denied: HashMap::new() };
+        namespaces.add(1, denied);
+        namespaces.add(1, || Ok("a"));
+        namespaces.add(1, denied);
+        namespaces.add(1, || panic!("it is open already"));
+        for code in [libc::ENOENT, libc::ESRCH] {
+            namespaces.add(2, || Err(io::Error::from_raw_os_error(code)));
+        }
+        assert_eq!((namespaces.open.len(), namespaces.denied.len()), (1, 0));
+        namespaces.add(3, denied);
+        namespaces.add(3, || Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        namespaces.add(4, || Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        let why = |of: u64| namespaces.denied[&of].raw_os_error();
+        assert_eq!((why(3), why(4)), (Some(libc::EACCES), Some(libc::EMFILE)));
+        assert_eq!((namespaces.open.len(), namespaces.denied.len()), (1, 2));
     }
 
     #[test]

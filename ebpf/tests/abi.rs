@@ -245,16 +245,19 @@ fn numbers_are_the_same() {
     assert_eq!(defined("MOST_CLUSTERS"), MOST_CLUSTERS as u64);
     assert_eq!(defined("SETTING_SAMPLE"), SETTING_SAMPLE as u64);
     assert_eq!(defined("SETTINGS"), SETTINGS as u64);
+    assert_eq!(defined("COUNT_UNNOTED"), COUNT_UNNOTED as u64);
+    assert_eq!(defined("COUNTS"), COUNTS as u64);
     for (name, verdict) in [
         ("VERDICT_REDIRECTED", Verdict::Redirected),
         ("VERDICT_KEPT", Verdict::Kept),
         ("VERDICT_UNREACHABLE", Verdict::Unreachable),
         ("VERDICT_NO_PORT", Verdict::NoPort),
         ("VERDICT_FAMILY", Verdict::Family),
+        ("VERDICT_ASKS", Verdict::Asks),
     ] {
         let told = event(&btf).set("verdict", &[defined(name) as u8]);
         assert_eq!(Event::parse(&told.2).map(|event| event.verdict), Some(verdict), "{name}");
     }
-    let beyond = event(&btf).set("verdict", &[5]);
+    let beyond = event(&btf).set("verdict", &[6]);
     assert_eq!(Event::parse(&beyond.2), None, "a verdict of a later release");
 }

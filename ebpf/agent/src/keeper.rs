@@ -7,20 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use portolan_ebpf::Redirection;
 use portolan_ebpf::abi::ABI_VERSION;
+use portolan_ebpf::connected::ConnectedSockets;
 use portolan_ebpf::follow::Pass;
 use portolan_ebpf::hooks::Became;
-use portolan_ebpf::kernel::ConnectedSockets;
 use portolan_ebpf::reconcile::Lost;
-use portolan_ebpf::{Redirection, sockets};
 use portolan_sync::Snapshots;
 use tracing::{error, info, warn};
 
+use crate::closer::{ToClose, close};
 use crate::report::undeleted;
 use crate::settings::Neighbourhood;
 
 /// How often the cgroup is looked for, and what could not be done is tried again.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same of sockets that could not be closed, which means to look into all namespaces.
+const CLOSE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the keeper did last, for people and metrics.
 #[derive(Debug, Default, Clone)]
@@ -56,6 +59,16 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Whether something is to be put right.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.troubles().next().is_some()
+    }
+
+    /// What is to be put right.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = &String> {
+        self.trouble.iter().chain(&self.pins_trouble).chain(&self.sockets_trouble)
+    }
+
     /// What the reader should know, and may leave as it is.
     pub(crate) fn notes(&self, pins: &Path) -> Vec<String> {
         let pinned = (self.pinned_again > 0).then(|| {
@@ -80,7 +93,7 @@ pub(crate) struct Parts {
     pub redirection: Shared,
     /// Where the programs belong.
     pub cgroup: PathBuf,
-    pub connected: ConnectedSockets,
+    pub connected: Arc<ConnectedSockets>,
     pub snapshots: Snapshots,
     pub shown: Shown,
 }
@@ -115,8 +128,7 @@ impl Keeper {
         let (wake, woken) = sync_channel(1);
         // All that waits is taken together: there is never more than there are backends.
         let (lost, to_close) = channel();
-        let (closing, connected) = (shown.clone(), Arc::new(connected));
-        let known = connected.clone();
+        let (closing, known) = (shown.clone(), connected.clone());
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
@@ -128,6 +140,7 @@ impl Keeper {
             snapshots,
             shown,
             lost,
+            closed: Instant::now(),
             neighbourhood,
             followed: None,
             went: None,
@@ -158,7 +171,9 @@ struct Work {
     connected: Arc<ConnectedSockets>,
     snapshots: Snapshots,
     shown: Shown,
-    lost: Sender<Vec<Lost>>,
+    lost: Sender<ToClose>,
+    /// When sockets were to be closed last.
+    closed: Instant,
     neighbourhood: Neighbourhood,
     /// The generation that was followed last.
     followed: Option<u64>,
@@ -184,6 +199,7 @@ impl Work {
                 self.look_after_pins();
                 self.look_at_neighbours();
                 self.try_again();
+                self.close_again();
             }
             // Whoever has followed once goes on, whatever else becomes known.
             if self.followed.is_some() || ready() {
@@ -224,12 +240,25 @@ impl Work {
         self.tell_refused();
     }
 
-    fn close_sockets(&self, lost: Vec<Lost>) {
-        if lost.is_empty() {
-            return;
+    fn close_sockets(&mut self, lost: Vec<Lost>) {
+        if !lost.is_empty() {
+            self.send(ToClose { lost, tidies: false });
         }
+    }
+
+    /// What could not be closed may be by now. Whatever there is to close: a look that succeeds ends the trouble.
+    fn close_again(&mut self) {
+        let in_trouble = lock(&self.shown).sockets_trouble.is_some();
+        if in_trouble && self.closed.elapsed() >= CLOSE_AGAIN {
+            let lost = lock(&self.redirection).left_behind(&self.connected);
+            self.send(ToClose { lost, tidies: false });
+        }
+    }
+
+    fn send(&mut self, to_close: ToClose) {
+        self.closed = Instant::now();
         // The thread beside this one ends after it.
-        let _ = self.lost.send(lost);
+        let _ = self.lost.send(to_close);
     }
 
     /// One line, once, however many there are: the status lists them.
@@ -274,7 +303,7 @@ impl Work {
                 shown.trouble = None;
                 drop(shown);
                 let lost = lock(&self.redirection).left_behind(&self.connected);
-                self.close_sockets(lost);
+                self.send(ToClose { lost, tidies: true });
             }
             Err(error) => self.tell(error.to_string()),
         }
@@ -322,7 +351,7 @@ impl Work {
     }
 
     /// Others may come, and go.
-    fn look_at_neighbours(&self) {
+    fn look_at_neighbours(&mut self) {
         let mut redirection = lock(&self.redirection);
         let Some(neighbours) = redirection.new_neighbours() else { return };
         let scope = self.neighbourhood.scope(&neighbours);
@@ -355,25 +384,5 @@ impl Work {
             error!("{trouble}");
             shown.trouble = Some(trouble);
         }
-    }
-}
-
-/// Closes sockets until nobody names any more.
-fn close(lost: &Receiver<Vec<Lost>>, connected: &ConnectedSockets, shown: &Shown) {
-    while let Ok(mut lost_now) = lost.recv() {
-        lost_now.extend(lost.try_iter().flatten());
-        let closed = sockets::close(&lost_now, &|cookie| connected.find(cookie));
-        let trouble = closed.why.map(|why| {
-            format!("sockets of {} processes or network namespaces can't be closed: {why}; it needs hostPID and the capabilities SYS_ADMIN and SYS_PTRACE", closed.failed)
-        });
-        if let Some(trouble) = &trouble {
-            warn!("{trouble}");
-        }
-        if closed.sockets > 0 {
-            info!(sockets = closed.sockets, "closed UDP sockets whose backend is gone");
-        }
-        let mut shown = lock(shown);
-        shown.closed_sockets += closed.sockets as u64;
-        shown.sockets_trouble = trouble;
     }
 }

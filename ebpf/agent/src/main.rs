@@ -10,6 +10,7 @@
 
 mod admin;
 mod cli;
+mod closer;
 mod dry_run;
 mod keeper;
 mod metrics;

@@ -2,7 +2,9 @@
 //! connects to pays nothing for them.
 
 use std::fmt;
+use std::sync::Arc;
 
+use portolan_ebpf::connected::ConnectedSockets;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -16,11 +18,12 @@ use crate::report::PortReport;
 pub(crate) struct AgentMetrics {
     redirection: Shared,
     shown: Shown,
+    connected: Arc<ConnectedSockets>,
 }
 
 impl AgentMetrics {
-    pub(crate) fn new(redirection: Shared, shown: Shown) -> Self {
-        Self { redirection, shown }
+    pub(crate) fn new(redirection: Shared, shown: Shown, connected: Arc<ConnectedSockets>) -> Self {
+        Self { redirection, shown, connected }
     }
 }
 
@@ -53,11 +56,17 @@ impl Collector for AgentMetrics {
             ("slots", fill.slots),
             ("backends", fill.backends),
             ("clusters", fill.clusters),
+            ("connected", self.connected.fill()),
         ];
         let used = maps.map(|(map, (used, _))| (map, used));
         of_maps(&mut encoder, "portolan_agent_map_entries", "Entries in use", &used)?;
         let size = maps.map(|(map, (_, size))| (map, size));
         of_maps(&mut encoder, "portolan_agent_map_size", "Most entries", &size)?;
+        let (name, help) = (
+            "portolan_agent_unnoted_sockets",
+            "Connected UDP sockets that found no room in `connected`: they are not closed when their backend is gone",
+        );
+        counter(&mut encoder, name, help, self.connected.unnoted())?;
         of_ports(&mut encoder, &ports)?;
         of_backends(&mut encoder, &ports)
     }
@@ -83,7 +92,7 @@ fn of_keeper(encoder: &mut DescriptorEncoder<'_>, kept: &Kept) -> fmt::Result {
         (
             "portolan_agent_in_trouble",
             "Whether something keeps it from its work: /status says what",
-            u64::from(kept.trouble.is_some()),
+            u64::from(kept.is_in_trouble()),
         ),
     ] {
         gauge(encoder, name, help, i64::try_from(value).unwrap_or(i64::MAX))?;
@@ -112,10 +121,14 @@ fn of_keeper(encoder: &mut DescriptorEncoder<'_>, kept: &Kept) -> fmt::Result {
             kept.pinned_again,
         ),
     ] {
-        let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(descriptor)?;
+        counter(encoder, name, help, value)?;
     }
     Ok(())
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(descriptor)
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {

@@ -1,7 +1,9 @@
 //! What the agent says of itself, as `/status` and `/services` have it and `portolan-agent status` prints it.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use portolan_ebpf::connected::ConnectedSockets;
 use portolan_ebpf::pins::{Attached, look};
 use portolan_ebpf::reconcile::{Counted, Fill, Reconciler};
 use portolan_ebpf::tables::Tables;
@@ -104,6 +106,21 @@ pub(crate) struct Fixed {
     pub pins: std::path::PathBuf,
     /// See [`Report::notes`].
     pub notes: Vec<String>,
+    /// They change: who shows them is the same.
+    pub connected: Arc<ConnectedSockets>,
+}
+
+impl Fixed {
+    fn notes(&self) -> impl Iterator<Item = String> {
+        let unnoted = Some(self.connected.unnoted()).filter(|unnoted| *unnoted > 0);
+        let unnoted = unnoted.map(|unnoted| {
+            format!(
+                "{unnoted} connected UDP sockets found no room in map connected, and are not closed when their backend is gone: raise \
+                 `agent.maps.sockets`"
+            )
+        });
+        self.notes.iter().cloned().chain(unnoted)
+    }
 }
 
 impl Report {
@@ -116,8 +133,7 @@ impl Report {
         let refused_now = refused.iter().take(MOST_REFUSED);
         let refused_now =
             refused_now.map(|(name, why)| Refused { service: name.to_string(), reason: why.to_string() });
-        let troubles = kept.trouble.iter().chain(&kept.pins_trouble).chain(&kept.sockets_trouble);
-        let mut problems: Vec<String> = troubles.cloned().collect();
+        let mut problems: Vec<String> = kept.troubles().cloned().collect();
         problems.extend(undeleted(reconciler));
         problems.extend(problems_of(sources));
         Self {
@@ -129,12 +145,12 @@ impl Report {
             generation: kept.generation,
             hooks: hooks(&fixed.pins),
             neighbours: kept.neighbours.clone(),
-            maps: maps(&reconciler.fill()),
+            maps: maps(&reconciler.fill(), fixed.connected.fill()),
             services: reconciler.services(),
             refused: refused_now.collect(),
             refused_count: refused.len(),
             last_pass_milliseconds: kept.last_pass.as_micros() as f64 / 1000.0,
-            notes: fixed.notes.iter().cloned().chain(kept.notes(&fixed.pins)).collect(),
+            notes: fixed.notes().chain(kept.notes(&fixed.pins)).collect(),
             problems,
         }
     }
@@ -160,10 +176,16 @@ pub(crate) fn hooks(pins: &Path) -> Vec<HookReport> {
 }
 
 /// In the order in which they are looked up.
-fn maps(fill: &Fill) -> Vec<MapReport> {
+fn maps(fill: &Fill, connected: (u32, u32)) -> Vec<MapReport> {
     let Fill { vips, ports, backends, slots, clusters } = *fill;
-    let all =
-        [("vips", vips), ("ports", ports), ("slots", slots), ("backends", backends), ("clusters", clusters)];
+    let all = [
+        ("vips", vips),
+        ("ports", ports),
+        ("slots", slots),
+        ("backends", backends),
+        ("clusters", clusters),
+        ("connected", connected),
+    ];
     all.map(|(name, (used, size))| MapReport { name: name.to_owned(), used, size }).into()
 }
 

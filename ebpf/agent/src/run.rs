@@ -48,6 +48,7 @@ impl Agent {
         let pins = Pins::open(&settings.agent.pins)?;
         let (redirection, extras) = Redirection::load(pins, cgroup, settings.sizes(), settings.node())?;
         let Extras { events, connected, lacks, kept: mut notes } = extras;
+        let connected = Arc::new(connected);
         notes.extend(lacks.iter().map(|lack| format!("not all can be had of this kernel: {lack}")));
         for note in &notes {
             warn!(kernel = portolan_ebpf::kernel::release(), "{note}");
@@ -73,7 +74,7 @@ impl Agent {
         let parts = Parts {
             redirection: redirection.clone(),
             cgroup: path,
-            connected,
+            connected: connected.clone(),
             snapshots,
             shown: kept.clone(),
         };
@@ -87,7 +88,11 @@ impl Agent {
             admin_address = Some(listener.local_addr()?);
             info!(transport = "admin", address = %listener.local_addr()?, "listening");
             let mut registry = Registry::default();
-            registry.register_collector(Box::new(AgentMetrics::new(redirection.clone(), kept.clone())));
+            registry.register_collector(Box::new(AgentMetrics::new(
+                redirection.clone(),
+                kept.clone(),
+                connected.clone(),
+            )));
             let sources = Arc::downgrade(&clusters);
             let shown = Shown {
                 redirection,
@@ -95,7 +100,7 @@ impl Agent {
                 sources: Arc::new(move || {
                     sources.upgrade().map(|clusters| clusters.status()).unwrap_or_default()
                 }),
-                fixed: Fixed { pins: settings.agent.pins, notes },
+                fixed: Fixed { pins: settings.agent.pins, notes, connected },
                 trace,
                 registry,
             };

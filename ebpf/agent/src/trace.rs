@@ -161,6 +161,7 @@ impl State {
             Verdict::Unreachable => "no backend: EHOSTUNREACH",
             Verdict::NoPort => "no such port: ECONNREFUSED",
             Verdict::Family => "IPv4 backends only: EAFNOSUPPORT",
+            Verdict::Asks => "no such port: let through, as who asks for its own address connects so",
         };
         Decision {
             at: Duration::from_nanos(event.time).as_secs_f64(),

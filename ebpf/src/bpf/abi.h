@@ -111,11 +111,17 @@ struct flow {
 #define SETTING_SAMPLE 0 /* one decision of so many is told in `events`; 0: none */
 #define SETTINGS 1
 
+/* counts: words that programs add to. */
+#define COUNT_UNNOTED 0 /* connected UDP sockets that found no room in `connected` */
+#define COUNTS 1
+
 #define VERDICT_REDIRECTED 0
 #define VERDICT_KEPT 1        /* where affinity had it */
 #define VERDICT_UNREACHABLE 2 /* no backend: EHOSTUNREACH */
 #define VERDICT_NO_PORT 3     /* the service has no such port: ECONNREFUSED */
 #define VERDICT_FAMILY 4      /* only IPv4 backends, and an unconnected IPv6 socket: EAFNOSUPPORT */
+
+#define VERDICT_ASKS 5        /* a UDP socket connects to a port that has neither protocol: let through */
 
 /* events: a decision. */
 struct event {

@@ -45,6 +45,7 @@ TABLE(backends, BPF_MAP_TYPE_ARRAY, __u32, struct backend, BPF_F_MMAPABLE);
 TABLE(clusters, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 TABLE(hits, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 TABLE(settings, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
+TABLE(counts, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 
 /* What sessions need outlives the tables. */
 TABLE(affinities, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct affinity, 0);
@@ -234,7 +235,8 @@ static __always_inline int come_back(const struct front *front, struct choice *c
 	struct address address = kept->address;
 	if (now - kept->seen > front->affinity || !go_back(front, choice, &address, kept->port, family))
 		return 0;
-	kept->seen = now;
+	if (!choice->asks)
+		kept->seen = now;
 	return 1;
 }
 
@@ -268,7 +270,7 @@ static __always_inline void choose(struct bpf_sock_addr *ctx, const struct front
 	}
 	go_to(choice, backend, at);
 	choice->verdict = VERDICT_REDIRECTED;
-	if (keeps) {
+	if (keeps && !choice->asks) {
 		struct affinity now = { .address = backend->address, .port = backend->port, .seen = seconds() };
 		bpf_map_update_elem(&affinities, &key, &now, BPF_ANY);
 	}
@@ -335,13 +337,17 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 	__builtin_memset(choice, 0, sizeof(*choice));
 	if (found < 0 && connected && ctx->protocol == IPPROTO_UDP) {
 		/* Nothing is sent by that: resolvers ask so by which address of theirs a TCP service is reached (RFC 6724), at its port or
-		 * any. They get the answer for its backends, or for the virtual IP. */
+		 * any (0, 9 and 65535 in glibc, Go and musl), and leave out an address that is refused. They get the answer for its
+		 * backends, or for the virtual IP; nothing is remembered of them. */
 		choice->asks = 1;
 		port.protocol = IPPROTO_TCP;
 		__builtin_memcpy(&word, &port, sizeof(word));
 		found = number_of(&ports, &port, word, 0);
-		if (found < 0)
+		if (found < 0) {
+			choice->verdict = VERDICT_ASKS;
+			sample(ctx, vip, choice, connected);
 			return 0;
+		}
 	}
 	__u32 number = found;
 	struct front *front = found < 0 ? 0 : bpf_map_lookup_elem(&fronts, &number);
@@ -359,7 +365,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 		choice->verdict = VERDICT_FAMILY;
 	sample(ctx, vip, choice, connected);
 	if (choice->verdict == VERDICT_UNREACHABLE || choice->verdict == VERDICT_FAMILY) {
-		__sync_fetch_and_add(&front->unreachable, 1);
+		if (!choice->asks)
+			__sync_fetch_and_add(&front->unreachable, 1);
 		*answer = refuse(choice->verdict == VERDICT_FAMILY ? EAFNOSUPPORT : EHOSTUNREACH);
 		return 0;
 	}
@@ -378,11 +385,16 @@ static __always_inline int remember_flow(struct bpf_sock_addr *ctx, const struct
 	return 1;
 }
 
-/* A UDP socket that connected is noted, for nothing but the agent tells it that its backend is gone. */
+/* A UDP socket that connected is noted, for nothing but the agent tells it that its backend is gone. What finds no room is counted. */
 static __always_inline void note(struct bpf_sock_addr *ctx, const struct origin *origin)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	bpf_map_update_elem(&connected, &cookie, origin, BPF_ANY);
+	if (bpf_map_update_elem(&connected, &cookie, origin, BPF_ANY)) {
+		__u32 at = COUNT_UNNOTED;
+		__u64 *unnoted = bpf_map_lookup_elem(&counts, &at);
+		if (unnoted)
+			__sync_fetch_and_add(unnoted, 1);
+	}
 }
 
 /* A socket connects to what is no virtual IP, perhaps the very backend that it was sent to before: then it is shown as what it is. */

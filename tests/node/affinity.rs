@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use portolan_tests::harness::eventually;
 use portolan_tests::harness::node::{Cgroup, Host, backends, can_hook, connects, datagrams};
+use portolan_tests::harness::{Package, eventually};
 
 use crate::site::{SERVERS, Site, service, slice};
+use crate::survival::bpftool;
 
 const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
 
@@ -54,6 +55,31 @@ fn a_network_namespace_keeps_its_backend() {
         ["udp", "connected-udp"].map(|kind| datagrams(&site.client, Some(cgroup), kind, &vip, 53, 100));
     assert_eq!((packets.answers(), packets.names.len()), (100, 1), "{packets:?}");
     assert_eq!(packets.names, connected.names);
+}
+
+/// RFC 6724 §2: who connects a UDP socket to a port of TCP only asks for its own address. That makes no choice for those who come.
+#[test]
+fn who_asks_has_no_affinity() {
+    if !can_hook("who_asks_has_no_affinity") {
+        return;
+    }
+    let mut site = Site::new(&web(10_800, ""));
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let kept = || {
+        let map = site.agent.pins().join("v2/sessions/affinities");
+        let (read, text) = bpftool(&["map", "dump", "pinned", map.to_str().unwrap(), "--json"]);
+        assert!(read, "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap().as_array().unwrap().len()
+    };
+    let asks = "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], 80)); \
+                print(s.getsockname()[0])";
+    let (done, text) = site.run("python3", Package::Python3, &["-c", asks, &vip]);
+    assert!(done && text == "10.1.0.1\n", "{text}");
+    assert_eq!(kept(), 0, "it asked");
+    only(&site.client, &site.cgroup, &vip, 1);
+    assert_eq!(kept(), 1, "it connected");
 }
 
 /// Kubernetes, `timeoutSeconds`: how long it holds after the last connection. Then any backend may be chosen, until then none.

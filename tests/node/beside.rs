@@ -13,34 +13,39 @@ use crate::visitor::Visitor;
 struct Other {
     _folder: tempfile::TempDir,
     pin: PathBuf,
+    hook: &'static str,
 }
 
 impl Other {
     fn load(site: &Site, name: &str) -> Self {
+        Self::load_for(site, name, "connect4")
+    }
+
+    fn load_for(site: &Site, name: &str, hook: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let object = folder.path().join("other.o");
         let mut clang = program("clang", Package::Clang);
-        clang.args(["-O2", "-target", "bpf", &format!("-DNAME={name}"), "-c"]);
+        clang.args(["-O2", "-target", "bpf", &format!("-DNAME={name}"), &format!("-DHOOK=\"{hook}\""), "-c"]);
         clang.arg(repository().join("tests/node/programs/other.c")).arg("-o").arg(&object);
         let (compiled, text) = run(&mut clang);
         assert!(compiled, "{text}");
         let pin = PathBuf::from(format!("{}-{name}", site.agent.pins().display()));
         let (loaded, text) = bpftool(&["prog", "load", object.to_str().unwrap(), pin.to_str().unwrap()]);
         assert!(loaded, "{text}");
-        Self { _folder: folder, pin }
+        Self { _folder: folder, pin, hook }
     }
 
     /// `mode`: `multi` leaves room for others, none does not.
     fn attach(&self, site: &Site, mode: &[&str]) {
         let (cgroup, pin) = (site.cgroup.path().to_str().unwrap(), self.pin.to_str().unwrap());
         let (attached, text) =
-            bpftool(&[&["cgroup", "attach", cgroup, "connect4", "pinned", pin], mode].concat());
+            bpftool(&[&["cgroup", "attach", cgroup, self.hook, "pinned", pin], mode].concat());
         assert!(attached, "{text}");
     }
 
     fn detach(&self, site: &Site) {
         let (cgroup, pin) = (site.cgroup.path().to_str().unwrap(), self.pin.to_str().unwrap());
-        let (detached, text) = bpftool(&["cgroup", "detach", cgroup, "connect4", "pinned", pin]);
+        let (detached, text) = bpftool(&["cgroup", "detach", cgroup, self.hook, "pinned", pin]);
         assert!(detached, "{text}");
     }
 }
@@ -191,6 +196,27 @@ fn who_is_beside_the_agent_can_be_said() {
         let (well, text) = status(&site.agent);
         assert!(well && note.is_none_or(|note| text.contains(note)), "{wrapper:?} {beside}: {text}");
         assert_eq!(text.contains("Cilium"), note.is_some(), "{wrapper:?} {beside}: {text}");
+        site.agent.stop();
+    }
+}
+
+/// A monitor looks at sockets as they are closed, or asked for their peers: it redirects nothing, whatever it is called.
+#[test]
+fn who_only_looks_on_is_nobody() {
+    if !can_hook("who_only_looks_on_is_nobody") {
+        return;
+    }
+    let mut site = Site::new(&(web(&["10.1.0.11"]) + &derived()));
+    let _servers = web_servers(&site);
+    let vip = site.agent.vips("default/web")[0].to_string();
+    let monitor = Other::load_for(&site, "cil_sock_monitor", "getpeername4");
+    monitor.attach(&site, &["multi"]);
+    for wrapper in [&[][..], &["setpriv", "--bounding-set=-sys_admin"]] {
+        site.agent.under(wrapper);
+        site.agent.start();
+        assert_eq!((who(&site, &vip).as_str(), who(&site, "10.96.0.50").as_str()), ("one", "two"));
+        let (well, text) = status(&site.agent);
+        assert!(well && !text.contains("Cilium") && !text.contains("beside"), "{wrapper:?}: {text}");
         site.agent.stop();
     }
 }

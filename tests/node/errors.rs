@@ -61,6 +61,13 @@ fn what_cannot_be_redirected_fails_at_once() {
     let counts: Vec<_> =
         counted.as_array().unwrap().iter().map(|port| port["connections"].as_u64().unwrap()).collect();
     assert_eq!(counts, [120, 80], "{counted}");
+    // Who only asked for an address was not refused a connection: 20 times 3 and 2 ways again.
+    for service in ["down", "empty"] {
+        let counted = site.agent.services(&format!("default/{service}"));
+        let counts: Vec<_> =
+            counted.as_array().unwrap().iter().map(|port| port["unreachable"].as_u64().unwrap()).collect();
+        assert_eq!(counts, [120, 80], "{counted}");
+    }
 }
 
 /// `portolan-agent --help`: it can't redirect SCTP and ICMP, `ping` of a virtual IP fails.

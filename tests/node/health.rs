@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use portolan_tests::harness::node::{Talk, backends, can_hook, connects, datagrams};
+use portolan_tests::harness::node::{Agent, Talk, backends, can_hook, connects, datagrams};
 use portolan_tests::harness::{becomes, eventually, stays};
 use serde_json::Value;
 
 use crate::site::{Site, service, slice};
+use crate::survival::status;
 
 const PORTS: [&str; 2] = ["http 80/TCP", "who 53/UDP"];
 const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
@@ -268,6 +269,48 @@ fn connected_udp_sockets_of_a_service_that_is_gone_are_aborted() {
     let again = datagrams(client, inside, "connected-udp", &vip, 53, 3);
     assert_eq!(again.errors, [("ENETUNREACH".to_owned(), 3)].into(), "the virtual IP is nobody's");
     assert_eq!(names(&others.say("ask")), ["paris"; 5]);
+}
+
+/// `agent.maps.sockets`: what finds no room is told. Sockets that were closed while no program saw it make room for others when the
+/// next agent comes, if it can see that they are gone.
+#[test]
+fn connected_udp_sockets_that_are_gone_make_room() {
+    if !can_hook("connected_udp_sockets_that_are_gone_make_room") {
+        return;
+    }
+    let manifests = service("web", "", &PORTS) + &slice("web", "v4", &THEIRS, &["10.1.0.11"]);
+    let mut site = Site::with(&manifests, "", "maps: {sockets: 4}");
+    let _servers = backends(&site.server, &BOTH);
+    site.agent.start();
+    let (client, inside) = (&site.client, Some(&site.cgroup));
+    let vip = site.vip("web", false);
+    let mut stays_open = Talk::start(client, inside, "held.py", &[&vip, "53", "1"]);
+    assert_eq!(names(&stays_open.say("ask")), ["paris"]);
+    let mut others = Talk::start(client, inside, "held.py", &[&vip, "53", "9"]);
+    assert_eq!(names(&others.say("ask")), ["paris"; 9]);
+    let tells = |agent: &Agent, sample: &str| agent.get("/metrics").1.lines().any(|line| line == sample);
+    let noted = |agent: &Agent, count: usize| {
+        tells(agent, &format!("portolan_agent_map_entries{{map=\"connected\"}} {count}"))
+    };
+    assert!(noted(&site.agent, 4) && tells(&site.agent, "portolan_agent_unnoted_sockets_total 6"));
+    let (well, text) = status(&site.agent);
+    let note = "note: 6 connected UDP sockets found no room in map connected";
+    assert!(well && text.contains(note) && text.contains("agent.maps.sockets"), "{text}");
+
+    site.agent.kill();
+    std::fs::remove_file(site.agent.pins().join("v2/links/sock_release")).unwrap();
+    drop(others);
+    site.agent.under(&["setpriv", "--bounding-set=-sys_admin,-sys_ptrace"]);
+    site.agent.start();
+    stays("who can't look forgets nobody", Duration::from_secs(1), || noted(&site.agent, 4));
+    site.agent.stop();
+    site.agent.under(&[]);
+    site.agent.start();
+    eventually("what is gone is forgotten", || noted(&site.agent, 1));
+    assert!(site.agent.log().contains("forgot UDP sockets that were closed while no agent ran sockets=3"));
+    // What is left is still looked after.
+    site.rewrite("clusters/paris/services.yaml", "");
+    becomes("it is aborted", &vec!["ECONNABORTED".to_owned()], || names(&stays_open.say("read")));
 }
 
 /// A backend that only gets no new clients (a weight of 0) keeps those that it has.

@@ -140,8 +140,10 @@ fn pins_that_somebody_removes_are_made_anew() {
     eventually("it is said", || status(&site.agent).1.contains(&problem));
     visitor.goes_on(20);
     assert!(site.agent.get("/ready").0, "connections are redirected");
+    assert!(counts(&site, "portolan_agent_in_trouble 1"));
     assert!(mount(&["umount", at]).0);
     eventually("all is well", || status(&site.agent).0);
+    assert!(counts(&site, "portolan_agent_in_trouble 0"));
     assert_eq!(site.agent.log().matches(&problem).count(), 1, "said once");
 
     site.agent.kill();

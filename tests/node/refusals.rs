@@ -273,6 +273,8 @@ fn two_capabilities_are_enough() {
         let (_, text) = status(&site.agent);
         text.contains("network namespaces can't be closed") && text.contains("SYS_ADMIN and SYS_PTRACE")
     });
+    let metrics = site.agent.get("/metrics").1;
+    assert!(metrics.contains("portolan_agent_in_trouble 1\n"), "{metrics}");
     let said = connects(client, inside, &vip, 80, 20);
     assert_eq!(said.names, [("two".to_owned(), 20)].into(), "all else goes on: {said:?}");
     site.agent.kill();

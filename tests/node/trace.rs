@@ -77,6 +77,16 @@ fn a_trace_names_who_connects_and_where_that_goes() {
             None => assert_ne!(verdict, "redirected"),
         }
     }
+    // Who asks for its own address (RFC 6724) is let through, and seen.
+    let asked = datagrams(client, cgroup, "connected-udp", &vip, 81, 1);
+    assert_eq!(asked.errors, [("ENETUNREACH".to_owned(), 1)].into(), "to the virtual IP there is no way");
+    let (told, _) = traced(&site, 1, Some(next));
+    assert_eq!(told.len(), 1, "{told:?}");
+    let verdict = "no such port: let through, as who asks for its own address connects so";
+    assert_eq!(
+        (&told[0]["protocol"], &told[0]["verdict"], &told[0]["vip"], &told[0]["backend"]),
+        (&json!("UDP"), &json!(verdict), &json!(format!("{vip}:81")), &Value::Null)
+    );
 }
 
 /// `portolan-agent trace -n 3`: a line for each, and then it ends by itself.

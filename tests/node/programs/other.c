@@ -1,5 +1,5 @@
-/* A program of somebody else on the same cgroup, named by -DNAME: it lets everything pass. */
-__attribute__((section("cgroup/connect4"), used)) int NAME(void *context)
+/* A program of somebody else on the same cgroup, named by -DNAME, at a hook of -DHOOK: it lets everything pass. */
+__attribute__((section("cgroup/" HOOK), used)) int NAME(void *context)
 {
 	return 1;
 }

@@ -12,7 +12,8 @@
 //!  kernel       maps: arrays as memory, hash maps by system calls           bpf/portolan.bpf.c reads them
 //!    ├─ hooks      programs on a cgroup, replaced without a gap
 //!    ├─ pins       what stays when no agent runs
-//!    └─ sockets    connected UDP sockets whose backend is gone are closed
+//!    ├─ connected  which UDP sockets were redirected, as the programs note them
+//!    └─ sockets    those whose backend is gone are closed
 //! ```
 //!
 //! # Choices

@@ -8,7 +8,7 @@ use portolan_tests::harness::{becomes, eventually, stays};
 use serde_json::Value;
 
 use crate::site::{Site, service, slice};
-use crate::survival::status;
+use crate::survival::{bpftool, status};
 
 const PORTS: [&str; 2] = ["http 80/TCP", "who 53/UDP"];
 const THEIRS: [&str; 2] = ["http 8080/TCP", "who 5353/UDP"];
@@ -299,6 +299,11 @@ fn connected_udp_sockets_that_are_gone_make_room() {
 
     site.agent.kill();
     std::fs::remove_file(site.agent.pins().join("v2/links/sock_release")).unwrap();
+    // The kernel takes its time (bpf_link_put).
+    eventually("nobody sees sockets being closed", || {
+        let (read, text) = bpftool(&["cgroup", "show", site.cgroup.path().to_str().unwrap()]);
+        read && text.contains("connect4") && !text.contains("sock_release")
+    });
     drop(others);
     site.agent.under(&["setpriv", "--bounding-set=-sys_admin,-sys_ptrace"]);
     site.agent.start();

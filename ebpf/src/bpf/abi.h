@@ -91,7 +91,7 @@ struct origin {
 };
 
 /* connected: UDP sockets that were redirected when they connected, by their cookies -> struct origin. They are there until they are
- * closed: the agent looks there for those whose backend is gone. */
+ * closed: the agent looks there for those whose backend is gone. Those that found no room are counted. */
 
 /* flows: where a UDP socket's packets come from -> what its program knows. */
 struct flow_key {

@@ -4,10 +4,11 @@
 //! sessions that have the shape that they had: what is in them is as true as before. Others are made anew, and established
 //! connections show where they really go. When all is attached, what is left of a lower ABI is removed.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{PinError, PinnedLink, Pins, entries, folder_of, gone, link_at, links_of, sessions_of, versions};
 use crate::abi::ABI_VERSION;
@@ -110,14 +111,15 @@ impl Pins {
         Ok(removed)
     }
 
-    fn former_link_path(&self, abi: u32, hook: Hook) -> std::path::PathBuf {
+    fn former_link_path(&self, abi: u32, hook: Hook) -> PathBuf {
         links_of(&folder_of(&self.root, abi)).join(hook.name)
     }
 }
 
-/// A folder of pins, with all that is in it.
+/// A folder of pins, with all that is in it: hooks in the reverse order of attaching.
 fn remove_all(folder: &Path) -> Result<Vec<String>, PinError> {
-    let names = entries(folder)?;
+    let mut names = entries(folder)?;
+    names.sort_by_key(|name| Reverse(HOOKS.iter().position(|hook| hook.name == name)));
     for name in &names {
         let path = folder.join(name);
         gone(fs::remove_file(&path), &path)?;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_tests::harness::node::{Agent, Talk, backends, can_hook, connects, datagrams};
-use portolan_tests::harness::{becomes, eventually, stays};
+use portolan_tests::harness::{Package, becomes, eventually, program, run, stays};
 use serde_json::Value;
 
 use crate::site::{Site, service, slice};
@@ -316,6 +316,44 @@ fn connected_udp_sockets_that_are_gone_make_room() {
     // What is left is still looked after.
     site.rewrite("clusters/paris/services.yaml", "");
     becomes("it is aborted", &vec!["ECONNABORTED".to_owned()], || names(&stays_open.say("read")));
+}
+
+/// A namespace that can't be entered is told of as long as that is so: here that of this process, which the agent sees as an empty file.
+/// Sockets of others are closed meanwhile.
+#[test]
+fn trouble_with_sockets_ends_with_its_reason() {
+    if !can_hook("trouble_with_sockets_ends_with_its_reason") {
+        return;
+    }
+    let manifests =
+        |end: &str| service("web", "", &PORTS) + &slice("web", "v4", &THEIRS, &[&format!("10.1.0.{end}")]);
+    let mut site = Site::new(&manifests("11"));
+    let _servers = backends(&site.server, &BOTH);
+    site.agent.under(&["unshare", "--mount"]);
+    site.agent.start();
+    let (client, inside) = (&site.client, Some(&site.cgroup));
+    let vip = site.vip("web", false);
+    let mut held = Talk::start(client, inside, "held.py", &[&vip, "53", "3"]);
+    assert_eq!(names(&held.say("ask")), ["paris"; 3]);
+    let its = format!("/proc/{}", std::process::id());
+    let for_agent = |line: &str| {
+        let agent = site.agent.pid().to_string();
+        let mut nsenter = program("nsenter", Package::UtilLinux);
+        let (done, text) = run(nsenter.args(["--target", &agent, "--mount", "sh", "-c", line]));
+        assert!(done, "{line}: {text}");
+    };
+    for_agent(&format!(
+        "mount -t tmpfs none {its} && mkdir {its}/net {its}/ns && touch {its}/net/dev {its}/ns/net"
+    ));
+    site.agent.write("clusters/paris/services.yaml", manifests("12"));
+    let trouble = "sockets of 1 network namespaces can't be closed";
+    becomes("sockets are aborted", &vec!["ECONNABORTED".to_owned(); 3], || names(&held.say("read")));
+    eventually("it is told", || status(&site.agent).1.contains(trouble));
+    for_agent(&format!("umount {its}"));
+    eventually("all is well", || status(&site.agent).0);
+    assert_eq!(site.agent.log().matches(trouble).count(), 1, "said once");
+    let metrics = site.agent.get("/metrics").1;
+    assert!(metrics.contains("portolan_agent_in_trouble 0\n"), "{metrics}");
 }
 
 /// A backend that only gets no new clients (a weight of 0) keeps those that it has.

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_dns::respond::{Context, Reply, Scratch, respond};
+use portolan_dns::respond::{Reply, Scratch, respond};
 use portolan_dns::view::{Transport, View};
 use portolan_zones::QName;
 use portolan_zones::lookup::Hint;
@@ -73,16 +73,7 @@ fn round(server: &Server, queries: &[Vec<u8>], ahead: bool) -> f64 {
                 server.snapshot.read_ahead(&hints[..known]);
             }
             for query in batch {
-                let context = Context {
-                    settings: &server.settings,
-                    limiter: &server.limiter,
-                    snapshot: &server.snapshot,
-                    transfers: &server.transfers,
-                    beyond: None,
-                    witness: None,
-                    now: NOW,
-                    entropy: 0,
-                };
+                let context = server.context(0);
                 black_box(respond(&context, query, &view, &mut scratch, &mut reply));
             }
             answered += batch.len();

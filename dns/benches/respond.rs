@@ -11,7 +11,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portolan_dns::respond::{Context, Reply, Scratch, respond};
+use portolan_dns::respond::{Reply, Scratch, respond};
 use portolan_dns::settings::RateLimit;
 use portolan_dns::view::{Transport, View};
 
@@ -42,16 +42,7 @@ fn answers(criterion: &mut Criterion) {
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {
                 entropy = entropy.wrapping_add(1);
-                let context = Context {
-                    settings: &server.settings,
-                    limiter: &server.limiter,
-                    snapshot: &server.snapshot,
-                    transfers: &server.transfers,
-                    beyond: None,
-                    witness: None,
-                    now: NOW,
-                    entropy,
-                };
+                let context = server.context(entropy);
                 let verdict = respond(&context, black_box(&query), &view, &mut scratch, &mut reply);
                 black_box((verdict, reply.octets().len()));
             });

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use portolan_dns::respond::{Context, Reply, Scratch, respond};
+use portolan_dns::respond::{Reply, Scratch, respond};
 use portolan_dns::view::{Transport, View};
 use portolan_zones::object::*;
 use portolan_zones::policy::{Form, Level, Locality, Policy, PolicyName, Preference, Rules, Target};
@@ -69,16 +69,7 @@ fn round(server: &Server, service: &str) -> f64 {
         let [_, _, high, low] = (entropy % NODES).to_be_bytes();
         let client = IpAddr::from([10, 64 + high, low, 7]);
         let view = View { client: (client, 53).into(), transport: Transport::Udp };
-        let context = Context {
-            settings: &server.settings,
-            limiter: &server.limiter,
-            snapshot: &server.snapshot,
-            transfers: &server.transfers,
-            beyond: None,
-            witness: None,
-            now: NOW,
-            entropy,
-        };
+        let context = server.context(entropy);
         let verdict = respond(&context, black_box(&query), &view, &mut scratch, &mut reply);
         black_box((verdict, reply.octets().len()));
     }

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use portolan_dns::geo::{Clue, Geo, GeoConfig, Rule};
-use portolan_dns::respond::{Context, Reply, Scratch, Verdict, respond};
+use portolan_dns::respond::{Reply, Scratch, Verdict, respond};
 use portolan_dns::settings::RateLimit;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::places::{Locate, Place};
@@ -82,16 +82,7 @@ fn answers_allocate_nothing() {
     let (mut scratch, mut reply) = (Scratch::default(), Reply::default());
     let mut round = |transport| {
         for (entropy, query) in (0..).zip(&queries) {
-            let context = Context {
-                settings: &server.settings,
-                limiter: &server.limiter,
-                snapshot: &server.snapshot,
-                transfers: &server.transfers,
-                beyond: None,
-                witness: None,
-                now: NOW,
-                entropy,
-            };
+            let context = server.context(entropy);
             let view = View { client: (server.client, 53).into(), transport };
             let verdict = respond(&context, query, &view, &mut scratch, &mut reply);
             assert!(matches!(verdict, Verdict::Send(_)));

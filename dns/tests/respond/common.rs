@@ -76,8 +76,9 @@ impl Server {
         self
     }
 
-    pub fn verdict(&self, query: &[u8], reply: &mut Reply) -> Verdict {
-        let context = Context {
+    /// What `respond` needs, with this which record comes first by.
+    pub fn context(&self, entropy: u32) -> Context<'_, FakeRelativeClock> {
+        Context {
             settings: &self.settings,
             limiter: &self.limiter,
             snapshot: &self.snapshot,
@@ -85,8 +86,12 @@ impl Server {
             beyond: None,
             witness: None,
             now: NOW,
-            entropy: self.entropy.get(),
-        };
+            entropy,
+        }
+    }
+
+    pub fn verdict(&self, query: &[u8], reply: &mut Reply) -> Verdict {
+        let context = self.context(self.entropy.get());
         let view = View { client: SocketAddr::new(self.client, 5353), transport: self.transport };
         respond(&context, query, &view, &mut Scratch::default(), reply)
     }

@@ -115,6 +115,20 @@ impl Choices {
         Some(rendezvous(good, number).and_then(|at| set(options.get(at)?)).unwrap_or(first))
     }
 
+    /// Reads what a choice will read first; the result says nothing.
+    pub(crate) fn touch(&self) -> usize {
+        let ends = [self.sets.first(), self.sets.last()];
+        let sets = ends.into_iter().flatten().fold(0, |sum, set| sum ^ set.v4.len());
+        let class = |classes: &Classes| {
+            let option = classes.classes.first().and_then(|class| class.options.first());
+            option.map_or(0, |option| usize::from(option.set))
+        };
+        self.by_family
+            .iter()
+            .flat_map(|both| &**both)
+            .fold(sets ^ class(&self.all), |sum, classes| sum ^ class(classes))
+    }
+
     /// The records that all clients get, if there is nothing to choose and nothing else is said of them.
     pub(crate) fn only(&self) -> Option<&RecordSet> {
         let is_one = |classes: &Classes| matches!(&*classes.classes, [class] if class.options.len() == 1);

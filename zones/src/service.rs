@@ -95,12 +95,14 @@ impl Service {
         own.map_or(&self.answers, |own| &own.answers)
     }
 
-    /// Reads what a lookup will read of it; the result says nothing, and depends on all of it without a branch.
+    /// Reads what a lookup will read of it; the result says nothing.
     pub(crate) fn touch(&self) -> usize {
         let Answers { absent, own, choices, zonal, direct, .. } = &self.answers;
-        let choosing = choices.is_some() | zonal.is_some() | direct.is_some() | absent.is_some();
+        let choosing = zonal.is_some() | direct.is_some() | absent.is_some();
         let name = self.name.wire().first().copied();
+        let choices = choices.as_ref().map_or(0, |choices| choices.touch());
         own.v4.len()
+            ^ choices
             ^ own.ports.len()
             ^ self.by_zone.len()
             ^ usize::from(choosing | self.stale)

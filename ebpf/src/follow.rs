@@ -106,7 +106,7 @@ impl<T: Tables> Follower<T> {
             None => 1,
             Some(_) => 2,
         });
-        self.reconciler.expect(moving);
+        self.reconciler.announce(moving);
         for change in &changes {
             self.apply(change, &before, &mut pass.lost);
         }

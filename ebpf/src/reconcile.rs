@@ -157,11 +157,11 @@ impl<T: Tables> Reconciler<T> {
 
     /// Addresses that services have which are applied next, and that others have until then: wherever those go, these addresses
     /// lead there until they lead to their new services, or `settle` says that they never will.
-    pub fn expect(&mut self, moving: impl IntoIterator<Item = IpAddr>) {
+    pub fn announce(&mut self, moving: impl IntoIterator<Item = IpAddr>) {
         self.moving = moving.into_iter().map(Address::from).collect();
     }
 
-    /// What was expected has come, or does not.
+    /// What was announced has come, or does not.
     pub fn settle(&mut self) {
         self.moving.clear();
         for (service, address) in std::mem::take(&mut self.left) {

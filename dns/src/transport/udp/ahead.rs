@@ -1,7 +1,7 @@
 //! What the answers to a batch will be made of, read for all of its queries at a time.
 //!
 //! Among many names it is memory that an answer waits for: one look after the other at the index, the service, its name. For a batch the
-//! processor can wait for many queries at once: with a million names answers took less than half the time (`cargo bench -p
+//! processor can wait for many queries at once: with a million names answers took about half the time (`cargo bench -p
 //! portolan-dns --bench names`). Answers are the same with it and without.
 
 use portolan_zones::lookup::Hint;

@@ -58,9 +58,10 @@ impl ConnectedSockets {
         self.counts[COUNT_UNNOTED].load(Ordering::Relaxed)
     }
 
-    /// Forgets one; whether it was there.
-    pub(crate) fn forget(&self, cookie: u64) -> bool {
-        self.map().remove(&cookie).is_ok()
+    /// Forgets one, if this is still what is noted of it; whether it was.
+    pub(crate) fn forget(&self, cookie: u64, noted: &Origin) -> bool {
+        let mut map = self.map();
+        map.get(&cookie, 0).is_ok_and(|now| now == *noted) && map.remove(&cookie).is_ok()
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<MapData, u64, Origin>> {

@@ -23,7 +23,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/po
 /// A map that outlives the tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Session {
-    /// In `bpf/portolan.bpf.c`.
+    /// In `bpf/maps.h`.
     pub(crate) name: &'static str,
     /// `enum bpf_map_type`.
     kind: u32,

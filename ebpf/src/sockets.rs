@@ -55,10 +55,14 @@ pub fn close(lost: &[Lost], find: &(dyn Fn(u64) -> Option<Origin> + Sync)) -> Cl
     Closed { sockets: found.into_iter().sum(), failed, why }
 }
 
-/// Forgets what was noted of sockets that are no more, for nobody saw them being closed: how many. Nothing is forgotten while a
-/// namespace can't be looked into.
+/// Forgets what was noted of sockets that are no more, for nobody saw them being closed: how many. What is forgotten of one that is
+/// there makes it see its backend instead of the virtual IP: so nothing is forgotten while not all processes of the node can be seen,
+/// or a namespace can't be looked into.
 pub fn forget_gone(connected: &ConnectedSockets) -> io::Result<usize> {
-    // First what was noted: whatever connects from now on is not asked for.
+    if !sees_the_node() {
+        return Ok(0);
+    }
+    // First what was noted: whatever connects from now on is not asked for, or noted anew.
     let noted = connected.all();
     if noted.is_empty() {
         return Ok(0);
@@ -73,7 +77,13 @@ pub fn forget_gone(connected: &ConnectedSockets) -> io::Result<usize> {
         there.extend(found.into_iter().flatten());
     }
     let gone = noted.into_iter().filter(|(cookie, _)| !there.contains(cookie));
-    Ok(gone.filter(|(cookie, _)| connected.forget(*cookie)).count())
+    Ok(gone.filter(|(cookie, origin)| connected.forget(*cookie, origin)).count())
+}
+
+/// Whether `/proc` shows all processes: this is the first PID namespace, whose number the kernel has fixed (`PROC_PID_INIT_INO`).
+fn sees_the_node() -> bool {
+    const FIRST: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
 /// What came of looking into every network namespace that a process is in.

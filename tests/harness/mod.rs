@@ -22,6 +22,7 @@ mod zonefile;
 pub use binary::{agent_binary, portolan, repository};
 pub use coredns::{WORLD, coredns, shipped, world};
 pub use forwarder::Forwarder;
+pub use http::get;
 pub use kube_dns::KubeDns;
 pub use launch::{DYING_WITH_US, at_the_end, launch, remove_at_the_end};
 pub use manifests::{cluster_set_ip, headless, list};

@@ -242,6 +242,39 @@ fn connected_udp_sockets_of_a_dead_backend_are_aborted() {
     );
 }
 
+/// udp(7): a socket that was aborted is connected no more, and may send on. All its packets to a virtual IP go to one backend, and
+/// answers seem to come from there.
+#[test]
+fn udp_sockets_that_are_connected_no_more_send_on() {
+    if !can_hook("udp_sockets_that_are_connected_no_more_send_on") {
+        return;
+    }
+    let slices = |name: &str, addresses: &[&str]| slice(name, "v4", &THEIRS, addresses);
+    let both = service("web", "", &PORTS) + &service("web2", "", &PORTS);
+    let all = ["10.1.0.11", "10.1.0.12", "10.1.0.13"];
+    let manifests = |of_web: &[&str]| both.clone() + &slices("web", of_web) + &slices("web2", &all[1..2]);
+    let mut site = Site::new(&manifests(&all));
+    let servers = ["one/udp/10.1.0.11/5353", "two/udp/10.1.0.12/5353", "three/udp/10.1.0.13/5353"];
+    let _servers = backends(&site.server, &servers);
+    site.agent.start();
+    let (client, inside) = site.inside();
+    let (vip, other) = (site.vip("web", false), site.vip("web2", false));
+    let mut held = Talk::start(client, inside, "held.py", &[&vip, "53", "40", &other]);
+    let before = names(&held.say("ask"));
+    site.rewrite("clusters/paris/services.yaml", manifests(&all[1..]));
+    let aborted = before.iter().map(|name| if name == "one" { "ECONNABORTED" } else { name });
+    let aborted: Vec<String> = aborted.map(str::to_owned).collect();
+    assert!(aborted.iter().any(|name| name == "ECONNABORTED"));
+    becomes("sockets of what is gone are aborted", &aborted, || names(&held.say("read")));
+    let apart = names(&held.say("apart"));
+    for (before, apart) in before.iter().zip(&apart) {
+        let stays = if before == "one" { ["two", "three"].contains(&&**apart) } else { apart == before };
+        assert!(stays, "{before} to {apart}: {before:?} {apart:?}");
+    }
+    // Of a backend that both services have it is the one that was asked last.
+    assert_eq!(names(&held.say("other")), vec!["two"; 40]);
+}
+
 /// A service that is unexported, or gone, is told to connected UDP sockets, too: all of them, also those with a backend that got no
 /// new clients any more. What is of another service goes on.
 #[test]
@@ -309,6 +342,13 @@ fn connected_udp_sockets_that_are_gone_make_room() {
     site.agent.start();
     stays("who can't look forgets nobody", Duration::from_secs(1), || noted(&site.agent, 4));
     site.agent.stop();
+    // As without hostPID: it may enter all namespaces, and sees those of its own processes alone.
+    site.agent.under(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    site.agent.start();
+    stays("who does not see the node's processes forgets nobody", Duration::from_secs(1), || {
+        noted(&site.agent, 4)
+    });
+    site.agent.kill();
     site.agent.under(&[]);
     site.agent.start();
     eventually("what is gone is forgotten", || noted(&site.agent, 1));

@@ -13,7 +13,7 @@ struct address {
 };
 
 /* Values of `vips` and `ports` are check << 32 | number: the kernel may give an element to another key while a program looks at it,
- * and the check tells whose it is. It is the upper half of mix(first ^ mix(second)) of a key's two words; see portolan.bpf.c. */
+ * and the check tells whose it is. It is the upper half of mix(first ^ mix(second)) of a key's two words; see maps.h. */
 
 /* vips: whose address it is -> a service's number, for port_key alone. */
 struct vip_key {
@@ -81,7 +81,8 @@ struct affinity {
 	__u16 pad;
 };
 
-/* origins: what a socket was told to connect to, and where it went. Without a port: it has flows. */
+/* origins: what a TCP socket was told to connect to, and where it went; of a UDP socket, where its packets go, or what it is connected
+ * to when `connected` had no room. Without a backend's port: it has flows. */
 struct origin {
 	struct address vip;
 	struct address backend;
@@ -91,7 +92,7 @@ struct origin {
 };
 
 /* connected: UDP sockets that were redirected when they connected, by their cookies -> struct origin. They are there until they are
- * closed: the agent looks there for those whose backend is gone. Those that found no room are counted. */
+ * closed or connect elsewhere: the agent looks there for those whose backend is gone. Those that found no room are counted. */
 
 /* flows: where a UDP socket's packets come from -> what its program knows. */
 struct flow_key {

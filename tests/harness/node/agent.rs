@@ -5,83 +5,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Host;
+use super::cgroup::{Cgroup, next};
 use crate::harness::launch::{DYING_WITH_US, at_the_end};
 use crate::harness::setup::write;
 use crate::harness::{Package, agent_binary, eventually, launch, program, run, until};
-
-/// A cgroup without limits, whose processes are redirected.
-#[derive(Debug)]
-pub struct Cgroup {
-    path: PathBuf,
-}
-
-/// Where cgroup2 is mounted.
-pub(super) fn cgroup2() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    fields.find(|fields| fields[2] == "cgroup2").map(|fields| fields[1].into())
-}
-
-/// Numbers of what tests make.
-fn next() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("portolan-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-impl Cgroup {
-    /// A new one.
-    #[expect(clippy::new_without_default, reason = "it makes a folder")]
-    pub fn new() -> Self {
-        let path = cgroup2().unwrap().join(next());
-        let cgroup = Self { path };
-        cgroup.make();
-        at_the_end(&format!("rmdir '{}' 2>/dev/null", cgroup.path.display()));
-        cgroup
-    }
-
-    /// Makes it anew after [`Cgroup::remove`].
-    pub fn make(&self) {
-        std::fs::create_dir(&self.path).unwrap();
-    }
-
-    /// Removes it, once its last process has ended.
-    pub fn remove(&self) {
-        eventually("the cgroup is removed", || std::fs::remove_dir(&self.path).is_ok());
-    }
-
-    /// Its folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The same program, in this cgroup from its begin.
-    pub fn command(&self, command: &Command) -> Command {
-        let mut inside = Command::new("sh");
-        inside.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]).arg(&self.path);
-        inside.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                inside.env(name, value);
-            }
-        }
-        if let Some(folder) = command.get_current_dir() {
-            inside.current_dir(folder);
-        }
-        inside
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.path);
-    }
-}
 
 /// A BPF file system of this process's own.
 fn bpffs() -> &'static Path {

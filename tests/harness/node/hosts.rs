@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::running_it;
 use crate::harness::launch::at_the_end;
 use crate::harness::{Package, program, run};
 
@@ -85,16 +86,7 @@ impl Host {
         };
         let mut there = program("nsenter", Package::UtilLinux);
         there.arg(format!("--net={net}")).arg("--");
-        there.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                there.env(name, value);
-            }
-        }
-        if let Some(folder) = command.get_current_dir() {
-            there.current_dir(folder);
-        }
-        there
+        running_it(there, command)
     }
 
     /// Runs `ip` for this host.

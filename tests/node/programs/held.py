@@ -1,10 +1,13 @@
-"""Connected UDP sockets that stay open: `held.py ADDRESS PORT COUNT`. It answers each line with JSON, an item for each socket:
+"""Connected UDP sockets that stay open: `held.py ADDRESS PORT COUNT [OTHER]`. It answers each line with JSON, an item for each socket:
 who answers, or the error that it got, which it keeps until it is connected again.
 
 ask: sends, and reads the answer
 read: reads, without waiting; who answered last, where there is nothing to read
 again: those with an error are connected again, the same sockets, and ask.
+apart: those with an error send eight packets to the address, without being connected: who answers from there, all that do
+other: they are connected no more, and send a packet to the other address: who seems to answer
 """
+import ctypes
 import errno
 import json
 import select
@@ -38,6 +41,22 @@ class Held:
     def read(self):
         readable = select.select([self.sock], [], [], 0)[0]
         return self.told(lambda: readable and self.sock.recv(100))
+
+    def exchange_with(self, to):
+        self.sock.sendto(b"who?", (to, port))
+        name, sender = self.sock.recvfrom(100)
+        return name.decode() if sender[0] == to else sender[0]
+
+    def apart(self):
+        if not self.error:
+            return self.name
+        self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return ",".join(sorted({self.exchange_with(address) for _ in range(8)}))
+
+    def other(self):
+        # AF_UNSPEC: connect(2) dissolves the association.
+        ctypes.CDLL(None).connect(self.sock.fileno(), bytes(16), 16)
+        return self.exchange_with(sys.argv[4])
 
     def again(self):
         if self.error:

@@ -1,8 +1,9 @@
 //! EDNS(0): the OPT record of a query and of a reply (RFC 6891).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use foldhash::quality::FixedState;
 use ipnet::IpNet;
 
 use crate::settings::Settings;
@@ -172,9 +173,7 @@ impl Subnet {
     /// The same for all clients in the network around this one that has so many bits.
     pub(crate) fn hash(self, bits: u8) -> u16 {
         let network = IpNet::new(self.address, bits).map_or(self.address, |network| network.network());
-        let mut hasher = DefaultHasher::new();
-        network.hash(&mut hasher);
-        hasher.finish() as u16
+        FixedState::default().hash_one(network) as u16
     }
 }
 

@@ -11,12 +11,13 @@
 //! again if it was over meanwhile.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::FixedState;
 use tokio_util::sync::CancellationToken;
 
 use crate::respond::Placed;
@@ -402,9 +403,7 @@ fn is_in_no_order(order: u64) -> bool {
 }
 
 fn hash(of: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one(of)
 }
 
 /// Looks again and again, and logs what is new.

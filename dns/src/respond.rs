@@ -1,9 +1,10 @@
 //! The one function behind all transports: the octets of a query and who asks, to the octets of the reply.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::quality::FixedState;
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
 use portolan_zones::agents::Lack;
@@ -453,11 +454,11 @@ impl<'a, C: Clock> Exchange<'a, C> {
             Records::Srv { .. } => zone.config.srv_ttl.min(zone.config.ttl),
             _ => zone.config.ttl,
         };
-        let mut hasher = DefaultHasher::new();
         let dnssec =
             (self.query.edns.is_some_and(|edns| edns.dnssec_ok), self.query.flags & flag::CHECKING_DISABLED);
-        (self.qname.wire(), u16::from(self.query.rtype), dnssec).hash(&mut hasher);
-        Some(Placed { question: hasher.finish(), subnet, ttl: chosen.ttl.unwrap_or(zone_ttl) })
+        let question =
+            FixedState::default().hash_one((self.qname.wire(), u16::from(self.query.rtype), dnssec));
+        Some(Placed { question, subnet, ttl: chosen.ttl.unwrap_or(zone_ttl) })
     }
 }
 

@@ -59,24 +59,24 @@ pub(crate) struct Scene<'t> {
 pub(crate) fn render(service: &Service, rules: Option<&Rules>, scene: &Scene<'_>) -> (Answers, Vec<Warning>) {
     // What may stand above the service's name: below it are `svc` and the origin.
     let Some(room) = MAX_NAME.checked_sub(service.name.wire().len() + 4 + scene.limits.origin) else {
-        let answers = Answers { absent: Some(Absence::NameTooLong), ..Answers::default() };
-        return (answers, vec![Warning::NamesTooLong(1)]);
+        return (Answers::absent(Absence::NameTooLong), vec![Warning::NamesTooLong(1)]);
     };
     let directly = service.headless || rules.is_some_and(|rules| rules.answer != Form::Vip);
     let (mut answers, mut warnings) =
         if directly { endpoints(service, rules, scene, room) } else { cluster_set_ip(service) };
-    if scene.by_agent && !directly && answers.absent.is_none() {
+    if scene.by_agent && !directly && answers.absence().is_none() {
         let (mut others, more) = direct::direct(service, rules, &answers, scene, room);
         leave_out_long(&mut others, room);
         warnings.extend(more);
-        answers.direct = Some(Box::new(others));
+        answers.special().direct = Some(Box::new(others));
     }
     let long = leave_out_long(&mut answers, room);
     if long > 0 {
         warnings.push(Warning::NamesTooLong(long));
     }
-    if let Some(rules) = rules.filter(|_| !directly && answers.absent.is_none()) {
-        answers.choices = steer::plain(&answers.own, rules).map(Box::new);
+    let chooses = rules.filter(|_| !directly && answers.absence().is_none());
+    if let Some(choices) = chooses.and_then(|rules| steer::plain(&answers.own, rules)) {
+        answers.special().choices = Some(choices);
     }
     (answers, warnings)
 }
@@ -92,7 +92,7 @@ fn leave_out_long(answers: &mut Answers, room: usize) -> usize {
 /// A ClusterSetIP service answers its virtual IPs, ready endpoints or not (KEP-1645 DNS §2.3).
 fn cluster_set_ip(service: &Service) -> (Answers, Vec<Warning>) {
     if service.ips.is_empty() {
-        return (Answers { absent: Some(Absence::NoVip), ..Answers::default() }, vec![Warning::NoVip]);
+        return (Answers::absent(Absence::NoVip), vec![Warning::NoVip]);
     }
     let own = |port: &Port| SrvTarget { host: None, port: port.number };
     let mut ports: BTreeMap<Box<[u8]>, BTreeSet<SrvTarget>> = BTreeMap::new();
@@ -159,7 +159,7 @@ fn endpoints(
     targets.sort_by_key(|target| target.ready == 0);
     let count = targets.partition_point(|target| target.ready > 0);
     if count == 0 {
-        return (Answers { absent: Some(Absence::NoReadyEndpoints), ..Answers::default() }, warnings);
+        return (Answers::absent(Absence::NoReadyEndpoints), warnings);
     }
     // Where a policy chooses, whoever is shown depends on who asks: all have names, and a class shows what it can.
     let named = match rules {
@@ -171,10 +171,12 @@ fn endpoints(
     }
     let mut answers = endpoint_answers(&targets[..named]);
     if scene.limits.zonal {
-        answers.zonal = Some(Box::new(zonal::zonal(&targets[..named], &answers, service, scene)));
+        let zonal = zonal::zonal(&targets[..named], &answers, service, scene);
+        answers.special().zonal = Some(Box::new(zonal));
     }
     if let Some(rules) = rules {
-        answers.choices = Some(Box::new(steer::choices(&targets, &answers, service, rules, scene)));
+        let choices = steer::choices(&targets, &answers, service, rules, scene);
+        answers.special().choices = Some(choices);
     }
     (answers, warnings)
 }

@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
 use hickory_proto::rr::RecordType;
+use smallvec::SmallVec;
 
 use crate::places::{Key, Keys, Locate};
 use crate::policy::draw::Draw;
@@ -37,14 +38,14 @@ pub(crate) struct Classes {
     pub(crate) areas: Box<[(Key, u16)]>,
     /// The same for nodes; they count before areas.
     pub(crate) nodes: Box<[(Key, u16)]>,
-    /// At least one.
-    pub(crate) classes: Box<[Class]>,
+    /// At least one: mostly that, which is here then.
+    pub(crate) classes: SmallVec<[Class; 1]>,
 }
 
 /// What the clients of one place are spread over.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Class {
-    pub(crate) options: Box<[Choice]>,
+    pub(crate) options: SmallVec<[Choice; 2]>,
     /// `None`: there is no choice.
     pub(crate) draw: Option<Draw>,
 }

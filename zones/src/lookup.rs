@@ -167,18 +167,18 @@ impl Snapshot {
     ) -> (Found<'s>, Option<Chosen>) {
         let Some(service) = service else { return (self.missing(None), None) };
         let own = service.answers_in(variant);
-        if own.absent.is_some() {
-            return (self.missing(own.absent), None);
+        if let Some(why) = own.absence() {
+            return (self.missing(Some(why)), None);
         }
         // Names of endpoints answer the same to all.
         let is_steered = above == 0 || above == 2 && name.label(0)[0] == b'_';
         let asker = client.address.filter(|_| is_steered);
-        let (answers, place, lack) = match (&own.direct, asker) {
-            (Some(direct), _) if !is_steered => (&**direct, None, None),
+        let (answers, place, lack) = match (own.direct(), asker) {
+            (Some(direct), _) if !is_steered => (direct, None, None),
             (Some(direct), Some(address)) => {
                 let place = self.place_of(address, client);
                 let lack = self.lack(place.0);
-                (if lack.is_none() { own } else { &**direct }, Some(place), lack)
+                (if lack.is_none() { own } else { direct }, Some(place), lack)
             }
             _ => (own, None, None),
         };
@@ -186,7 +186,7 @@ impl Snapshot {
         if let Some(set) = zonal(answers, name, above) {
             return (set.map_or(Found::NoData, |set| in_set(of, set, above, rtype)), None);
         }
-        let Some(choices) = &answers.choices else {
+        let Some(choices) = answers.choices() else {
             let chosen = place.map(|(_, length)| Chosen::within(length, client, lack));
             return (in_service(of, Some(&answers.own), name, above, rtype), chosen);
         };
@@ -290,8 +290,9 @@ fn in_name_server<'s>(zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<
 /// What a name answers that says where the client is, if it is such a name. One that only has such names below it, and a place
 /// without endpoints that is pinned to, have no records: what is denied in one zone exists in another.
 fn zonal<'s>(answers: &'s Answers, name: &QName, above: usize) -> Option<Option<&'s RecordSet>> {
-    let zonal = answers.zonal.as_ref()?;
-    let places = match name.label(above.checked_sub(1)?) {
+    let last = name.label(above.checked_sub(1)?);
+    let zonal = answers.zonal()?;
+    let places = match last {
         b"_zone" => &zonal.zones,
         b"_region" => &zonal.regions,
         _ => return None,

@@ -107,7 +107,7 @@ impl Snapshot {
     pub fn service_records(&self, service: &Service, zone: &Zone) -> Vec<Record> {
         let position = self.zones.iter().position(|other| other.origin() == zone.origin());
         let answers = service.answers_in(position.and_then(|at| self.variant(at)));
-        if answers.absent.is_some() {
+        if answers.absence().is_some() {
             return Vec::new();
         }
         let name = [service.name.wire(), b"\x03svc"].concat();

@@ -1,5 +1,6 @@
 //! A merged service: what all clusters together say about one name, and the answers that follow from it.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -14,26 +15,32 @@ use crate::policy::history::Remembered;
 use crate::policy::{Attached, Rules};
 
 /// A service of the clusterset, as ServiceImport has it, with the clusters behind it.
+///
+/// What most queries read comes first, behind what an `Arc` counts: one line of the cache, where the block begins with one. Among many
+/// services it is the lines that a query waits for.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub struct Service {
     /// Namespace and name, the same in all clusters (namespace sameness).
     pub name: ServiceName,
+    /// What DNS says of it.
+    pub answers: Answers,
+    /// Whether what is known of a cluster behind it may be out of date: answered all the same, and said so (RFC 8914 §4.4).
+    pub stale: bool,
     /// ServiceImport type `Headless`; otherwise `ClusterSetIP`.
     pub headless: bool,
-    /// The merged properties.
-    pub spec: Arc<ServiceSpec>,
     /// Whether type and properties are those of the home cluster's import, because not all clusters behind it are heard, or
     /// it does not say which these are.
     pub held: bool,
     /// Whether some cluster exports it and has no Service of its name. An import that nobody else stands behind is for the
     /// controller to keep or to let go: the Service may be about to be made anew.
     pub awaited: bool,
+    /// The merged properties.
+    pub spec: Arc<ServiceSpec>,
     /// Labels and annotations of the import: the oldest export's.
     pub exported: Option<Arc<Exported>>,
     /// Virtual IPs, at most one per family, in the order of the IP families.
     pub ips: Box<[IpAddr]>,
-    /// Whether what is known of a cluster behind it may be out of date: answered all the same, and said so (RFC 8914 §4.4).
-    pub stale: bool,
     /// The clusters behind it, by id.
     pub members: Box<[Member]>,
     /// What the exports disagree on: every export's `Conflict` condition.
@@ -49,12 +56,13 @@ pub struct Service {
     pub out: Box<[(ClusterId, IpAddr)]>,
     /// What was, as far as its policy cares.
     pub remembered: Option<Box<Remembered>>,
-    /// What DNS says of it.
-    pub answers: Answers,
     /// What DNS says of it in zones that have policies of their own, by [`Zones`](crate::zone::Zones)' order of these; `None`: the
     /// same.
     pub by_zone: Box<[Option<Box<ZoneAnswers>>]>,
 }
+
+// The line of an `Arc<Service>`: two counters, the name, what is special, IPv4 addresses.
+const _: () = assert!(2 * size_of::<usize>() + offset_of!(Service, answers.own.v6) <= 64);
 
 /// What DNS says of a service in a zone, and by which rules.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,13 +78,14 @@ impl Service {
     pub fn named(name: ServiceName) -> Self {
         Self {
             name,
+            answers: Answers::default(),
+            stale: false,
             headless: false,
             spec: Arc::default(),
             held: false,
             awaited: false,
             exported: None,
             ips: Box::default(),
-            stale: false,
             members: Box::default(),
             conflicts: Box::default(),
             warnings: Box::default(),
@@ -84,7 +93,6 @@ impl Service {
             checked: None,
             out: Box::default(),
             remembered: None,
-            answers: Answers::default(),
             by_zone: Box::default(),
         }
     }
@@ -97,16 +105,9 @@ impl Service {
 
     /// Reads what a lookup will read of it; the result says nothing.
     pub(crate) fn touch(&self) -> usize {
-        let Answers { absent, own, choices, zonal, direct, .. } = &self.answers;
-        let choosing = zonal.is_some() | direct.is_some() | absent.is_some();
         let name = self.name.wire().first().copied();
-        let choices = choices.as_ref().map_or(0, |choices| choices.touch());
-        own.v4.len()
-            ^ choices
-            ^ own.ports.len()
-            ^ self.by_zone.len()
-            ^ usize::from(choosing | self.stale)
-            ^ usize::from(name.unwrap_or(0))
+        let choices = self.answers.choices().map_or(0, Choices::touch);
+        self.answers.own.v4.len() ^ choices ^ usize::from(self.stale) ^ usize::from(name.unwrap_or(0))
     }
 
     /// What it answers in all zones.
@@ -117,12 +118,12 @@ impl Service {
 
     /// Whether some zone's answers depend on who asks.
     pub(crate) fn is_steered(&self) -> bool {
-        self.all_answers().any(|answers| answers.choices.is_some() || answers.direct.is_some())
+        self.all_answers().any(|answers| answers.choices().is_some() || answers.direct().is_some())
     }
 
     /// Whether some zone answers virtual IPs to those alone who can connect to them.
     pub(crate) fn is_by_agent(&self) -> bool {
-        self.all_answers().any(|answers| answers.direct.is_some())
+        self.all_answers().any(|answers| answers.direct().is_some())
     }
 
     /// The rules that hold in such a zone, with the service's own fields; `None`: there is nothing to choose by.
@@ -312,21 +313,57 @@ pub enum Warning {
 /// Addresses and labels only: the twelve octets in front of every address are the same for all records of
 /// an answer, so writing them costs no more than copying them, and nothing is stored per zone.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[repr(C)]
 pub struct Answers {
-    /// Why the name doesn't exist although the service does.
-    pub absent: Option<Absence>,
+    /// What makes it more than that all get all of `own`.
+    pub(crate) special: Option<Box<Special>>,
     /// Of the service's name and its ports: all that there are, whoever asks.
     pub own: RecordSet,
     /// Names of endpoints, where the service's name answers endpoints; sorted by their labels.
     pub hosts: Box<[Host]>,
     /// The ids of the clusters that `hosts` end with, in wire form: empty non-terminals.
     pub clusters: Box<[Box<[u8]>]>,
+}
+
+/// What most services' answers lack: they are the same for all who ask.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Special {
+    pub(crate) absent: Option<Absence>,
+    pub(crate) choices: Option<Choices>,
+    pub(crate) zonal: Option<Box<Zonal>>,
+    pub(crate) direct: Option<Box<Answers>>,
+}
+
+impl Answers {
+    /// Of a service whose name does not exist.
+    pub(crate) fn absent(why: Absence) -> Self {
+        let special = Special { absent: Some(why), ..Special::default() };
+        Self { special: Some(Box::new(special)), ..Self::default() }
+    }
+
+    /// Why the name doesn't exist although the service does.
+    pub fn absence(&self) -> Option<Absence> {
+        self.special.as_ref()?.absent
+    }
+
     /// Which of `own` a client gets, where a policy chooses; `None`: all of it.
-    pub choices: Option<Box<Choices>>,
+    pub fn choices(&self) -> Option<&Choices> {
+        self.special.as_ref()?.choices.as_ref()
+    }
+
     /// Which of `own` are where, for clients who say where they are in the name; `None`: there are no such names.
-    pub zonal: Option<Box<Zonal>>,
+    pub fn zonal(&self) -> Option<&Zonal> {
+        self.special.as_ref()?.zonal.as_deref()
+    }
+
     /// What those get who can't connect to virtual IPs, for no agent is ready on their node; `None`: the same.
-    pub direct: Option<Box<Answers>>,
+    pub fn direct(&self) -> Option<&Answers> {
+        self.special.as_ref()?.direct.as_deref()
+    }
+
+    pub(crate) fn special(&mut self) -> &mut Special {
+        self.special.get_or_insert_default()
+    }
 }
 
 /// Records of endpoints by where they are.
@@ -341,6 +378,7 @@ pub struct Zonal {
 
 /// Records of a service's name and of its ports.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[repr(C)]
 pub struct RecordSet {
     /// A records of the service's name.
     pub v4: SmallVec<[Ipv4Addr; 2]>,

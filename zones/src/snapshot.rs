@@ -93,7 +93,7 @@ impl Snapshot {
         if let Some(service) = after {
             self.counts.add(service);
         }
-        let is_named = |service: &Service| service.all_answers().any(|answers| answers.absent.is_none());
+        let is_named = |service: &Service| service.all_answers().any(|answers| answers.absence().is_none());
         match (before.as_deref().is_some_and(is_named), after.is_some_and(|service| is_named(service))) {
             (false, true) => self.hold_namespace(name.namespace()),
             (true, false) => self.release_namespace(name.namespace()),
@@ -149,7 +149,7 @@ impl Snapshot {
 
 /// Whether two states of a service are answered alike in all zones.
 fn says_the_same(before: Option<&Service>, after: Option<&Service>) -> bool {
-    let absent = Answers { absent: Some(Absence::NoVip), ..Answers::default() };
+    let absent = Answers::absent(Absence::NoVip);
     let own = before.iter().chain(&after).map(|service| service.by_zone.len()).max().unwrap_or(0);
     let mut zones =
         std::iter::once(None).chain((0..own).filter_map(|zone| u8::try_from(zone).ok()).map(Some));
@@ -162,7 +162,7 @@ fn says_the_same(before: Option<&Service>, after: Option<&Service>) -> bool {
 /// The addresses that a service gives names to, with the labels above the service's name.
 fn reverse_names(service: &Service) -> Vec<(IpAddr, &[u8])> {
     let answers = &service.answers;
-    if answers.absent.is_some() {
+    if answers.absence().is_some() {
         return Vec::new();
     }
     if !service.headless {

@@ -1,5 +1,9 @@
 //! `portolan status`: how a running process is, as its `/status` says.
 
+mod lines;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -7,21 +11,9 @@ use anyhow::Context;
 use portolan_program::{Outcome, Table, get};
 use serde::Deserialize;
 
+use self::lines::Line;
 use crate::age::age;
 use crate::cli::{self, Format};
-
-/// Kinds as the table has them; others are shown as they are called.
-const KINDS: [(&str, &str); 9] = [
-    ("ServiceExport", "exports"),
-    ("ServiceImport", "imports"),
-    ("Service", "services"),
-    ("EndpointSlice", "slices"),
-    ("Node", "nodes"),
-    ("Namespace", "namespaces"),
-    ("Lease", "leases"),
-    ("TrafficPolicy", "policies"),
-    ("ClusterPeer", "peers"),
-];
 
 /// Status 1 when a cluster is not as it should be.
 pub(crate) fn run(asked: &cli::Status) -> anyhow::Result<Outcome> {
@@ -183,13 +175,6 @@ struct Counts {
     conflicts: u64,
 }
 
-/// One line of the table.
-struct Line {
-    cells: [String; 10],
-    well: bool,
-    problems: Vec<String>,
-}
-
 impl Report {
     /// Whether every cluster is heard and known, and something can be written by who leads. What is wrong with single
     /// objects is for those who wrote them.
@@ -296,226 +281,5 @@ impl Probes {
             .into_iter()
             .chain(self.listed.iter().map(|at| format!("  {}: {}", at.address, at.error)))
             .collect()
-    }
-}
-
-impl Source {
-    fn line(&self, now: i64) -> Line {
-        let cluster = self.cluster.clone().unwrap_or_else(|| "?".to_owned());
-        // What is stale is a folder that can't be read any more.
-        let reachable = !self.stale;
-        Line {
-            cells: [
-                cluster,
-                self.path.clone(),
-                yes(reachable),
-                fresh(now, self.checked_at),
-                yes(self.synced),
-                yes(self.stale),
-                objects(&self.objects),
-                "-".to_owned(),
-                round_trip(self.round_trip_time),
-                self.problems.first().cloned().unwrap_or_else(|| "-".to_owned()),
-            ],
-            well: self.synced && !self.stale,
-            problems: self.problems.clone(),
-        }
-    }
-}
-
-impl Cluster {
-    fn line(&self, now: i64) -> Line {
-        let mut problems = self.problems.clone();
-        if let Some(first) = &self.duplicate_of {
-            problems.insert(0, format!("{first} is followed in its place"));
-        }
-        if self.refused_exports > 0 {
-            let refused = self.refused_exports;
-            let some = self.refused.join(", ");
-            problems
-                .push(format!("{refused} exports don't count: their namespaces are not accepted: {some}"));
-        }
-        let stale = self.leases.iter().filter(|lease| lease.stale);
-        problems.extend(stale.clone().map(|lease| {
-            format!("the controller does not hear {}: its endpoints may be out of date", lease.cluster)
-        }));
-        let source = match self.origin.as_str() {
-            "own" => self.name.clone(),
-            origin => format!("{origin} {}", self.name),
-        };
-        let state = if self.withdrawn { "withdrawn".to_owned() } else { yes(self.stale) };
-        // A peer that is this cluster itself is followed already; nothing is wrong with it.
-        let well = self.is_own
-            || (self.reachable
-                && self.synced
-                && !self.stale
-                && !self.withdrawn
-                && self.duplicate_of.is_none()
-                && stale.count() == 0);
-        Line {
-            cells: [
-                self.cluster.clone().unwrap_or_else(|| "?".to_owned()),
-                source,
-                if self.is_own { "is own".to_owned() } else { yes(self.reachable) },
-                fresh(now, self.contact_at),
-                yes(self.synced),
-                state,
-                objects(&self.objects),
-                self.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{:.0}ms", lag * 1000.0)),
-                round_trip(self.round_trip_time),
-                problems.first().cloned().unwrap_or_else(|| "-".to_owned()),
-            ],
-            well,
-            problems,
-        }
-    }
-}
-
-fn yes(is: bool) -> String {
-    if is { "yes" } else { "no" }.to_owned()
-}
-
-fn round_trip(milliseconds: Option<f64>) -> String {
-    milliseconds.map_or_else(|| "-".to_owned(), |time| format!("{time:.1}ms"))
-}
-
-fn fresh(now: i64, at: Option<i64>) -> String {
-    at.map_or_else(|| "never".to_owned(), |at| age(now - at))
-}
-
-fn objects(objects: &BTreeMap<String, u64>) -> String {
-    let word = |kind| KINDS.into_iter().find(|(known, _)| *known == kind).map_or(kind, |(_, word)| word);
-    let counted: Vec<_> = objects.iter().map(|(kind, count)| format!("{count} {}", word(kind))).collect();
-    if counted.is_empty() { "-".to_owned() } else { counted.join(", ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn status() -> Value {
-        let west = json!({
-            "name": "west", "origin": "ClusterPeer", "cluster": "fra2", "reachable": true, "synced": true,
-            "stale": false, "withdrawn": false, "contactAt": 998, "objects": {"EndpointSlice": 3, "ServiceExport": 1},
-            "refusedExports": 0, "refused": [], "lagSeconds": 0.0124, "roundTripTime": 12.345, "problems": [], "duplicateOf": null, "isOwn": false,
-            "leases": [{"cluster": "ber1", "stale": false}],
-        });
-        json!({
-            "version": "1.0", "command": "controller", "now": 1000, "uptimeSeconds": 7300, "phase": "serving",
-            "complete": true,
-            "config": {"file": "portolan.yaml", "errors": [], "needsRestart": []},
-            "sources": [], "clusters": [west],
-            "controller": {"leading": true, "queue": 2, "requests": [{"count": 5}], "failed": 1, "unreachable": null, "problems": []},
-            "vips": {"problems": [], "stateFileError": null}, "invalidExports": [], "policyProblems": [], "probes": {"targets": 0, "unhealthy": 0, "listed": []},
-            "counts": {"services": 4, "endpoints": 9, "conflicts": 0},
-        })
-    }
-
-    fn read(status: Value) -> Report {
-        serde_json::from_value(status).unwrap()
-    }
-
-    #[test]
-    fn a_table_says_how_each_cluster_is() {
-        let text = read(status()).human().unwrap();
-        let lines: Vec<Vec<&str>> = text
-            .lines()
-            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
-            .collect();
-        assert_eq!(lines[0], ["portolan controller 1.0: serving for 2h1m"]);
-        assert_eq!(lines[2], ["leads; 2 services in the queue, 5 requests, 1 of them failed"]);
-        assert_eq!(
-            lines[5],
-            [
-                "fra2",
-                "ClusterPeer west",
-                "yes",
-                "2s",
-                "yes",
-                "no",
-                "3 slices, 1 exports",
-                "12ms",
-                "12.3ms",
-                "-"
-            ]
-        );
-        assert!(!text.contains("PROBLEMS"), "{text}");
-    }
-
-    /// Only where virtual IPs need agents there is anything to say of them.
-    #[test]
-    fn agents_are_counted() {
-        let mut status = status();
-        assert!(!read(status.clone()).human().unwrap().contains("agent"));
-        status["agents"] = json!({"ready": 2, "nodes": 3});
-        let text = read(status).human().unwrap();
-        assert_eq!(
-            text.lines().nth(2),
-            Some("2 of 3 nodes have a ready agent: their clients are answered virtual IPs")
-        );
-    }
-
-    /// Scripts ask by the exit status.
-    #[test]
-    fn what_is_not_heard_is_not_well() {
-        assert!(read(status()).is_well());
-        for (key, value) in [
-            ("reachable", json!(false)),
-            ("synced", json!(false)),
-            ("stale", json!(true)),
-            ("withdrawn", json!(true)),
-            ("duplicateOf", json!("east")),
-            ("leases", json!([{"cluster": "ber1", "stale": true}])),
-        ] {
-            let mut status = status();
-            status["clusters"][0][key] = value;
-            assert!(!read(status).is_well(), "{key}");
-        }
-        let mut mute = status();
-        mute["controller"]["unreachable"] = json!("connection refused");
-        assert!(!read(mute).is_well(), "nothing can be written");
-        let mut own = status();
-        own["clusters"][0]["isOwn"] = json!(true);
-        own["clusters"][0]["reachable"] = json!(false);
-        assert!(read(own).is_well(), "a peer that is this cluster is no problem");
-        let source = json!({
-            "cluster": null, "path": "clusters/a", "synced": true, "stale": true, "objects": {}, "checkedAt": null,
-            "roundTripTime": null,
-            "problems": ["gone"],
-        });
-        let mut stale = status();
-        stale["sources"] = json!([source]);
-        let report = read(stale);
-        assert!(!report.is_well() && report.human().unwrap().contains("clusters/a"));
-    }
-
-    #[test]
-    fn everything_else_that_is_wrong_is_listed_below() {
-        let mut status = status();
-        status["clusters"][0]["problems"] = json!(["first", "second"]);
-        status["clusters"][0]["refusedExports"] = json!(3);
-        status["clusters"][0]["refused"] = json!(["shop/web"]);
-        status["config"]["errors"] = json!(["a.yaml:1: wrong"]);
-        status["config"]["needsRestart"] = json!(["listen"]);
-        status["vips"]["problems"] = json!(["the pool is exhausted"]);
-        status["controller"]["problems"] = json!(["shop/cart can't be written"]);
-        status["invalidExports"] =
-            json!([{ "service": "shop/db", "cluster": "fra2", "reason": "NoService" }]);
-        let text = read(status).human().unwrap();
-        let (table, below) = text.split_once("PROBLEMS").unwrap();
-        assert!(table.contains("first") && !table.contains("second"), "{text}");
-        for expected in [
-            "fra2: second",
-            "fra2: 3 exports don't count: their namespaces are not accepted: shop/web",
-            "refused: a.yaml:1: wrong",
-            "only a restart brings into force: listen",
-            "the pool is exhausted",
-            "shop/cart can't be written",
-            "shop/db: the export of fra2 does not count: NoService",
-        ] {
-            assert!(below.contains(expected), "{expected}: {text}");
-        }
     }
 }

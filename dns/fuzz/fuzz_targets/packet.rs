@@ -1,4 +1,4 @@
-//! Any packet: no panic; a reply is a DNS message with the query's id and question that fits where it goes.
+//! Any packet: no panic, read ahead or answered; a reply is a DNS message with the query's id and question that fits where it goes.
 //!
 //! The first octet chooses the transport; what follows is the packet.
 #![no_main]
@@ -15,7 +15,7 @@ use portolan_dns::transfer::Transfers;
 use portolan_dns::view::{Transport, View};
 use portolan_zones::object::*;
 use portolan_zones::{
-    Change, ClusterEvent, ClusterId, Event, Name, ServiceName, Snapshot, Table, ZoneConfig, Zones, compile,
+    Change, ClusterEvent, ClusterId, Event, Name, QName, ServiceName, Snapshot, Table, ZoneConfig, Zones, compile,
 };
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| Arc::new(snapshot()));
@@ -40,6 +40,7 @@ fuzz_target!(|octets: &[u8]| {
         now: 1_700_000_000,
         entropy: u32::from(*choice),
     };
+    read_ahead(query);
     let (mut scratch, mut reply) = (Scratch::default(), Reply::default());
     match respond(&context, query, &view, &mut scratch, &mut reply) {
         Verdict::Send(_) => check(query, reply.octets(), transport),
@@ -51,6 +52,14 @@ fuzz_target!(|octets: &[u8]| {
         }
     }
 });
+
+/// As UDP does for a batch.
+fn read_ahead(query: &[u8]) {
+    let mut name = QName::default();
+    let question = query.get(12..).and_then(|rest| name.read(rest).ok());
+    let hint = question.and_then(|_| SNAPSHOT.hint(&name));
+    SNAPSHOT.read_ahead(hint.as_slice());
+}
 
 fn check(query: &[u8], reply: &[u8], transport: Transport) {
     let message = Message::from_vec(reply).expect("a reply parses");

@@ -3,7 +3,7 @@
 
 use super::{Scene, endpoints};
 use crate::policy::{Form, Rules};
-use crate::service::{Answers, PortRecords, Service, SrvSet, Warning};
+use crate::service::{Answers, PortRecords, Service, Special, SrvSet, Warning};
 
 /// Names don't come and go with who asks: all that `own` has exist here, too, with or without records.
 pub(super) fn direct(
@@ -16,11 +16,14 @@ pub(super) fn direct(
     let rules = rules.cloned().unwrap_or_else(|| Rules::default().for_service(service));
     let rules = Rules { answer: Form::Endpoints, ..rules };
     let (mut answers, warnings) = endpoints(service, Some(&rules), scene, room);
-    answers.absent = None;
-    // Most services have no policy: what is the same for all is kept once.
-    if let Some(only) = answers.choices.as_ref().and_then(|choices| choices.only()).cloned() {
-        (answers.own, answers.choices) = (only, None);
+    if let Some(special) = &mut answers.special {
+        special.absent = None;
+        // Most services have no policy: what is the same for all is kept once.
+        if let Some(only) = special.choices.as_ref().and_then(|choices| choices.only()).cloned() {
+            (answers.own, special.choices) = (only, None);
+        }
     }
+    answers.special = answers.special.filter(|special| **special != Special::default());
     let mut ports = std::mem::take(&mut answers.own.ports).into_vec();
     for port in &own.own.ports {
         if let Err(at) = ports.binary_search_by(|known| known.labels.cmp(&port.labels)) {

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use smallvec::{SmallVec, smallvec};
 
 use super::sets::Sets;
 use super::{Group, Scene, Target, candidates, groups};
@@ -33,7 +34,7 @@ pub(super) fn plain(own: &RecordSet, rules: &Rules) -> Option<Choices> {
         all: Classes {
             areas: Box::default(),
             nodes: Box::default(),
-            classes: [Class { options: [one].into(), draw: None }].into(),
+            classes: smallvec![Class { options: smallvec![one], draw: None }],
         },
         by_family: None,
         sets: [own.clone()].into(),
@@ -92,8 +93,9 @@ impl Compiler<'_, '_> {
         let areas = scene.areas.iter().filter(|(_, area)| comes(area)).take(MOST_AREAS);
         let areas = areas.map(|(key, area)| (*key, self.class(&area.at()))).collect();
         let nodes = self.nodes();
-        let classes = std::mem::take(&mut self.classes).into();
-        Classes { areas: listed(areas), nodes: listed(nodes), classes }
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.shrink_to_fit();
+        Classes { areas: listed(areas), nodes: listed(nodes), classes: classes.into() }
     }
 
     /// The class of clients at a place.
@@ -114,7 +116,7 @@ impl Compiler<'_, '_> {
     /// Clusters one by one where they are weighted, or where there are fewer or more records than endpoints, so that one
     /// answer would not be in proportion; else all that are equally close are one answer. Where some are new, the answer that
     /// has them too is given less often than the one without them.
-    fn options(&mut self, spread: &Spread, candidates: &[Candidate<'_>]) -> Box<[Choice]> {
+    fn options(&mut self, spread: &Spread, candidates: &[Candidate<'_>]) -> SmallVec<[Choice; 2]> {
         let mut options = Vec::new();
         for tier in spread.tiers.iter().filter(|tier| !tier.shares.is_empty()) {
             let groups = tier.shares.iter().flat_map(|share| &share.chosen);
@@ -144,7 +146,7 @@ impl Compiler<'_, '_> {
         if let [only] = options.as_mut_slice() {
             only.of = 0;
         }
-        options.into()
+        SmallVec::from_slice(&options)
     }
 
     /// Classes of nodes that have endpoints, where nodes matter. Clients are where their Node is, whatever a slice says of the

@@ -1,9 +1,11 @@
 //! Drawing by share in constant time, from numbers that are there anyway.
 
+use smallvec::SmallVec;
+
 /// Walker's alias method: as many slots as outcomes, each split between at most two of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    slots: Box<[Slot]>,
+    slots: SmallVec<[Slot; 2]>,
 }
 
 /// Below `limit` it is this slot's own outcome, from there on the other one.
@@ -36,7 +38,7 @@ impl Draw {
                 small.push(many);
             }
         }
-        Some(Self { slots: slots.into() })
+        Some(Self { slots: SmallVec::from_slice(&slots) })
     }
 
     /// How it draws, for who does so elsewhere: for each slot a limit, in parts of 2³², below which it is the slot's own outcome,

@@ -253,7 +253,7 @@ fn answer(
         false if ready().next().is_none() => "nothing: no endpoint that can be reached is ready",
         false => "nothing: no endpoint that is ready has such an address",
     };
-    let what = match (service.headless || rules.answer != Form::Vip, service.answers_in(zone).absent) {
+    let what = match (service.headless || rules.answer != Form::Vip, service.answers_in(zone).absence()) {
         (true, Some(_)) if rules.answer == Form::Gateways => {
             "nothing: no gateway is known, or nothing behind it is ready".to_owned()
         }

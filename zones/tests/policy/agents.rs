@@ -273,7 +273,7 @@ fn others_are_answered_as_ever() {
             let answers = [&with, &without].map(|world| told(&world.snapshot, NAME, client, 3).0);
             assert_eq!(answers[0], answers[1], "{client}");
         }
-        assert_eq!(service(&with).answers.direct, None);
+        assert_eq!(service(&with).answers.direct(), None);
     }
 }
 
@@ -284,7 +284,7 @@ fn it_can_be_switched_on_and_off() {
     world.table.apply(Event::Agents(None));
     assert!(world.compile());
     assert_eq!(forms(&world), ["VIP"; 5]);
-    assert_eq!((world.snapshot.agents.is_none(), service(&world).answers.direct.is_none()), (true, true));
+    assert_eq!((world.snapshot.agents.is_none(), service(&world).answers.direct().is_none()), (true, true));
     assert_eq!(told(&world.snapshot, NAME, ON_N1, 0).1, None);
     switch_on(&mut world);
     assert!(world.compile());
@@ -400,7 +400,7 @@ fn zones_differ() {
     assert_eq!([ON_N1, NOWHERE].map(|client| ask("clusterset.local", client)), [1, 4]);
     assert_eq!([ON_N1, NOWHERE].map(|client| ask("global.example.com", client)), [3, 3]);
     let by_zone = service(&world).by_zone[0].clone().unwrap();
-    assert_eq!(by_zone.answers.direct, None);
+    assert_eq!(by_zone.answers.direct(), None);
 }
 
 /// Which form a client gets, and why, is told with the steps; shares are those of what it gets, or of what its agent connects to.

@@ -7,12 +7,15 @@
 //! ratios are of the same round, so that whatever else the machine does is in all of them. The echo says what the kernel and dnsperf
 //! leave to be had.
 //!
+//! Under overload, too (`groups=overload`); and for long, if that is asked for: `groups=soak seconds=600`.
+//!
 //! CPU for a query counts all that a server does while dnsperf asks as much as is answered. Who is not busy all the time
 //! wakes more often, for fewer queries each, and pays for that.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     unreachable_pub,
     reason = "a bench is no library"
 )]
@@ -24,13 +27,15 @@ mod peers;
 mod plan;
 mod rounds;
 mod running;
+mod soak;
 mod zone;
 
 use std::fs;
+use std::path::PathBuf;
 
 use figures::chart;
 use figures::table::{self, Group};
-use plan::{FEW, GROUPS, MANY, Plan};
+use plan::{FEW, GROUPS, MANY, Plan, SOAK, SOAK_SECONDS};
 use portolan_tests::harness::{portolan, repository};
 use rounds::{Rounds, measure};
 
@@ -47,9 +52,8 @@ fn main() {
     // Built before anything is timed.
     portolan();
     println!("on {}, {} cores", cpu_model(), std::thread::available_parallelism().unwrap());
-    let rounds = Rounds { rounds: number("rounds", 5), seconds: number("seconds", 2) };
     let mut groups = Vec::new();
-    for make in plans() {
+    for (rounds, make) in plans() {
         let mut plan = make();
         if let Some(only) = words("only") {
             plan.contenders.retain(|who| who.key == "portolan" || only.iter().any(|key| key == who.key));
@@ -62,20 +66,26 @@ fn main() {
 }
 
 /// What was asked for, made one after the other: a million names take room.
-fn plans() -> Vec<Box<dyn Fn() -> Plan>> {
+fn plans() -> Vec<(Rounds, Box<dyn Fn() -> Plan>)> {
     let sizes: Vec<usize> = words("names")
         .map_or(vec![FEW, MANY], |sizes| sizes.iter().map(|size| size.parse().unwrap()).collect());
     let asked = words("groups");
-    let mut plans: Vec<Box<dyn Fn() -> Plan>> = Vec::new();
+    let mut plans: Vec<(Rounds, Box<dyn Fn() -> Plan>)> = Vec::new();
     for (name, make) in GROUPS {
-        if asked.as_ref().is_some_and(|asked| !asked.iter().any(|word| word == name)) {
+        let wanted = asked.as_ref().map_or(name != SOAK, |asked| asked.iter().any(|word| word == name));
+        if !wanted {
             continue;
         }
+        let rounds = if name == SOAK {
+            Rounds { rounds: 1, seconds: number("seconds", SOAK_SECONDS) }
+        } else {
+            Rounds { rounds: number("rounds", 5), seconds: number("seconds", 2) }
+        };
         for size in &sizes {
             // What is more than names is measured with few of them.
             if name == "names" || *size <= FEW {
                 let size = *size;
-                plans.push(Box::new(move || make(size)));
+                plans.push((rounds, Box::new(move || make(size))));
             }
         }
     }
@@ -84,11 +94,17 @@ fn plans() -> Vec<Box<dyn Fn() -> Plan>> {
 
 /// After each group, so that a run that is cut short leaves what it has.
 fn keep(groups: &[Group]) {
-    let folder = repository().join("target/bench-dns");
-    fs::create_dir_all(&folder).unwrap();
+    let folder = folder();
     fs::write(folder.join("rounds.csv"), table::rounds_csv(groups)).unwrap();
     fs::write(folder.join("rows.csv"), table::rows_csv(groups)).unwrap();
     fs::write(folder.join("chart.svg"), chart::svg(groups)).unwrap();
+}
+
+/// For all that is left of a run.
+fn folder() -> PathBuf {
+    let folder = repository().join("target/bench-dns");
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// `KEY=a,b` of the command line.

@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use portolan_tests::harness::node::Cgroup;
 use portolan_tests::harness::until;
 
 use super::figures::table::{Group, Round, Row};
-use super::load::Drive;
+use super::load::{Drive, Load};
 use super::plan::{Contender, Plan};
 use super::running::{Place, Running};
 use super::zone::{FILES, Zone, vip};
 
 /// Services that change in a second.
 const CHANGES: usize = 1_000;
+/// An eighth of a core, for who is to be overloaded by a dnsperf that has a whole one: so many microseconds of each so many. Periods
+/// are short, so that a query waits for few milliseconds only because its server may not run.
+const EIGHTH: (u32, u32) = (1_000, 8_000);
 
 /// How long, and how often.
 #[derive(Clone, Copy)]
@@ -34,7 +38,7 @@ pub fn measure(plan: Plan, Rounds { rounds, seconds }: Rounds) -> Group {
         let mut row = Row { name: contender.name.to_owned(), ..Row::default() };
         match &running {
             Ok(running) => {
-                row.memory = Some(running.memory());
+                row.memory = Some(running.at_rest);
                 row.loading = Some(running.loading.as_secs_f64());
             }
             Err(why) => row.missing = Some(why.clone()),
@@ -58,33 +62,43 @@ pub fn measure(plan: Plan, Rounds { rounds, seconds }: Rounds) -> Group {
             }
         }
     }
-    Group { title: plan.title, rows, limits: plan.limits }
+    Group { title: plan.title, columns: plan.columns, rows, limits: plan.limits }
 }
 
 fn start(contender: &Contender) -> Result<Running, String> {
-    let Contender { zone, client, prepare, answers, .. } = contender;
+    let Contender { zone, client, prepare, answers, load, .. } = contender;
+    let held = (*load == Load::Overloaded).then(|| Cgroup::limited(EIGHTH.0, EIGHTH.1)).transpose()?;
     let place = Place::new();
     let launch = prepare(zone, &place)?;
     if !answers {
-        return Running::start(launch, place, |at| client.ask(at, "echo").is_some());
+        return Running::start(launch, place, held, |at| client.ask(at, "echo").is_some());
     }
-    let running = Running::start(launch, place, |at| client.answered(at, zone, zone.names - 1).is_ok())?;
+    let last = zone.names - 1;
+    let running = Running::start(launch, place, held, |at| client.answered(at, zone, last).is_ok())?;
     client.check(running.at, zone)?;
     Ok(running)
 }
 
 fn turn(contender: &Contender, running: &Running, seconds: u32, aside: &Path) -> Result<Round, String> {
-    let Contender { zone, client, transport, changing, .. } = contender;
-    let questions = zone.questions();
-    let drive =
-        Drive { at: running.at, transport: *transport, client: *client, questions: &questions, seconds };
+    let Contender { zone, client, transport, changing, load, dropped, .. } = contender;
+    let questions = &zone.questions();
+    let drive = Drive {
+        server: running,
+        load: *load,
+        transport: *transport,
+        client: *client,
+        questions,
+        seconds,
+        dropped: *dropped,
+        aside,
+    };
     if !changing {
-        return drive.round(&running.pids(), aside);
+        return drive.round();
     }
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let changes = scope.spawn(|| change(zone, &ended));
-        let round = drive.round(&running.pids(), aside);
+        let round = drive.round();
         ended.store(true, Ordering::Relaxed);
         let (file, number) = changes.join().unwrap();
         let service = zone.of_file(file).start;

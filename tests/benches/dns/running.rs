@@ -3,9 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use portolan_tests::harness::kubernetes::Part;
+use portolan_tests::harness::node::Cgroup;
 use tempfile::TempDir;
 
 /// The server's core, and that of all that drives it.
@@ -60,19 +62,40 @@ pub struct Running {
     part: Part,
     pub at: SocketAddr,
     pub loading: Duration,
+    /// Octets of memory when it was loaded and had answered nobody yet.
+    pub at_rest: u64,
     beside: Option<Box<dyn Beside>>,
     _place: Place,
+    /// What holds it to a part of its core.
+    _held: Option<Cgroup>,
 }
 
 impl Running {
     /// Starts it and waits until it answers. The error says what the server printed.
-    pub fn start(launch: Launch, place: Place, answers: impl Fn(SocketAddr) -> bool) -> Result<Self, String> {
-        let mut arguments = vec!["-c".to_owned(), CORE.to_owned(), launch.program.display().to_string()];
-        arguments.extend(launch.arguments);
+    pub fn start(
+        launch: Launch,
+        place: Place,
+        held: Option<Cgroup>,
+        answers: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Self, String> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", CORE]).arg(&launch.program).args(&launch.arguments);
+        if let Some(cgroup) = &held {
+            command = cgroup.command(&command);
+        }
+        let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+        let arguments: Vec<String> = words.collect();
         let begun = Instant::now();
-        let part = Part::start(Path::new("taskset"), &arguments, place.path("log"));
-        let mut running =
-            Self { part, at: launch.at, loading: Duration::ZERO, beside: launch.beside, _place: place };
+        let part = Part::start(Path::new(command.get_program()), &arguments, place.path("log"));
+        let mut running = Self {
+            part,
+            at: launch.at,
+            loading: Duration::ZERO,
+            at_rest: 0,
+            beside: launch.beside,
+            _place: place,
+            _held: held,
+        };
         while !answers(launch.at) {
             if !running.runs() || begun.elapsed() > PATIENCE {
                 return Err(format!("it does not answer; its last words: {}", running.last_words()));
@@ -83,6 +106,7 @@ impl Running {
         if let Some(beside) = &running.beside {
             beside.rest();
         }
+        running.at_rest = running.memory();
         Ok(running)
     }
 
@@ -110,7 +134,7 @@ impl Running {
 
     /// Octets of memory, those that several processes share by part.
     pub fn memory(&self) -> u64 {
-        self.pids().into_iter().filter_map(proportional).sum()
+        memory(&self.pids())
     }
 }
 
@@ -125,6 +149,11 @@ impl Drop for Running {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Octets of memory of processes, those that several share by part.
+pub fn memory(pids: &[u32]) -> u64 {
+    pids.iter().filter_map(|pid| proportional(*pid)).sum()
 }
 
 /// CPU of processes so far.

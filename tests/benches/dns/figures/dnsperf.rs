@@ -42,6 +42,12 @@ impl Run {
     pub fn loss(&self) -> f64 {
         1.0 - self.answered as f64 / (self.sent as f64).max(1.0)
     }
+
+    /// The part of the queries without an answer that a server says it dropped; above 1 when it says more.
+    pub fn counted(&self, dropped: u64) -> f64 {
+        let lost = self.sent - self.answered;
+        if lost == dropped { 1.0 } else { dropped as f64 / (lost as f64).max(1.0) }
+    }
 }
 
 fn after<'t>(text: &'t str, label: &str) -> Option<&'t str> {

@@ -22,7 +22,7 @@ use portolan_zones::object::*;
 
 use crate::common::*;
 
-#[path = "../tests/respond/common.rs"]
+#[path = "../tests/respond/common/mod.rs"]
 #[allow(dead_code, reason = "benches use a part")]
 mod common;
 

@@ -17,7 +17,7 @@ use portolan_dns::view::{Transport, View};
 
 use crate::common::*;
 
-#[path = "../tests/respond/common.rs"]
+#[path = "../tests/respond/common/mod.rs"]
 #[allow(dead_code, reason = "benches use a part")]
 mod common;
 

@@ -24,7 +24,7 @@ use portolan_zones::{ClusterId, ServiceName, Snapshot};
 
 use crate::common::*;
 
-#[path = "../tests/respond/common.rs"]
+#[path = "../tests/respond/common/mod.rs"]
 #[allow(dead_code, reason = "benches use a part")]
 mod common;
 

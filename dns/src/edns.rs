@@ -138,7 +138,7 @@ impl<'q> Edns<'q> {
         }
     }
 
-    /// The client that the asker asks for, if it is one that may say so, and says anything. Call only when
+    /// The client that the asker asks for, if it is one that may say so, and says anything. Means something only when
     /// [`Edns::is_sound`].
     pub(crate) fn subnet(&self, settings: &Settings, asker: IpAddr) -> Option<Subnet> {
         let option = self.client_subnet?;

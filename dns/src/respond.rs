@@ -7,17 +7,14 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use governor::clock::{Clock, DefaultClock};
 use hickory_proto::rr::RecordType;
-use portolan_zones::agents::Lack;
 use portolan_zones::lookup::Records;
 use portolan_zones::places::Locate;
 use portolan_zones::policy::explain::{Inquiry, Supposed, Witness};
-use portolan_zones::service::Absence;
 use portolan_zones::{Client, Found, Lookup, QName, Snapshot};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::cookie::Cookie;
-use crate::edns::{Edns, ExtendedError, MIN_PAYLOAD, Opt};
-use crate::limiter::{Class, Limited, Limiter};
+use crate::edns::{ExtendedError, MIN_PAYLOAD, Opt, Subnet};
+use crate::limiter::{Limited, Limiter};
 use crate::settings::Settings;
 use crate::transfer::{Transfer, Transfers};
 use crate::view::{Transport, View};
@@ -25,6 +22,12 @@ use crate::wire::query::Query;
 use crate::wire::records::Renderer;
 use crate::wire::writer::Writer;
 use crate::wire::{CH, IN, flag, opcode, rcode};
+
+mod answer;
+mod verdict;
+
+use answer::{Answer, refused, status};
+pub use verdict::{Dropped, Facts, Placed, Verdict};
 
 /// What an answer depends on besides query and view.
 pub struct Context<'a, C: Clock = DefaultClock> {
@@ -69,57 +72,6 @@ impl Reply {
     }
 }
 
-/// What to do about a query.
-pub enum Verdict {
-    /// Send the reply.
-    Send(Facts),
-    /// Send nothing.
-    Drop(Dropped),
-    /// Send the messages of a zone transfer; the reply is empty. Only where [`Transport::carries_transfers`].
-    Transfer(Box<Transfer>, Facts),
-}
-
-/// Why nothing is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
-    /// Shorter than a header, or a response: to answer would make loops.
-    NoQuery,
-    /// Over the rate limit.
-    Limited(Facts),
-}
-
-/// What metrics count of a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// The zone's position in [`portolan_zones::Zones::iter`].
-    pub zone: Option<usize>,
-    /// The type that was asked for; `ZERO` when no question was understood.
-    pub rtype: RecordType,
-    /// With the bits of EDNS.
-    pub rcode: u16,
-    /// The query's DO bit.
-    pub dnssec_ok: bool,
-    /// Whether the reply has TC set.
-    pub truncated: bool,
-    /// Whether the rate limit was exceeded.
-    pub limited: Option<Limited>,
-    /// What the client lacks to get a virtual IP as others do.
-    pub lack: Option<Lack>,
-    /// What a forwarder was told that may say where clients are, if that matters.
-    pub placed: Option<Placed>,
-}
-
-/// An answer that depends on where a forwarder's client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed {
-    /// What caches keep answers by: a hash of name, type, DO and CD.
-    pub question: u64,
-    /// A hash of the clients' network that the answer is meant for; `None`: no client was told of.
-    pub subnet: Option<u16>,
-    /// TTL of the answer in seconds.
-    pub ttl: u32,
-}
-
 /// Answers `query` into `reply`. Total: any octets have a verdict. Allocates nothing once `reply` has grown.
 pub fn respond<C: Clock>(
     context: &Context<'_, C>,
@@ -134,8 +86,9 @@ pub fn respond<C: Clock>(
     };
     // IPv4 clients of a dual-stack socket are IPv4 clients: for lists, limits and cookies.
     let client = view.client.ip().to_canonical();
+    let subnet = query.edns.and_then(|edns| edns.subnet(context.settings, client));
     let exchange =
-        Exchange { context, query: &query, qname: &scratch.qname, client, transport: view.transport };
+        Exchange { context, query: &query, qname: &scratch.qname, client, subnet, transport: view.transport };
     exchange.run(reply)
 }
 
@@ -145,21 +98,9 @@ struct Exchange<'a, C: Clock> {
     query: &'a Query<'a>,
     qname: &'a QName,
     client: IpAddr,
+    /// The client that `client` asks for, if it may say so and does.
+    subnet: Option<Subnet>,
     transport: Transport,
-}
-
-/// What is replied.
-enum Answer<'a> {
-    /// No record, only a response code.
-    Status(u16, Option<ExtendedError>),
-    /// A lookup in one of our zones.
-    Found(Lookup<'a>),
-    /// A text about the server, class CH.
-    Chaos(&'a str),
-    /// Why the asker gets what it gets, class CH: a line each.
-    Explained(Vec<String>),
-    /// The whole zone at this position, with a place among the transfers.
-    Transfer(usize, OwnedSemaphorePermit),
 }
 
 impl<'a, C: Clock> Exchange<'a, C> {
@@ -253,8 +194,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
 
     /// Who asks: the client that a forwarder asks for, where it may say so; else the other end.
     fn asking(&self) -> Client<'a> {
-        let behind = self.query.edns.and_then(|edns| edns.subnet(self.context.settings, self.client));
-        let address = behind.map_or(self.client, |subnet| subnet.address);
+        let address = self.subnet.map_or(self.client, |subnet| subnet.address);
         Client { address: Some(address), entropy: self.context.entropy, beyond: self.context.beyond }
     }
 
@@ -330,9 +270,7 @@ impl<'a, C: Clock> Exchange<'a, C> {
         };
         opt.cookie = cookie.map(|cookie| cookie.option);
         opt.error = answer.error();
-        if let (Answer::Found(Lookup { chosen: Some(chosen), .. }), Some(_)) =
-            (answer, edns.subnet(settings, self.client))
-        {
+        if let (Answer::Found(Lookup { chosen: Some(chosen), .. }), Some(_)) = (answer, self.subnet) {
             opt.scope = chosen.scope;
         }
         Some(opt)
@@ -437,18 +375,19 @@ impl<'a, C: Clock> Exchange<'a, C> {
 
     /// What is seen of a forwarder that may say where its clients are.
     fn placed(&self, answer: &Answer<'_>) -> Option<Placed> {
-        let settings = self.context.settings;
         let Answer::Found(Lookup { found: Found::Records(records), chosen: Some(chosen), zone, .. }) = answer
         else {
             return None;
         };
-        if chosen.scope == 0 || !settings.edns.trusts(self.client) {
+        if chosen.scope == 0 {
             return None;
         }
-        let subnet = match self.query.edns.filter(Edns::has_subnet) {
+        let subnet = match self.subnet {
+            Some(subnet) => Some(subnet.hash(chosen.scope)),
             // RFC 7871 §7.1.2: of clients who don't want to be told of nothing can be seen.
-            Some(edns) => Some(edns.subnet(settings, self.client)?.hash(chosen.scope)),
-            None => None,
+            None if self.query.edns.is_some_and(|edns| edns.has_subnet()) => return None,
+            None if self.context.settings.edns.trusts(self.client) => None,
+            None => return None,
         };
         let zone_ttl = match records {
             Records::Srv { .. } => zone.config.srv_ttl.min(zone.config.ttl),
@@ -460,50 +399,4 @@ impl<'a, C: Clock> Exchange<'a, C> {
             FixedState::default().hash_one((self.qname.wire(), u16::from(self.query.rtype), dnssec));
         Some(Placed { question, subnet, ttl: chosen.ttl.unwrap_or(zone_ttl) })
     }
-}
-
-impl Answer<'_> {
-    fn rcode(&self) -> u16 {
-        match self {
-            Self::Status(rcode, _) => *rcode,
-            Self::Found(Lookup { found: Found::NxDomain(_), .. }) => rcode::NXDOMAIN,
-            Self::Found(Lookup { found: Found::NotReady, .. }) => rcode::SERVFAIL,
-            Self::Found(_) | Self::Chaos(_) | Self::Explained(_) | Self::Transfer(..) => rcode::NOERROR,
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Found(Lookup { found: Found::NoData, .. }) => Class::NoData,
-            Self::Found(Lookup { found: Found::NxDomain(_), .. }) => Class::NxDomain,
-            Self::Found(Lookup { found: Found::NotReady, .. }) | Self::Status(..) => Class::Error,
-            Self::Found(_) | Self::Chaos(_) | Self::Explained(_) | Self::Transfer(..) => Class::Answer,
-        }
-    }
-
-    fn is_authoritative(&self) -> bool {
-        !matches!(self, Self::Status(..)) && matches!(self.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
-    }
-
-    fn error(&self) -> Option<ExtendedError> {
-        match self {
-            Self::Status(_, error) => *error,
-            Self::Found(Lookup { found: Found::NotReady, .. }) => Some(ExtendedError::NOT_READY),
-            Self::Found(Lookup { found: Found::NxDomain(Some(why)), .. }) => Some(match why {
-                Absence::NoReadyEndpoints => ExtendedError::NO_READY_ENDPOINTS,
-                Absence::NoVip => ExtendedError::NO_VIRTUAL_IP,
-                Absence::NameTooLong => ExtendedError::NAME_TOO_LONG,
-            }),
-            Self::Found(Lookup { service: Some(service), .. }) if service.stale => Some(ExtendedError::STALE),
-            _ => None,
-        }
-    }
-}
-
-fn status<'a>(rcode: u16) -> Answer<'a> {
-    Answer::Status(rcode, None)
-}
-
-fn refused<'a>(why: ExtendedError) -> Answer<'a> {
-    Answer::Status(rcode::REFUSED, Some(why))
 }

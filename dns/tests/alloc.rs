@@ -13,7 +13,7 @@ use portolan_zones::places::{Locate, Place};
 
 use crate::common::*;
 
-#[path = "respond/common.rs"]
+#[path = "respond/common/mod.rs"]
 #[allow(dead_code, reason = "this binary uses a part")]
 mod common;
 

@@ -18,7 +18,7 @@ use crate::common::*;
 #[allow(dead_code, reason = "this binary uses a part")]
 mod common;
 
-#[path = "respond/common.rs"]
+#[path = "respond/common/mod.rs"]
 #[allow(dead_code, reason = "this binary uses a part")]
 mod fixtures;
 

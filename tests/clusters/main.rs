@@ -17,8 +17,6 @@ mod following;
 mod gateways;
 mod harness;
 mod installation;
-#[path = "../e2e/policies/network.rs"]
-mod network;
 mod ownership;
 mod peers;
 mod policies;

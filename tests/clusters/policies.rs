@@ -6,10 +6,9 @@ use std::net::TcpListener;
 use portolan_tests::harness::kubernetes::{
     Cluster, Clusterset, Plan, condition, export, introduce, object, with,
 };
-use portolan_tests::harness::{Server, becomes, eventually};
+use portolan_tests::harness::{Server, becomes, eventually, namespaces};
 use serde_json::{Value, json};
 
-use crate::network;
 use crate::peers::{answer_becomes, export_db, home, kubeconfig_of, state};
 use crate::steps::{fqdn, imported, set_with};
 
@@ -194,7 +193,7 @@ fn nodes_tell_where_clients_are() {
 #[test]
 fn peers_are_as_people_and_probes_say() {
     const ADDRESS: &str = "10.98.2.1";
-    if !network::in_one_with("policies::peers_are_as_people_and_probes_say", &[ADDRESS]) {
+    if !namespaces::in_network_with("policies::peers_are_as_people_and_probes_say", &[ADDRESS]) {
         return;
     }
     let _listener = TcpListener::bind((ADDRESS, 8080)).unwrap();

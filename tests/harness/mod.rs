@@ -8,6 +8,7 @@ mod kube_dns;
 pub mod kubernetes;
 mod launch;
 mod manifests;
+pub mod namespaces;
 pub mod node;
 mod node_cache;
 mod program;

@@ -11,6 +11,7 @@
 mod affinity;
 mod beside;
 mod capacity;
+mod connected;
 mod demo;
 mod errors;
 mod families;

@@ -3,103 +3,33 @@
 //! `apply` files an event and marks the services that it touches; `settle` merges those and says which of them
 //! want a virtual IP from a pool; `compile` (in its own file) derives the next snapshot. Cost follows what changed.
 
+mod event;
 mod memory;
+mod objects;
 mod readiness;
 mod steering;
 mod vips;
 mod whereabouts;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use crate::claims::Claims;
-use crate::clusters::{Clusters, Hearing};
+use crate::clusters::Clusters;
 use crate::merge::{InvalidExport, Merged, Word, merge};
 use crate::name::{ClusterId, ServiceName};
-use crate::object::{Change, ClusterEvent, Import, IpFamily, Node, Object, ObjectKey, Slice};
-use crate::peers::{Forced, Labels};
-use crate::places::Mapping;
-use crate::policy::health::{Check, Checks};
-use crate::policy::{Configured, Policies};
+use crate::object::{Change, ClusterEvent, Import, Node};
+use crate::policy::Policies;
+use crate::policy::health::Checks;
 use crate::slices::Slices;
+pub use event::{Event, VipDemand};
 use memory::Memory;
 use readiness::Readiness;
 use whereabouts::Whereabouts;
-
-/// Something to take into the table.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// What a cluster says.
-    Cluster(ClusterEvent),
-    /// A cluster left the clusterset: all that it said is gone.
-    Forget(ClusterId),
-    /// What is known of a cluster may be out of date (its source can't be read), or no longer.
-    Stale {
-        /// The cluster.
-        cluster: ClusterId,
-        /// Whether it is.
-        stale: bool,
-    },
-    /// The clusters that must have been read before a missing name may be denied.
-    Expect(BTreeSet<ClusterId>),
-    /// There are others to be read, and which is not known yet: no name may be denied.
-    ExpectMore,
-    /// The cluster whose clients ask: its imports' VIPs count.
-    Home(Option<ClusterId>),
-    /// Whose exports are heard from the clusters themselves.
-    Hear(Hearing),
-    /// The namespaces that exports of these clusters are accepted in; of all others, in every namespace. Neither a cluster's
-    /// own words nor what home tells of it count elsewhere.
-    Accept(BTreeMap<ClusterId, BTreeSet<String>>),
-    /// The network that a cluster's endpoints are on: from another one they are reached through gateways.
-    Network {
-        /// The cluster.
-        cluster: ClusterId,
-        /// The network's name; empty at first, for all.
-        network: Arc<str>,
-    },
-    /// What came of health checks: whether each is healthy.
-    Checked(Vec<(Check, bool)>),
-    /// The Service whose endpoints in home are node agents: virtual IPs are for clients on nodes where one is ready. `None`, as at
-    /// first: they are for everybody.
-    Agents(Option<ServiceName>),
-    /// Where the operator says that clients are.
-    Map(Box<[Mapping]>),
-    /// A cluster's labels, as its own configuration has them.
-    Labels {
-        /// The cluster.
-        cluster: ClusterId,
-        /// None at first.
-        labels: Labels,
-    },
-    /// How long it takes to get to clusters from here, of all of which that is known; it goes before what ClusterPeers say.
-    RoundTrips(BTreeMap<ClusterId, Duration>),
-    /// What the operator decides of endpoints, whatever others say; of two about the same the later one holds.
-    Force(Box<[Forced]>),
-    /// The operator's own policies; of two about the same the first one holds.
-    Configure(Box<[Configured]>),
-    /// Addresses that the pool gave a service; none takes them back.
-    Vips {
-        /// The service.
-        service: ServiceName,
-        /// At most one per family, in the order of the service's families.
-        ips: SmallVec<[IpAddr; 2]>,
-    },
-}
-
-/// A service that wants addresses of the pool, or (no families) wants none any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VipDemand {
-    /// The service.
-    pub service: ServiceName,
-    /// The families that it wants, in its order.
-    pub families: SmallVec<[IpFamily; 2]>,
-}
 
 /// All that is known.
 #[derive(Default)]
@@ -317,121 +247,6 @@ impl Table {
     /// Namespaces that some cluster has.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
         self.namespaces.keys()
-    }
-
-    fn apply_object(&mut self, cluster: &ClusterId, object: Object) {
-        match object {
-            Object::Node(node) => {
-                self.clusters.apply_node(cluster, node);
-            }
-            Object::Namespace(name) => {
-                let holders = self.namespaces.entry(name.clone()).or_default();
-                if holders.is_empty() {
-                    self.namespace_changes.push((name, true));
-                }
-                holders.insert(cluster.clone());
-            }
-            Object::Export(export) => {
-                let name = export.name.clone();
-                self.word(cluster, &name, |word| word.export = Some(export));
-            }
-            Object::Service(service) => {
-                let name = service.name.clone();
-                self.word(cluster, &name, |word| word.service = Some(service));
-            }
-            Object::Import(import) => {
-                let name = import.name.clone();
-                self.word(cluster, &name, |word| word.import = Some(Arc::new(import)));
-            }
-            Object::Slice(slice) => self.apply_slice(cluster, slice),
-            Object::Policy(policy) => {
-                let touched = self.policies.apply(cluster, policy);
-                self.touch_subjects(touched);
-            }
-            Object::Peer(peer) => self.clusters.standings.apply_peer(cluster.clone(), peer),
-        }
-    }
-
-    fn apply_slice(&mut self, cluster: &ClusterId, slice: Slice) {
-        let slice = Arc::new(slice);
-        if let Some(before) = self.slices.insert(cluster, slice.clone())
-            && before.service != slice.service
-        {
-            self.word(cluster, &before.service, |word| word.slices.retain(|s| s.name != slice.name));
-        }
-        self.word(cluster, &slice.service, |word| {
-            match word.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
-                Ok(at) => word.slices[at] = slice.clone(),
-                Err(at) => {
-                    word.slices.reserve_exact(1);
-                    word.slices.insert(at, slice.clone());
-                }
-            }
-        });
-    }
-
-    fn delete(&mut self, cluster: &ClusterId, key: &ObjectKey) {
-        match key {
-            ObjectKey::Node(name) => {
-                self.clusters.delete_node(cluster, name);
-            }
-            ObjectKey::Namespace(name) => {
-                let Some(holders) = self.namespaces.get_mut(name) else {
-                    return;
-                };
-                if holders.remove(cluster) && holders.is_empty() {
-                    self.namespaces.remove(name);
-                    self.namespace_changes.push((name.clone(), false));
-                }
-            }
-            ObjectKey::Export(name) => self.word(cluster, name, |word| word.export = None),
-            ObjectKey::Service(name) => self.word(cluster, name, |word| word.service = None),
-            ObjectKey::Import(name) => self.word(cluster, name, |word| word.import = None),
-            ObjectKey::Policy(name) => {
-                let touched = self.policies.delete(cluster, name);
-                self.touch_subjects(touched);
-            }
-            ObjectKey::Peer(name) => {
-                self.clusters.standings.delete_peer(cluster, name);
-            }
-            ObjectKey::Slice(slice) => {
-                if let Some(filed) = self.slices.remove(cluster, slice) {
-                    self.word(cluster, &filed.service, |word| word.slices.retain(|s| s.name != *slice));
-                }
-            }
-        }
-    }
-
-    fn reset(&mut self, cluster: &ClusterId, objects: Vec<Object>) {
-        self.synced.insert(cluster.clone());
-        let kept: HashSet<ObjectKey, RandomState> = objects.iter().map(Object::key).collect();
-        for key in self.keys(cluster).into_iter().filter(|key| !kept.contains(key)) {
-            self.delete(cluster, &key);
-        }
-        for object in objects {
-            self.apply_object(cluster, object);
-        }
-    }
-
-    /// All objects of a cluster.
-    fn keys(&self, cluster: &ClusterId) -> Vec<ObjectKey> {
-        let mut keys = Vec::new();
-        for (name, entry) in &self.entries {
-            let Some(word) = entry.words.iter().find(|word| word.cluster == *cluster) else {
-                continue;
-            };
-            keys.extend(word.export.as_ref().map(|_| ObjectKey::Export(name.clone())));
-            keys.extend(word.service.as_ref().map(|_| ObjectKey::Service(name.clone())));
-            keys.extend(word.import.as_ref().map(|_| ObjectKey::Import(name.clone())));
-            keys.extend(word.slices.iter().map(|slice| ObjectKey::Slice(slice.name.clone())));
-        }
-        let nodes = self.clusters.nodes().filter(|(c, _)| *c == cluster);
-        keys.extend(nodes.map(|(_, node)| ObjectKey::Node(node.name.clone())));
-        let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
-        keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
-        keys.extend(self.policies.names(cluster).cloned().map(ObjectKey::Policy));
-        keys.extend(self.clusters.standings.names(cluster).cloned().map(ObjectKey::Peer));
-        keys
     }
 
     /// Changes what a cluster says about a service, and marks it.

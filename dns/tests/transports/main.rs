@@ -10,7 +10,7 @@
 
 mod common;
 mod encrypted;
-#[path = "../respond/common.rs"]
+#[path = "../respond/common/mod.rs"]
 #[allow(dead_code, reason = "another binary uses the rest")]
 mod fixtures;
 mod mix;

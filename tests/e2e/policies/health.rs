@@ -5,9 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use portolan_tests::harness::{Server, Setup, becomes, eventually, headless, list};
-
-use super::network;
+use portolan_tests::harness::{Server, Setup, becomes, eventually, headless, list, namespaces};
 
 /// Where backends listen, as their slices say.
 const PORT: u16 = 80;
@@ -86,7 +84,7 @@ fn answered(server: &Server, expected: &[&str]) {
 #[test]
 fn what_is_not_healthy_is_not_answered() {
     let addresses = ["10.98.1.1", "10.98.2.1", "10.98.3.1"];
-    if !network::in_one_with("policies::health::what_is_not_healthy_is_not_answered", &addresses) {
+    if !namespaces::in_network_with("policies::health::what_is_not_healthy_is_not_answered", &addresses) {
         return;
     }
     let [a, b, c] = addresses.map(Backend::start);
@@ -132,7 +130,7 @@ fn what_is_not_healthy_is_not_answered() {
 #[test]
 fn checks_end_with_their_policy() {
     let addresses = ["10.97.1.1", "10.97.2.1", "10.97.3.1"];
-    if !network::in_one_with("policies::health::checks_end_with_their_policy", &addresses) {
+    if !namespaces::in_network_with("policies::health::checks_end_with_their_policy", &addresses) {
         return;
     }
     // At the other two nobody listens.

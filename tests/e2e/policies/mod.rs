@@ -5,7 +5,6 @@ mod configured;
 mod explain;
 mod forwarders;
 mod health;
-mod network;
 mod readme;
 mod shares;
 

@@ -5,9 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use portolan_tests::harness::{DNS, Server, Setup, ask_udp, headless, list, query};
-
-use super::network;
+use portolan_tests::harness::{DNS, Server, Setup, ask_udp, headless, list, namespaces, query};
 
 /// Where backends listen, as their slices say.
 const PORT: u16 = 80;
@@ -59,7 +57,7 @@ fn chi_square(counts: &[(usize, f64)]) -> f64 {
 #[test]
 fn clients_connect_by_weight() {
     let addresses = ["10.99.1.1", "10.99.2.1", "10.99.3.1"];
-    if !network::in_one_with("policies::shares::clients_connect_by_weight", &addresses) {
+    if !namespaces::in_network_with("policies::shares::clients_connect_by_weight", &addresses) {
         return;
     }
     let backends = addresses.map(backend);
@@ -86,7 +84,7 @@ fn clients_connect_by_weight() {
 #[test]
 fn clients_connect_to_all_endpoints_alike() {
     let addresses = ["10.99.1.1", "10.99.1.2", "10.99.1.3"];
-    if !network::in_one_with("policies::shares::clients_connect_to_all_endpoints_alike", &addresses) {
+    if !namespaces::in_network_with("policies::shares::clients_connect_to_all_endpoints_alike", &addresses) {
         return;
     }
     let backends = addresses.map(backend);

@@ -1,0 +1,44 @@
+//! Namespaces of a test's own, in which the test is run again: what it changes there is nobody else's.
+
+use std::process::Command;
+
+use super::program::{Package, program, run};
+
+/// Set where a test runs in a namespace of its own.
+const INSIDE: &str = "PORTOLAN_NAMESPACE_OF_A_TEST";
+
+/// Whether this is in a network of its own that has these addresses: endpoints have no loopback addresses, and nobody else's
+/// network is to be touched. Elsewhere the test is run again in one.
+pub fn in_network_with(test: &str, addresses: &[&str]) -> bool {
+    let own: Vec<String> =
+        addresses.iter().map(|address| format!("ip address add {address}/32 dev lo")).collect();
+    let script =
+        format!("ip link set lo up && {} && exec \"$0\" --exact \"$1\" --nocapture", own.join(" && "));
+    drop(program("ip", Package::Iproute2));
+    let mut command = program("unshare", Package::UtilLinux);
+    command.args(["--map-root-user", "--net", "--", "bash", "-c", &script]);
+    is_inside(command.arg(std::env::current_exe().unwrap()).arg(test))
+}
+
+/// Whether this is where processes have numbers of their own, which [`number_from`] sets. Elsewhere the test is run again there.
+pub fn with_own_processes(test: &str) -> bool {
+    let mut command = program("unshare", Package::UtilLinux);
+    command.args(["--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    is_inside(command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]))
+}
+
+/// The next process has this number, or the next that is free, as when the kernel has been at the last one (proc(5),
+/// `ns_last_pid`).
+pub fn number_from(process: u32) {
+    assert!(std::env::var_os(INSIDE).is_some(), "only where numbers are the test's own");
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (process - 1).to_string()).unwrap();
+}
+
+fn is_inside(again: &mut Command) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let (good, text) = run(again.env(INSIDE, "1"));
+    assert!(good && text.contains("1 passed"), "{text}");
+    false
+}

@@ -10,6 +10,8 @@ mod programs;
 
 use std::process::Command;
 
+use super::namespaces::is_root;
+
 pub use agent::Agent;
 pub use cgroup::Cgroup;
 pub use hosts::{Host, Hosts, here};
@@ -19,8 +21,7 @@ pub use programs::{
 
 /// Whether tests can hook into the kernel here; says why not.
 pub fn can_hook(test: &str) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
+    let is_root = is_root();
     let has_cgroups = cgroup::cgroup2().is_some();
     if !is_root {
         eprintln!("skipped {test}: only root may attach BPF programs and make network namespaces");

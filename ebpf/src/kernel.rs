@@ -106,7 +106,7 @@ pub enum LoadError {
     Object(String),
 }
 
-/// What the programs may use of the kernel, the most first: whether they can say which error a program gets (Linux 5.18), and
+/// What the programs may use of the kernel, the most first: whether they can say which error a program gets (Linux 6.1), and
 /// ask who calls (6.10, and the capability PERFMON).
 const FEATURES: [(u8, u8); 3] = [(1, 1), (1, 0), (0, 0)];
 
@@ -135,7 +135,7 @@ pub fn load(sizes: Sizes, sessions: &Path) -> Result<Loaded, LoadError> {
                 let lacks = [
                     (
                         set_retval == 0,
-                        "errors are EPERM instead of EHOSTUNREACH and ECONNREFUSED (Linux 5.18)",
+                        "errors are EPERM instead of EHOSTUNREACH and ECONNREFUSED (Linux 6.1)",
                     ),
                     (
                         task == 0,

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "\
-In Kubernetes: kubectl apply -f deploy/kubernetes/50-agent.yaml
+In Kubernetes: kubectl apply -f deploy/agent
 
 By hand, as root:
   portolan-agent run --manifests clusters/ --home paris --dry-run

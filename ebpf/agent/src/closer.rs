@@ -29,10 +29,20 @@ pub(crate) fn close(asked: &Receiver<ToClose>, connected: &ConnectedSockets, sho
         if !is_idle {
             close_now(&lost, connected, shown);
         }
-        // Where that fails, those who are to close sockets are told.
-        if tidies && let Ok(gone @ 1..) = sockets::forget_gone(connected) {
-            info!(sockets = gone, "forgot UDP sockets that were closed while no agent ran");
+        if tidies {
+            tidy(connected);
         }
+    }
+}
+
+fn tidy(connected: &ConnectedSockets) {
+    match sockets::forget_gone(connected) {
+        Ok(0) => {}
+        Ok(gone) => info!(sockets = gone, "forgot UDP sockets that were closed while no agent ran"),
+        Err(why) => info!(
+            "which UDP sockets were closed while no agent ran can't be told, and they keep their room: {why}; {}",
+            sockets::needs(&why)
+        ),
     }
 }
 
@@ -40,8 +50,9 @@ fn close_now(lost: &[Lost], connected: &ConnectedSockets, shown: &Shown) {
     let closed = sockets::close(lost, &|cookie| connected.find(cookie));
     let trouble = closed.why.map(|why| {
         format!(
-            "sockets of {} network namespaces can't be closed: {why}; it needs hostPID and the capabilities SYS_ADMIN and SYS_PTRACE",
-            closed.failed
+            "sockets of {} network namespaces can't be closed: {why}; {}",
+            closed.failed,
+            sockets::needs(&why)
         )
     });
     if closed.sockets > 0 {

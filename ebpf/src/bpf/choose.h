@@ -17,6 +17,7 @@
 
 struct choice {
 	struct destination to;
+	__u64 draw; /* a random number, by which it is drawn */
 	__u32 front;
 	__u32 backend;
 	__u8 verdict;
@@ -117,28 +118,33 @@ static __always_inline int come_back(const struct front *front, struct choice *c
 	return 1;
 }
 
-/* Chooses a backend of a front: the verdict. `was`: where the socket's packets to this virtual IP went before, or port 0. Not static:
- * the verifier goes through it once then, and not for each state in which it is called, which without PERFMON takes a minute. */
+/* Chooses a backend of a front: the verdict. `was`: where the socket's packets to this virtual IP went before, or port 0; they go on to
+ * there, whatever became of the client's affinity. Not static: the verifier goes through it once then, and not for each state in which
+ * it is called, which without PERFMON takes a minute. */
 __noinline int choose(struct bpf_sock_addr *ctx, const struct front *front, struct choice *choice, __u8 family, const struct destination *was)
 {
 	if (!front || !choice || !was)
 		return VERDICT_UNREACHABLE;
-	struct affinity_key key = { .identity = front->identity };
+	/* Both are read: without the capability PERFMON, the verifier takes no pointer that depends on `family`. */
+	__u64 v4 = *(volatile __u64 *)&front->heads[V4], any = *(volatile __u64 *)&front->heads[ANY];
+	/* Where IPv6 has backends of its own, a client keeps one of each family. */
+	struct affinity_key key = { .identity = front->identity ^ (family == ANY && v4 != any) };
+	struct affinity *kept = 0;
 	__u32 keeps = *(volatile __u32 *)&front->affinity;
 	if (keeps) {
 		key.client = bpf_get_netns_cookie(ctx);
-		struct affinity *kept = bpf_map_lookup_elem(&affinities, &key);
-		if (kept && come_back(front, choice, kept, family))
-			return VERDICT_KEPT;
-	} else if (was->port && go_back(front, choice, &was->address, was->port, family)) {
+		kept = bpf_map_lookup_elem(&affinities, &key);
+	}
+	if (was->port && go_back(front, choice, &was->address, was->port, family)) {
+		if (kept && kept->port == was->port && same(&kept->address, &was->address))
+			kept->seen = seconds();
 		return VERDICT_REDIRECTED;
 	}
-	/* Both are read: without the capability PERFMON, the verifier takes no pointer that depends on `family`. */
-	__u64 v4 = *(volatile __u64 *)&front->heads[V4], any = *(volatile __u64 *)&front->heads[ANY];
+	if (kept && come_back(front, choice, kept, family))
+		return VERDICT_KEPT;
 	__u64 head = family == V4 ? v4 : any;
-	__u64 number = mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
-	__u64 of = draw_cluster(head >> 32, (__u32)head, number);
-	__u32 at = draw_backend(of, number >> 32);
+	__u64 of = draw_cluster(head >> 32, (__u32)head, choice->draw);
+	__u32 at = draw_backend(of, choice->draw >> 32);
 	struct backend *backend = of ? bpf_map_lookup_elem(&backends, &at) : 0;
 	if (!backend)
 		return VERDICT_UNREACHABLE;

@@ -10,7 +10,7 @@
 
 /* Set when the object is loaded. */
 const volatile __u32 counter_mask = 0;   /* stripes of a counter, less one: a power of two */
-const volatile __u8 has_set_retval = 1;  /* Linux 5.18 */
+const volatile __u8 has_set_retval = 1;  /* Linux 6.1, for sockets' addresses */
 const volatile __u8 has_task_helpers = 1; /* who calls, Linux 6.10 */
 
 #define TABLE(name, kind, key_type, value_type, more_flags) \

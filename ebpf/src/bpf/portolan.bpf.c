@@ -65,8 +65,18 @@ static __always_inline int refuse(int error)
 	return REFUSE;
 }
 
-/* Chooses where to go instead of to `vip`. Whether that is elsewhere: else `*answer` is what the hook answers. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, const struct destination *was, int connected, int *answer)
+/* A random number for a draw. Packets of a socket to one virtual IP have the same: it may send to several in turn, and only where it
+ * sent last is remembered. */
+static __always_inline __u64 number_for(struct bpf_sock_addr *ctx, const struct destination *vip, int connected)
+{
+	if (connected)
+		return mix((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32());
+	return mix(bpf_get_socket_cookie(ctx) ^ mix(vip->address.words[0] ^ mix(vip->address.words[1] ^ mix(vip->port))));
+}
+
+/* Chooses where to go instead of to `vip`. Whether that is elsewhere: else `*answer` is what the hook answers. `was` is set to where
+ * packets to it went before. */
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice, struct destination *was, int connected, int *answer)
 {
 	struct vip_key key = { .address = vip->address };
 	__s64 service = number_of(&vips, &key, key.address.words[0], key.address.words[1]);
@@ -101,6 +111,9 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct dest
 		return 0;
 	}
 	choice->front = number;
+	choice->draw = number_for(ctx, vip, connected);
+	if (!connected)
+		went_before(ctx, vip, was);
 	__u8 family = ctx->family == 2 /* AF_INET */ || is_mapped(&vip->address) ? V4 : ANY;
 	choice->verdict = choose(ctx, front, choice, family, was);
 	/* The kernel takes no IPv4 destination for one packet of an IPv6 socket. */
@@ -154,18 +167,13 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct desti
 static __always_inline int send(struct bpf_sock_addr *ctx, const struct destination *vip, struct choice *choice)
 {
 	int answer;
-	struct bpf_sock *sk = ctx->sk;
-	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
 	struct destination was = {};
-	/* Who connects clears where packets went before: what is there is newer. */
-	if (!went(origin, vip, &was))
-		went(connection(ctx), vip, &was);
 	if (!redirect(ctx, vip, choice, &was, 0, &answer))
 		return answer;
 	if (was.port == choice->to.port && same(&was.address, &choice->to.address))
 		return -1;
-	if (!origin && sk)
-		origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
 	if (!origin)
 		return -1;
 	/* Where it is connected to, perhaps: that is no flow yet, and it stays there. */

@@ -69,6 +69,15 @@ static __always_inline int went(const struct origin *origin, const struct destin
 	return 1;
 }
 
+/* The same of a UDP socket, whatever it did last. Who connects clears where packets went before: what is there is newer. */
+static __always_inline void went_before(struct bpf_sock_addr *ctx, const struct destination *vip, struct destination *was)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+	if (!went(origin, vip, was))
+		went(connection(ctx), vip, was);
+}
+
 /* Makes of a backend the virtual IP by which it was reached, if it was. */
 static __always_inline int shown_as(const struct origin *origin, struct destination *peer)
 {

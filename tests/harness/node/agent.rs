@@ -136,6 +136,9 @@ impl Agent {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
+            // What ran it may end before it does.
+            let is_free = || File::open(&self.pins).is_ok_and(|folder| folder.try_lock().is_ok());
+            eventually("nobody has its folder", || !self.pins.exists() || is_free());
         }
     }
 

@@ -1,7 +1,5 @@
 //! Namespaces of a test's own, in which the test is run again: what it changes there is nobody else's.
 
-use std::process::Command;
-
 use super::program::{Package, program, run};
 
 /// Set where a test runs in a namespace of its own.
@@ -10,25 +8,16 @@ const INSIDE: &str = "PORTOLAN_NAMESPACE_OF_A_TEST";
 /// Whether this is in a network of its own that has these addresses: endpoints have no loopback addresses, and nobody else's
 /// network is to be touched. Elsewhere the test is run again in one.
 pub fn in_network_with(test: &str, addresses: &[&str]) -> bool {
-    let own: Vec<String> =
-        addresses.iter().map(|address| format!("ip address add {address}/32 dev lo")).collect();
-    let script =
-        format!("ip link set lo up && {} && exec \"$0\" --exact \"$1\" --nocapture", own.join(" && "));
-    drop(program("ip", Package::Iproute2));
-    let mut command = program("unshare", Package::UtilLinux);
-    command.args(["--map-root-user", "--net", "--", "bash", "-c", &script]);
-    is_inside(command.arg(std::env::current_exe().unwrap()).arg(test))
+    is_inside(test, &["--map-root-user"], addresses)
 }
 
-/// Whether this is where processes have numbers of their own, which [`number_from`] sets. Elsewhere the test is run again there.
+/// Whether this is where processes have numbers of their own, which [`number_from`] sets, and a network. Elsewhere the test is run again
+/// there.
 pub fn with_own_processes(test: &str) -> bool {
-    let mut command = program("unshare", Package::UtilLinux);
-    if !is_root() {
-        // Not as root: programs that find themselves to be root become somebody else, and nobody else is there.
-        command.args(["--map-current-user", "--keep-caps"]);
-    }
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-    is_inside(command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]))
+    let own = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    // Programs that find themselves to be root become somebody else, and nobody else may be there.
+    let as_now: &[_] = if is_root() { &[] } else { &["--map-current-user", "--keep-caps"] };
+    is_inside(test, &[&own, as_now].concat(), &[])
 }
 
 /// The next process has this number, or the next that is free, as when the kernel has been at the last one (proc(5),
@@ -44,11 +33,18 @@ pub(super) fn is_root() -> bool {
     status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }
 
-fn is_inside(again: &mut Command) -> bool {
+fn is_inside(test: &str, unshared: &[&str], addresses: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let (good, text) = run(again.env(INSIDE, "1"));
+    drop(program("ip", Package::Iproute2));
+    let own = addresses.iter().map(|address| format!("ip address add {address}/32 dev lo && "));
+    let script =
+        format!("ip link set lo up && {}exec \"$0\" --exact \"$1\" --nocapture", own.collect::<String>());
+    let mut command = program("unshare", Package::UtilLinux);
+    command.args(unshared).args(["--net", "--", "bash", "-c", &script]);
+    command.arg(std::env::current_exe().unwrap()).arg(test);
+    let (good, text) = run(command.env(INSIDE, "1"));
     assert!(good && text.contains("1 passed"), "{text}");
     false
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use portolan_tests::harness::node::{Cgroup, Host, backends, can_hook, connects, datagrams};
+use portolan_tests::harness::node::{Cgroup, Host, Talk, backends, can_hook, connects, datagrams};
 use portolan_tests::harness::{Package, eventually};
 
 use crate::site::{SERVERS, Site, service, slice};
@@ -88,18 +88,70 @@ fn affinity_ends_with_its_time() {
     if !can_hook("affinity_ends_with_its_time") {
         return;
     }
-    let mut site = Site::new(&web(1, ""));
+    let mut site = Site::new(&web(SHORT, ""));
     let _servers = backends(&site.server, &SERVERS);
     site.agent.start();
     let vip = site.vip("web", false);
-    // Whole seconds are counted: one that has begun is not over.
-    let over = Duration::from_millis(2050);
     let first = only(&site.client, &site.cgroup, &vip, 20);
+    another_is_chosen(&site, &vip, &first);
+}
+
+/// An affinity that ends while somebody watches, and not while he connects.
+const SHORT: u32 = 4;
+
+/// When affinity is over, again and again, until connections go elsewhere.
+fn another_is_chosen(site: &Site, vip: &str, first: &str) {
+    // Whole seconds are counted: one that has begun is not over.
+    let over = Duration::from_millis(u64::from(SHORT) * 1000 + 1050);
     eventually("another backend is chosen", || {
         let since = Instant::now();
         eventually("its time is over", || since.elapsed() > over);
-        only(&site.client, &site.cgroup, &vip, 20) != first
+        only(&site.client, &site.cgroup, vip, 20) != first
     });
+}
+
+/// udp(7): a connected socket gets packets of its peer alone. What it sends to the virtual IP by sendto(2) goes on to that peer, wherever
+/// the client's affinity has others go by now.
+#[test]
+fn affinity_moves_no_flow() {
+    if !can_hook("affinity_moves_no_flow") {
+        return;
+    }
+    let mut site = Site::new(&web(SHORT, ""));
+    let _servers = backends(&site.server, &SERVERS);
+    site.agent.start();
+    let vip = site.vip("web", false);
+    let first = only(&site.client, &site.cgroup, &vip, 1);
+    let mut held = Talk::start(&site.client, Some(&site.cgroup), "held.py", &[&vip, "53", "5"]);
+    let before = held.say("ask");
+    another_is_chosen(&site, &vip, &first);
+    assert_eq!(held.say("sent"), before);
+}
+
+/// Where IPv6 has backends of its own, a client keeps one of each family (KEP-1645: A and AAAA are answers of their own), however it
+/// alternates.
+#[test]
+fn each_family_has_an_affinity() {
+    if !can_hook("each_family_has_an_affinity") {
+        return;
+    }
+    let both = ["11", "12"];
+    let (v4, v6) = (both.map(|end| format!("10.1.0.{end}")), both.map(|end| format!("fd00:1::{end}")));
+    let spec = "ipFamilies: [IPv4, IPv6]\n  sessionAffinity: ClientIP";
+    let mut site = Site::new(
+        &(service("web", spec, &["http 80/TCP"])
+            + &slice("web", "v4", &THEIRS[..1], &v4.each_ref().map(String::as_str))
+            + &slice("web", "v6", &THEIRS[..1], &v6.each_ref().map(String::as_str))),
+    );
+    let servers: Vec<String> = v4.iter().chain(&v6).map(|at| format!("{at}/tcp/{at}/8080")).collect();
+    let _servers = backends(&site.server, &servers.iter().map(String::as_str).collect::<Vec<_>>());
+    site.agent.start();
+    let vips = [false, true].map(|is_v6| site.vip("web", is_v6));
+    let chosen = || vips.each_ref().map(|vip| only(&site.client, &site.cgroup, vip, 5));
+    let first = chosen();
+    for _ in 0..12 {
+        assert_eq!(chosen(), first);
+    }
 }
 
 /// A backend that is not ready gets nothing, affinity or not; its clients stay where they went then.

@@ -1,5 +1,7 @@
 //! Every kind of socket: where it goes, what it is shown, and which error it gets.
 
+use std::collections::BTreeSet;
+
 use portolan_tests::harness::node::{backends, can_hook, connects, datagrams, running};
 use portolan_tests::harness::{Package, eventually, program};
 use serde_json::{Value, json};
@@ -154,8 +156,10 @@ fn real_programs_connect() {
         (format!("{ncat} -u -6 {v6} 53"), "six"),
     ] {
         // ncat ends when its input does, whatever is on the way.
-        let (_, text) = site.shell(&format!("(printf 'who?'; sleep 0.5) | timeout 10 {command}"));
-        assert!(text.starts_with(&format!("{family}-udp")), "{command}: {text}");
+        eventually(&command, || {
+            let (_, text) = site.shell(&format!("(printf 'who?'; sleep 0.5) | timeout 10 {command}"));
+            text.starts_with(&format!("{family}-udp"))
+        });
     }
 }
 
@@ -218,6 +222,35 @@ fn one_socket_talks_to_two_virtual_ips() {
         expected.extend(last);
         assert_eq!(told, json!(expected));
     }
+}
+
+/// udp(7): packets of one socket to several addresses. A backend has what was said to it before: those to one virtual IP go to one backend
+/// each, though others come in between; other sockets have others.
+#[test]
+fn packets_to_several_virtual_ips_keep_to_their_backends() {
+    if !can_hook("packets_to_several_virtual_ips_keep_to_their_backends") {
+        return;
+    }
+    let all = ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.14"];
+    let named = |name: &str, port: u16| {
+        service(name, "", &["who 53/UDP"]) + &slice(name, "v4", &[&format!("who {port}/UDP")], &all)
+    };
+    let mut site = Site::new(&(named("a", 5353) + &named("b", 5354)));
+    let of = |port: u16| all.iter().map(move |address| format!("{address}-{port}/udp/{address}/{port}"));
+    let servers: Vec<String> = of(5353).chain(of(5354)).collect();
+    let _servers = backends(&site.server, &servers.iter().map(String::as_str).collect::<Vec<_>>());
+    site.agent.start();
+    let (a, b) = (site.vip("a", false), site.vip("b", false));
+    let mut drawn = BTreeSet::new();
+    for _ in 0..12 {
+        let told = site.python("sockets.py", &["in_turn", &a, "53", &b, "53"]);
+        for turns in [[0, 2, 4], [1, 3, 5]] {
+            let [first, others @ ..] = turns.map(|turn| &told[turn]);
+            assert!(others.iter().all(|other| *other == first), "{told}");
+            drawn.insert(first.to_string());
+        }
+    }
+    assert!(drawn.len() > 2, "twelve sockets have one backend of four: {drawn:?}");
 }
 
 /// connect(2): a datagram socket may change its association. getpeername(2) shows the last one, be it a virtual IP, the very

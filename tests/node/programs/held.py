@@ -4,6 +4,7 @@ who answers, or the error that it got, which it keeps until it is connected agai
 ask: sends, and reads the answer
 read: reads, without waiting; who answered last, where there is nothing to read
 again: those with an error are connected again, the same sockets, and ask.
+sent: sends by sendto(2), though connected, and reads the answer
 apart: those with an error send eight packets to the address, without being connected: who answers from there, all that do
 other: they are connected no more, and send a packet to the other address: who seems to answer
 """
@@ -31,12 +32,15 @@ class Held:
             self.error = errno.errorcode.get(error.errno, str(error))
         return self.error or self.name
 
-    def exchange(self):
-        self.sock.send(b"who?")
+    def exchange_by(self, send):
+        send(b"who?")
         self.name = self.sock.recv(100).decode()
 
     def ask(self):
-        return self.told(self.exchange)
+        return self.told(lambda: self.exchange_by(self.sock.send))
+
+    def sent(self):
+        return self.told(lambda: self.exchange_by(lambda octets: self.sock.sendto(octets, (address, port))))
 
     def read(self):
         readable = select.select([self.sock], [], [], 0)[0]

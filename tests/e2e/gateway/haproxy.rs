@@ -71,6 +71,62 @@ fn haproxy_is_reloaded_without_a_loss() {
     assert!(stranger.and_then(|s| echoes(&s)).is_err(), "who is not allowed is not let in");
 }
 
+/// HAProxy misses signals while it loads, as here another program does: the next one is heard, and nothing is said to be done before.
+#[test]
+fn a_signal_that_haproxy_missed_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let at = |port| SocketAddr::from((bind, port));
+    let config = |services: &[(&str, u16)]| {
+        replaced(folder.path(), "haproxy.cfg", &configuration(folder.path(), services, bind, pod, &[]));
+    };
+    config(&[("web", 20_000)]);
+    let log = folder.path().join("log");
+    let commands = deployed("haproxy.yaml", folder.path());
+    let _haproxy = Running::start(&commands[0], &log);
+    eventually("HAProxy is well", || is_well(at(HEALTH)));
+    let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+
+    let mut deaf = Command::new("sh");
+    deaf.args(["-c", "trap '' USR2; echo $$ > \"$0/new\"; mv \"$0/new\" \"$0/pid\"; exec sleep 600"]);
+    let _deaf = Running::start(deaf.arg(folder.path()), &log);
+    eventually("it is taken for HAProxy", || {
+        std::fs::read_to_string(folder.path().join("pid")).is_ok_and(|text| text != pid)
+    });
+    config(&[("web", 20_000), ("api", 20_001)]);
+    let _watcher = Running::start(&commands[1], &log);
+    let said = |what: &str| {
+        std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.starts_with(what)).count()
+    };
+    eventually("it is noticed", || said("not reloaded: HAProxy missed the signal") > 0);
+    assert_eq!(said("reloaded"), 0);
+    replaced(folder.path(), "pid", &pid);
+    eventually("the new port is there", || connect(at(20_001)).is_ok_and(|s| echoes(&s).is_ok()));
+    eventually("it is said", || said("reloaded") == 1);
+}
+
+/// A gateway with as many connections as it may have takes no more, and is not well for load balancers; but it is not ended either, for
+/// that would end them all.
+#[test]
+fn a_full_haproxy_is_not_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bind, pod) = (loopback(), echo());
+    let text = configuration(folder.path(), &[("web", 20_000)], bind, pod, &[]);
+    let small = text.replace("fd-hard-limit 50000", "maxconn 20");
+    assert_ne!(small, text);
+    replaced(folder.path(), "haproxy.cfg", &small);
+    let _haproxy = Running::start(&deployed("haproxy.yaml", folder.path())[0], &folder.path().join("log"));
+    let at = |port| SocketAddr::from((bind, port));
+    eventually("HAProxy is well", || is_well(at(HEALTH)));
+    assert!(may_live("haproxy.yaml", bind));
+    let held: Vec<_> = (0..30).map(|_| connect(at(20_000)).unwrap()).collect();
+    echoes(&held[0]).unwrap();
+    eventually("it is full", || !is_well(at(HEALTH)));
+    assert!(may_live("haproxy.yaml", bind));
+    drop(held);
+    eventually("there is room again", || is_well(at(HEALTH)));
+}
+
 /// A worker that HAProxy reloaded lives on with its connections, but not for more than twenty reloads: whatever reloads it how often,
 /// memory has a bound. Those who came later are spared.
 #[test]

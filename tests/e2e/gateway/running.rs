@@ -67,13 +67,17 @@ pub(super) fn echoes(mut stream: &TcpStream) -> std::io::Result<()> {
 }
 
 pub(super) fn is_well(at: SocketAddr) -> bool {
-    let answer = connect(at).and_then(|mut stream| {
+    connect(at).is_ok_and(|stream| answers(stream, PATIENCE))
+}
+
+/// Whether its health is told, and good.
+fn answers(mut stream: TcpStream, within: Duration) -> bool {
+    let mut text = String::new();
+    let said = stream.set_read_timeout(Some(within)).and_then(|()| {
         stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
+        stream.read_to_string(&mut text)
     });
-    answer.is_ok_and(|text| text.split(' ').nth(1) == Some("200"))
+    said.is_ok() && text.split(' ').nth(1) == Some("200")
 }
 
 /// A program that ends with the test.
@@ -105,11 +109,25 @@ impl Drop for Running {
     }
 }
 
+fn containers(file: &str) -> Vec<Value> {
+    let yaml = std::fs::read_to_string(repository().join("deploy/gateway").join(file)).unwrap();
+    documents(&yaml).remove(0)["spec"]["template"]["spec"]["containers"].as_array().unwrap().clone()
+}
+
+/// Whether the kubelet would let a gateway live that is at this address: what the first container's probe finds within its second.
+pub(super) fn may_live(file: &str, bind: Ipv4Addr) -> bool {
+    let probe = containers(file).remove(0)["livenessProbe"].clone();
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((bind, HEALTH)), Duration::from_secs(1));
+    match (probe.get("tcpSocket"), probe.get("httpGet")) {
+        (Some(_), None) => stream.is_ok(),
+        (None, Some(_)) => stream.is_ok_and(|stream| answers(stream, Duration::from_secs(1))),
+        _ => panic!("another probe: {probe}"),
+    }
+}
+
 /// The containers of a Deployment of `deploy/gateway`, as they run without Kubernetes: their folders are this one.
 pub(super) fn deployed(file: &str, folder: &Path) -> Vec<Command> {
-    let yaml = std::fs::read_to_string(repository().join("deploy/gateway").join(file)).unwrap();
-    let deployment = documents(&yaml).remove(0);
-    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array().unwrap().clone();
+    let containers = containers(file);
     let path = folder.display().to_string();
     let here = |word: &str| word.replace("/etc/gateway", &path).replace("/run/gateway", &path);
     let command = |container: &Value| {

@@ -71,7 +71,7 @@ struct member_key {
 /* affinity: who was where. The client is a network namespace. */
 struct affinity_key {
 	__u64 client;
-	__u64 identity; /* of the front */
+	__u64 identity; /* of the front; of IPv6 the last bit is another one, where that has backends of its own */
 };
 
 struct affinity {

@@ -12,7 +12,7 @@ use super::figures::table::{Group, Round, Row};
 use super::load::{Drive, Load};
 use super::plan::{Contender, Plan};
 use super::running::{Place, Running};
-use super::zone::{FILES, Zone, vip};
+use super::zone::{Zone, vip};
 
 /// Services that change in a second.
 const CHANGES: usize = 1_000;
@@ -116,10 +116,9 @@ fn change(zone: &Zone, ended: &AtomicBool) -> (usize, usize) {
     let pause = Duration::from_secs_f64(zone.each_file() as f64 / CHANGES as f64);
     let mut changed = 0;
     loop {
-        let (file, number) = (changed % FILES, 1 + changed / FILES % 2);
-        zone.rewrite(file, number);
+        let last = zone.change();
         if ended.load(Ordering::Relaxed) {
-            return (file, number);
+            return last;
         }
         changed += 1;
         std::thread::sleep((pause * changed as u32).saturating_sub(begun.elapsed()));

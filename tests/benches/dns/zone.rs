@@ -5,6 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use portolan_tests::harness::portolan;
 use tempfile::TempDir;
@@ -40,12 +41,14 @@ pub struct Zone {
     pub names: usize,
     pub answers: Answers,
     folder: TempDir,
+    /// Files that were given other addresses.
+    changed: AtomicUsize,
 }
 
 impl Zone {
     pub fn new(names: usize, answers: Answers) -> Self {
         let folder = tempfile::Builder::new().prefix("portolan-bench-").tempdir().unwrap();
-        let zone = Self { names, answers, folder };
+        let zone = Self { names, answers, folder, changed: AtomicUsize::new(0) };
         zone.write_manifests();
         fs::write(zone.path("portolan.yaml"), zone.config()).unwrap();
         let questions: String = (0..names).map(|at| format!("{} A\n", name(zone.shuffled(at)))).collect();
@@ -128,10 +131,25 @@ impl Zone {
     }
 
     /// A file of manifests: its services, whose virtual IPs are those of a `round` (0 is what [`Zone::addresses`] says).
-    pub fn rewrite(&self, file: usize, round: usize) {
+    fn rewrite(&self, file: usize, round: usize) {
         let objects =
             self.of_file(file).map(|service| exported(service, vip(service, round))).collect::<Vec<_>>();
-        replace(&self.path(&format!("a/part-{file}.json")), &list(&objects));
+        replace(&self.services(file), &list(&objects));
+    }
+
+    fn services(&self, file: usize) -> PathBuf {
+        self.path(&format!("a/part-{file}.json"))
+    }
+
+    /// Gives the services of the next file other addresses than they have, whoever asked for the last one. Returns which file it is, and
+    /// the number of the addresses.
+    pub fn change(&self) -> (usize, usize) {
+        let changed = self.changed.fetch_add(1, Ordering::Relaxed);
+        let (file, number) = (changed % FILES, 1 + changed / FILES % 2);
+        let before = fs::read(self.services(file)).unwrap();
+        self.rewrite(file, number);
+        assert_ne!(fs::read(self.services(file)).unwrap(), before, "a change that is none");
+        (file, number)
     }
 
     /// Services of one file.

@@ -70,6 +70,9 @@ fn answers_allocate_nothing() {
         "down.shop.svc.clusterset.local A",
         "clusterset.local NS",
         "1.0.0.241.in-addr.arpa PTR",
+        "0.0.241.in-addr.arpa PTR",
+        "1.0.241.in-addr.arpa PTR",
+        "0.0.0.0.1.4.d.f.ip6.arpa PTR",
         "dns-version.clusterset.local TXT",
         "example.com A",
     ] {

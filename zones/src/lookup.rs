@@ -13,6 +13,7 @@ use crate::agents::Lack;
 use crate::choices::Client;
 use crate::places::{Authority, Keys};
 use crate::question::QName;
+use crate::reverse::{has_any, range};
 use crate::service::{Absence, Answers, RecordSet, Service, SrvSet};
 use crate::snapshot::{ReverseTarget, Snapshot};
 use crate::zone::{DNS_VERSION, Zone, ZoneKind};
@@ -243,14 +244,13 @@ impl Snapshot {
 
     /// Below the origin of a reverse zone.
     fn in_reverse<'s>(&'s self, zone: &'s Zone, name: &QName, rtype: RecordType) -> Found<'s> {
-        let Some((first, last)) = crate::reverse::range(name) else {
+        let Some((first, last)) = range(name) else {
             return in_name_server(zone, name, rtype);
         };
-        // A whole address is found without the range's iterator, which allocates.
         let found = if first == last {
             self.reverse.get(&first).map(|targets| single(rtype, RecordType::PTR, Records::Ptr(targets)))
         } else {
-            self.reverse.range(first..=last).next().map(|_| Found::NoData)
+            has_any(&self.reverse, first, last).then_some(Found::NoData)
         };
         match found {
             Some(found) => found,

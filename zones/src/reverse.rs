@@ -3,7 +3,12 @@
 //! A reverse name that is cut short stands for the range of addresses below it, which is how empty
 //! non-terminals are found.
 
+use std::cell::Cell;
+use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use equivalent::{Comparable, Equivalent};
+use imbl::OrdMap;
 
 use crate::name::{Name, labels, push_label};
 use crate::question::QName;
@@ -33,6 +38,43 @@ pub(crate) fn range(name: &QName) -> Option<(IpAddr, IpAddr)> {
         last[i / 2] = last[i / 2] & keep | nibble << shift;
     }
     Some((Ipv6Addr::from(first).into(), Ipv6Addr::from(last).into()))
+}
+
+/// Whether a map has an address from `first` to `last`. Its own ranges would tell, but they allocate.
+pub(crate) fn has_any<V>(map: &OrdMap<IpAddr, V>, first: IpAddr, last: IpAddr) -> bool {
+    let mut from = first;
+    loop {
+        let seek = Seek { from, next: Cell::new(None) };
+        if map.contains_key(&seek) {
+            return true;
+        }
+        // The next one may be gone, and only show the way: what it leads to is found in two more rounds.
+        match seek.next.get().filter(|next| *next <= last) {
+            Some(next) => from = next,
+            None => return false,
+        }
+    }
+}
+
+/// An address that is looked for, and the next higher one that was seen on the way: no address of the map is between them.
+struct Seek {
+    from: IpAddr,
+    next: Cell<Option<IpAddr>>,
+}
+
+impl Equivalent<IpAddr> for Seek {
+    fn equivalent(&self, key: &IpAddr) -> bool {
+        self.from == *key
+    }
+}
+
+impl Comparable<IpAddr> for Seek {
+    fn compare(&self, key: &IpAddr) -> Ordering {
+        if *key > self.from && self.next.get().is_none_or(|next| *key < next) {
+            self.next.set(Some(*key));
+        }
+        self.from.cmp(key)
+    }
 }
 
 /// The reverse name of an address, in presentation form without the final dot.
@@ -111,6 +153,30 @@ mod tests {
         ] {
             assert_eq!(of(bad), None, "{bad}");
         }
+    }
+
+    /// RFC 8020: a name exists as long as there is one below it. Inner nodes of the map keep addresses that are gone.
+    #[test]
+    fn a_range_has_any_as_long_as_one_is_left() {
+        let v4 = |i: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + i * 5));
+        let v6 = |i: u32| IpAddr::from(Ipv6Addr::from((0xfd41 << 112) + u128::from(i) * 5));
+        let mut map: OrdMap<IpAddr, ()> =
+            (0..1500).flat_map(|i| [v4(i), v6(i)]).map(|address| (address, ())).collect();
+        // 7 and 1500 have no common divisor: every address goes, one after the other.
+        for gone in 0..1500 {
+            map.remove(&v4(gone * 7 % 1500));
+            map.remove(&v6(gone * 7 % 1500));
+            if gone % 50 > 0 && gone < 1450 {
+                continue;
+            }
+            for (start, length) in (0..1500).step_by(3).flat_map(|i| [(i, 0), (i, 1), (i, 9), (i, 200)]) {
+                for (first, last) in [(v4(start), v4(start + length)), (v6(start), v6(start + length))] {
+                    let any = map.range(first..=last).next().is_some();
+                    assert_eq!(has_any(&map, first, last), any, "{first} to {last}, {gone} are gone");
+                }
+            }
+        }
+        assert!(map.is_empty());
     }
 
     #[test]

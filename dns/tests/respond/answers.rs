@@ -72,6 +72,19 @@ fn every_type() {
             "2.0.0.241.in-addr.arpa PTR",
             "NXDOMAIN aa\nAUTHORITY\n241.in-addr.arpa. 3 IN SOA ns.dns.241.in-addr.arpa. hostmaster.241.in-addr.arpa. 42 7200 1800 86400 3",
         ),
+        // RFC 8020 §2: there is something below it, or not.
+        (
+            "0.0.241.in-addr.arpa PTR",
+            "NOERROR aa\nAUTHORITY\n241.in-addr.arpa. 3 IN SOA ns.dns.241.in-addr.arpa. hostmaster.241.in-addr.arpa. 42 7200 1800 86400 3",
+        ),
+        (
+            "1.0.241.in-addr.arpa PTR",
+            "NXDOMAIN aa\nAUTHORITY\n241.in-addr.arpa. 3 IN SOA ns.dns.241.in-addr.arpa. hostmaster.241.in-addr.arpa. 42 7200 1800 86400 3",
+        ),
+        (
+            "0.0.0.0.1.4.d.f.ip6.arpa PTR",
+            "NOERROR aa\nAUTHORITY\n1.4.d.f.ip6.arpa. 3 IN SOA ns.dns.1.4.d.f.ip6.arpa. hostmaster.1.4.d.f.ip6.arpa. 42 7200 1800 86400 3",
+        ),
         // RFC 8482 §4.2.
         ("cart.shop.svc.@ ANY", "NOERROR aa\ncart.shop.svc.@. 3789 IN HINFO RFC8482 "),
         ("nosvc.shop.svc.@ ANY", "NXDOMAIN aa\nAUTHORITY\n@. 3 IN SOA %soa"),

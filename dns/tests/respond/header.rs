@@ -170,11 +170,11 @@ fn facts() {
     let mut dnssec = ask(CART).edns(1232);
     dnssec.edns.as_mut().unwrap().2 = 0x8000;
     for (query, expected) in [
-        (ask(CART), (Some(1), RecordType::A, 0, false, false)),
-        (dnssec, (Some(1), RecordType::A, 0, true, false)),
-        (ask("x.241.in-addr.arpa AAAA"), (Some(0), RecordType::AAAA, 3, false, false)),
+        (ask(CART), (Some(2), RecordType::A, 0, false, false)),
+        (dnssec, (Some(2), RecordType::A, 0, true, false)),
+        (ask("x.241.in-addr.arpa AAAA"), (Some(1), RecordType::AAAA, 3, false, false)),
         (ask("example.com MX"), (None, RecordType::MX, 5, false, false)),
-        (ask("big.shop.svc.clusterset.local A"), (Some(1), RecordType::A, 0, false, true)),
+        (ask("big.shop.svc.clusterset.local A"), (Some(2), RecordType::A, 0, false, true)),
     ] {
         assert_eq!(facts(&query), expected);
     }

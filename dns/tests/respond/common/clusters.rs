@@ -85,7 +85,7 @@ pub fn zones() -> Arc<Zones> {
         name_server_addresses: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
         ..ZoneConfig::new(Name::parse(origin).unwrap())
     };
-    Zones::new(["clusterset.local", "241.in-addr.arpa"].map(config).to_vec()).unwrap()
+    Zones::new(["clusterset.local", "241.in-addr.arpa", "1.4.d.f.ip6.arpa"].map(config).to_vec()).unwrap()
 }
 
 /// Namespace `shop` with a service of each kind.

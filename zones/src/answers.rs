@@ -7,14 +7,12 @@ mod steer;
 mod zonal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-
 pub(crate) use groups::{Group, candidates, groups};
 
+use crate::agreed::Agreed;
 use crate::clusters::Clusters;
 use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, Slice, SlicePort};
@@ -258,7 +256,7 @@ fn gateways_of<'s>(
     let (all, ready) = (behind().count(), ready().count());
     let target = |address: &IpAddr| Target {
         address: *address,
-        identity: FixedState::default().hash_one(address) as u32,
+        identity: Agreed::new(b"portolan gateway").address(Some(*address)).finish() as u32,
         cluster: &member.cluster,
         place: None,
         region: member.region.as_ref(),

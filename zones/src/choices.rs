@@ -2,14 +2,13 @@
 //!
 //! Both are looked up: nothing is computed but, for clients that are to stay where they are, one score for each cluster.
 
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use foldhash::fast::FixedState;
 use hickory_proto::rr::RecordType;
 use smallvec::SmallVec;
 
+use crate::agreed::Agreed;
 use crate::places::{Key, Keys, Locate};
 use crate::policy::draw::Draw;
 use crate::service::RecordSet;
@@ -82,9 +81,9 @@ impl Client<'_> {
         z ^ (z >> 31)
     }
 
-    /// The same for the same client and service, and as good as any for others.
+    /// The same for the same client and service on all servers, and as good as any for others.
     fn lasting(&self, service: &[u8]) -> u64 {
-        FixedState::default().hash_one((self.address, service))
+        Agreed::new(b"portolan clients").address(self.address).text(service).finish()
     }
 }
 
@@ -187,7 +186,7 @@ impl Classes {
 /// with the weights of Schindelhauer and Schomaker).
 fn rendezvous<'c>(options: impl Iterator<Item = (usize, &'c Choice)>, client: u64) -> Option<usize> {
     let score = |choice: &Choice| {
-        let hash = FixedState::default().hash_one((client, choice.of));
+        let hash = Agreed::new(b"portolan scoring").number(client).number(choice.of).finish();
         // Of 53 bits, never 0.
         let even = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
         -even.ln() / f64::from(choice.part)

@@ -43,6 +43,7 @@
 //! Read KEP-1645 (Multi-Cluster Services API) with its DNS specification, RFC 1034, 2308, 2782, 4343 and 8020.
 
 pub mod agents;
+mod agreed;
 mod answers;
 pub mod choices;
 mod claims;

@@ -1,20 +1,19 @@
 //! Answers that depend on who asks: one class for each area that clients are in, compiled from the policy's choice there.
 
 use std::collections::BTreeSet;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use smallvec::{SmallVec, smallvec};
 
 use super::sets::Sets;
 use super::{Group, Scene, Target, candidates, groups};
+use crate::agreed::Agreed;
 use crate::choices::{Choice, Choices, Class, Classes};
 use crate::name::ClusterId;
 use crate::object::{IpFamily, Place as Spot};
 use crate::places::{Key, Place};
 use crate::policy::draw::Draw;
-use crate::policy::spread::{At, Candidate, Spread, WHOLE, spread};
+use crate::policy::spread::{At, Candidate, Rank, Spread, WHOLE, spread};
 use crate::policy::{Level, Rules};
 use crate::service::{Answers, RecordSet, Service};
 
@@ -127,9 +126,8 @@ impl Compiler<'_, '_> {
             let by_cluster = self.rules.is_weighted() || groups.into_iter().any(uneven);
             for shares in tier.shares.chunks(if by_cluster { 1 } else { tier.shares.len() }) {
                 let chosen: Vec<u32> = shares.iter().flat_map(|share| share.chosen.iter().copied()).collect();
-                // A tier is the same tier whoever else comes into it.
-                let cluster = by_cluster.then(|| shares[0].cluster.as_str());
-                let of = FixedState::default().hash_one((cluster, tier.of));
+                let cluster = by_cluster.then(|| &shares[0].cluster);
+                let of = stands_for(cluster, tier.of, Those::All);
                 let part = shares.iter().map(|share| share.part).sum();
                 let (warm, those) = match spread.heeds_health(tier) {
                     true => without_new(&chosen, part, candidates),
@@ -137,7 +135,7 @@ impl Compiler<'_, '_> {
                 };
                 options.extend(self.sets.set(chosen).map(|set| Choice { set, part: part - those, of }));
                 if those > 0 {
-                    let of = FixedState::default().hash_one((of, "warm"));
+                    let of = stands_for(cluster, tier.of, Those::Warm);
                     options.extend(self.sets.set(warm).map(|set| Choice { set, part: those, of }));
                 }
             }
@@ -167,6 +165,25 @@ impl Compiler<'_, '_> {
         let places: Vec<Place> = nodes.into_iter().filter_map(place).collect();
         places.iter().map(|place| (Key::of_node(&place.at()), self.class(&place.at()))).collect()
     }
+}
+
+/// Which endpoints of a cluster or tier an answer has.
+#[derive(Clone, Copy)]
+enum Those {
+    All = 0,
+    /// All but those that are new.
+    Warm = 1,
+}
+
+/// What a cluster in a tier, or all of the tier, is known by to clients that stay: a tier is the same tier whoever else comes
+/// into it.
+fn stands_for(cluster: Option<&ClusterId>, tier: Rank, those: Those) -> u64 {
+    let Rank { last_resort, closeness, turn, band } = tier;
+    // No cluster's id is empty.
+    let cluster = cluster.map_or("", ClusterId::as_str);
+    let rank = [u64::from(last_resort), closeness as u64, turn as u64, u64::from(band)];
+    let numbers = rank.into_iter().chain([those as u64]);
+    numbers.fold(Agreed::new(b"portolan options").text(cluster.as_bytes()), Agreed::number).finish()
 }
 
 /// Those of some that are not new, and how much of the part is for them alone, so that each of the new ones gets as much less

@@ -59,6 +59,14 @@ fn all_addresses_of_a_gateway_have_their_turn() {
     assert_shares(&counts(&far, CLIENT, 9_000, last), &[("1", 1.0), ("2", 1.0), ("3", 1.0)], "addresses");
 }
 
+/// Replicas tell a gateway's addresses in one order, also those of two releases: what is written here is the first one's.
+#[test]
+fn all_releases_have_one_order_of_gateways() {
+    let far = two_networks(0, (2, 2), 9, ServiceKind::ClusterIp, Some(rules()));
+    let order: Vec<u8> = ask(&far, CLIENT, 0).iter().map(|address| address.octets()[3]).collect();
+    assert_eq!(order, [1, 3, 2, 5, 4, 7, 6, 8, 9]);
+}
+
 /// What fails behind a gateway counts as what fails here: 5 of 10 bear 70 % of a cluster's weight, however many addresses.
 #[test]
 fn a_gateway_is_as_healthy_as_what_is_behind_it() {

@@ -51,6 +51,27 @@ fn the_same_client_gets_the_same_again() {
     }
 }
 
+/// Replicas choose alike, also those of two releases: what is written here is what the first of them chose. By weight, among the
+/// records of one answer, and between two tiers of which one bears a part.
+#[test]
+fn all_releases_choose_alike() {
+    let all = sites(&["a", "b", "c"]);
+    let failing = [site("a").node("n1", "z1", 2, 10), site("b").node("n1", "z2", 3, 3)];
+    let failover = Rules { failover: [cluster("a")].into(), ..rules() };
+    let ipv6 = |client: u32| format!("2001:db8::{client:x}");
+    let by_weight = || weighted(&[("a", 3), ("b", 2), ("c", 1)]);
+    for (sites, rules, address, expected) in [
+        (&*all, by_weight(), address as fn(u32) -> String, "abaaaacbacaaabbaaacacbabaaacabba"),
+        (&*all, by_weight(), ipv6, "aaabacacabbbcaabcabbaaacccaabbcc"),
+        (&*all, rules(), address, "caccacbaccbccaababbbbbbbaacaaccc"),
+        (&failing, failover, address, "baabbbbbbbbbabbabbbbbabbbbabbbbb"),
+    ] {
+        let world = world(sites, sticky(rules));
+        let homes = (0..32).map(|client| cluster_of(ask(&world, &address(client), 0)[0]));
+        assert_eq!(homes.collect::<String>(), expected);
+    }
+}
+
 /// All clients together are still spread by weight (Schindelhauer and Schomaker, Weighted Distributed Hash Tables).
 #[test]
 fn clients_are_spread_by_weight() {

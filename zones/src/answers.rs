@@ -48,7 +48,7 @@ pub(crate) struct Scene<'t> {
     /// Where endpoints are.
     pub(crate) clusters: &'t Clusters,
     /// Where clients are.
-    pub(crate) areas: &'t BTreeMap<Key, Place>,
+    pub(crate) areas: &'t [(Key, Place)],
     /// Whether only clients on nodes with a ready agent can connect to virtual IPs.
     pub(crate) by_agent: bool,
 }

@@ -42,7 +42,8 @@ struct Entry {
 }
 
 impl Default for Index {
-    /// Hashes are seeded anew, so that nobody can choose names that collide.
+    /// Hashes are seeded anew in each process: names that collide in one need not in another. Whoever finds some all the same makes a
+    /// leaf longer, and no answer wrong.
     fn default() -> Self {
         Self { hasher: RandomState::default(), root: Node::empty(), len: 0 }
     }

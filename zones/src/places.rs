@@ -6,11 +6,9 @@
 //! else may: [`Locate`].
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
-use foldhash::fast::FixedState;
+use std::sync::{Arc, LazyLock};
 
 use crate::name::ClusterId;
 use crate::object::{Node, Place as Spot};
@@ -89,13 +87,17 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// What stands for a place, or an area (a place without its node), where they are compared.
+/// What stands for a place, or an area (a place without its node), where they are compared: a hash under a secret that each
+/// process draws for itself. Clusters name their Nodes, zones and regions, and could choose names that pass for others' if
+/// they knew it. So it must not leave the process, nor its order decide what servers are to agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
 impl Key {
     pub(crate) fn of(at: &At<'_>) -> Self {
-        Self(FixedState::default().hash_one(at))
+        /// SipHash-1-3, as std has it.
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(SECRET.hash_one(at))
     }
 
     /// Of its node alone, whose zone and region may be said differently by its Node, a slice and the operator.
@@ -251,8 +253,10 @@ impl Places {
     /// Where a cluster's Node is, as the Node and the operator say; `None`: nobody knows an address of it.
     pub fn node(&self, cluster: &ClusterId, node: &str) -> Option<&Place> {
         let key = Key::of_node(&At { cluster: Some(cluster), node: Some(node), ..At::default() });
-        let at = self.nodes.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-        Some(&self.known[self.nodes[at].1 as usize].place)
+        let after = self.nodes.partition_point(|(before, _)| *before < key);
+        let such = self.nodes[after..].iter().take_while(|(same, _)| *same == key);
+        let mut places = such.map(|(_, at)| &self.known[*at as usize].place);
+        places.find(|place| place.cluster.as_ref() == Some(cluster) && place.node.as_deref() == Some(node))
     }
 
     /// The cluster whose clients ask, if that is known.
@@ -260,10 +264,13 @@ impl Places {
         self.home.as_ref()
     }
 
-    /// All areas: places without their nodes, each once.
-    pub(crate) fn areas(&self) -> BTreeMap<Key, Place> {
+    /// All areas: places without their nodes, each once, in an order that all servers agree on.
+    pub(crate) fn areas(&self) -> Vec<(Key, Place)> {
         let known = self.known.iter().map(|known| (known.keys.area, known.place.area()));
-        known.chain(self.elsewhere.iter().cloned()).collect()
+        let by_key: BTreeMap<Key, Place> = known.chain(self.elsewhere.iter().cloned()).collect();
+        let mut areas: Vec<(Key, Place)> = by_key.into_iter().collect();
+        areas.sort_by(|(_, a), (_, b)| a.at().cmp(&b.at()));
+        areas
     }
 }
 
@@ -272,7 +279,8 @@ fn by_node(known: &[Known]) -> Box<[(Key, u32)]> {
     let named = (0..).zip(known).filter(|(_, known)| known.place.node.is_some());
     let mut nodes: Vec<(Key, u32)> = named.map(|(at, known)| (known.keys.node, at)).collect();
     nodes.sort_unstable();
-    nodes.dedup_by_key(|(key, _)| *key);
+    let name = |at: u32| (&known[at as usize].place.cluster, &known[at as usize].place.node);
+    nodes.dedup_by(|next, first| next.0 == first.0 && name(next.1) == name(first.1));
     nodes.into()
 }
 
@@ -389,10 +397,28 @@ mod tests {
         let mappings = [Mapping { network: None, place: place.clone() }];
         let places = Places::build(&mappings, None, std::iter::empty());
         let area = Place { node: None, ..place.clone() };
-        assert_eq!(places.areas(), BTreeMap::from([(place.key(), area.clone())]));
+        assert_eq!(places.areas(), [(place.key(), area.clone())]);
         assert_eq!(place.key(), area.key());
         assert_eq!(found(&places, "192.0.2.1"), ("-".to_owned(), 0));
         assert_ne!(places, Places::default(), "a change of names is a change");
+    }
+
+    /// A Node is known by its cluster and its name, and by a hash of them only to be found: whatever a peer calls its own.
+    #[test]
+    fn nodes_whose_keys_collide_are_told_apart() {
+        let (home, peer) = (ClusterId::new("home").unwrap(), ClusterId::new("peer").unwrap());
+        let (own, other) = (node("n1", "a", &[], "192.0.2.1"), node("n2", "b", &[], "192.0.2.2"));
+        let mut places = Places::build(&[], Some(&home), [(&home, &own), (&peer, &other)].into_iter());
+        let az =
+            |places: &Places, cluster, node| places.node(cluster, node).and_then(|place| place.az.clone());
+        assert_eq!(az(&places, &home, "n1").as_deref(), Some("a"));
+        let key = Key::of_node(&At { cluster: Some(&home), node: Some("n1"), ..At::default() });
+        let theirs = places.known.iter().position(|known| known.by == Authority::Peer).unwrap() as u32;
+        places.nodes = [(key, theirs)].into();
+        assert_eq!(az(&places, &home, "n1"), None, "another's");
+        places.known.iter_mut().for_each(|known| known.keys.node = key);
+        places.nodes = by_node(&places.known);
+        assert_eq!(az(&places, &home, "n1").as_deref(), Some("a"), "beside another's");
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::policy::spread::{At, Candidate, Rank, Spread, WHOLE, spread};
 use crate::policy::{Level, Rules};
 use crate::service::{Answers, RecordSet, Service};
 
-/// Areas that a service is compiled for; clients of all others get what those get who are nowhere.
+/// Areas that a service is compiled for, the first ones in their order; clients of all others get what those get who are
+/// nowhere.
 const MOST_AREAS: usize = 1000;
 
 /// Answers that are the same for all, but for the TTL and the number of records that a policy gives them.

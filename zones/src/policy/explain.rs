@@ -133,7 +133,10 @@ impl Snapshot {
         if let Some(known) = known.filter(|known| Some(known.keys) == keys) {
             return (known.place.clone(), Some(known.by));
         }
-        let mut place = keys.and_then(|keys| self.places.areas().remove(&keys.area));
+        let mut place = keys.and_then(|keys| {
+            let mut areas = self.places.areas().into_iter();
+            areas.find_map(|(key, area)| (key == keys.area).then_some(area))
+        });
         if let (Some(place), Some(keys), Some(agents)) = (&mut place, keys, &self.agents) {
             place.node = agents.name(keys.node).cloned();
         }

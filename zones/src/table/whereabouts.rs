@@ -1,6 +1,5 @@
 //! Where clients are, as it follows from Nodes and from what the operator says.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clusters::Clusters;
@@ -11,8 +10,8 @@ use crate::places::{Key, Mapping, Place, Places};
 pub(super) struct Whereabouts {
     mappings: Box<[Mapping]>,
     pub(super) places: Arc<Places>,
-    /// Of `places`: each area that clients are in.
-    pub(super) areas: BTreeMap<Key, Place>,
+    /// Of `places`: each area that clients are in, in its order there.
+    pub(super) areas: Vec<(Key, Place)>,
     /// Whether they are to be listed anew.
     outdated: bool,
     /// Whether slices are asked where pods of the home cluster are, as Nodes don't say, or must not be wrong.

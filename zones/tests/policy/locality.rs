@@ -244,3 +244,25 @@ fn pods_are_where_slices_say_if_nodes_do_not() {
     hide(&mut world, false);
     assert_eq!(reached(&world, "10.1.1.77"), "a1 b1", "Nodes say it again");
 }
+
+/// Replicas compile for the same areas where there are too many, the first ones by name: clients of the others get what those
+/// get of whom nothing is known.
+#[test]
+fn of_too_many_areas_all_servers_know_the_same() {
+    let mut world = world(&[site("a").node("n1", "z1", 1, 1).node("n2", "z2", 1, 1)], by(&[Zone], Prefer));
+    let address = |area: u16| std::net::Ipv4Addr::from(0xc612_0000 + u32::from(area));
+    let mapping = |area: u16| Mapping {
+        network: Some((address(area).into(), 32)),
+        place: Whereabouts {
+            region: Some(format!("r{area:04}").into()),
+            az: Some("z2".into()),
+            ..Whereabouts::default()
+        },
+    };
+    world.table.apply(Event::Map((0..1010).map(mapping).collect()));
+    world.compile();
+    for area in (0..1010).step_by(9).chain(995..1010) {
+        let expected = if area < 1000 { "a2" } else { "a1 a2" };
+        assert_eq!(reached(&world, &address(area).to_string()), expected, "{area}");
+    }
+}

@@ -88,19 +88,22 @@ impl Client<'_> {
 }
 
 impl Choices {
-    /// The records for a client at a place; `None`: nothing for those who are there. What does not have what is asked for is
-    /// passed over, if anything does.
+    /// What a client's answer is drawn by: the same again for one that is to stay.
+    pub(crate) fn number(&self, client: &Client<'_>, service: &[u8]) -> u64 {
+        if self.sticky { client.lasting(service) } else { client.number() }
+    }
+
+    /// The records for a client at a place, by its number; `None`: nothing for those who are there. What does not have what is
+    /// asked for is passed over, if anything does.
     pub(crate) fn pick(
         &self,
         rtype: RecordType,
         place: Option<Keys>,
-        client: &Client<'_>,
-        service: &[u8],
+        number: u64,
         has: impl Fn(&RecordSet) -> bool,
     ) -> Option<&RecordSet> {
         let Class { options, draw } = self.classes(rtype).of(place);
         let set = |choice: &Choice| self.sets.get(usize::from(choice.set));
-        let number = if self.sticky { client.lasting(service) } else { client.number() };
         let first = match (options.len(), draw) {
             (0, _) => return None,
             (1, _) => 0,
@@ -155,8 +158,8 @@ impl Choices {
     }
 
     /// What the order of an answer's records follows.
-    pub(crate) fn rotation(&self, client: &Client<'_>, service: &[u8]) -> u32 {
-        if self.sticky { client.lasting(service) as u32 } else { client.entropy }
+    pub(crate) fn rotation(&self, client: &Client<'_>, number: u64) -> u32 {
+        if self.sticky { number as u32 } else { client.entropy }
     }
 
     /// The length of the widest prefix that gets the same answer, if all in one of `place` bits are at one place.

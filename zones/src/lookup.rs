@@ -197,12 +197,12 @@ impl Snapshot {
             let (place, length) = place.or_else(needed).unwrap_or_default();
             (place, choices.scope(rtype, address, length).max(decided))
         });
-        let key = service.name.wire();
+        let number = choices.number(client, service.name.wire());
         let set = match client.address {
-            Some(_) => choices.pick(rtype, place, client, key, |set| has(set, name, above, rtype)),
+            Some(_) => choices.pick(rtype, place, number, |set| has(set, name, above, rtype)),
             None => Some(&answers.own),
         };
-        let rotation = choices.rotation(client, key);
+        let rotation = choices.rotation(client, number);
         let chosen = Chosen { ttl: choices.ttl, most: choices.most, rotation, scope, lack };
         (in_service(of, set, name, above, rtype), Some(chosen))
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use governor::clock::FakeRelativeClock;
+use governor::clock::{Clock, FakeRelativeClock};
 use hickory_proto::op::Message;
 use portolan_dns::limiter::Limiter;
 use portolan_dns::respond::{Context, Dropped, Facts, Reply, Scratch, Verdict, respond};
@@ -79,9 +79,14 @@ impl Server {
 
     /// What `respond` needs, with this which record comes first by.
     pub fn context(&self, entropy: u32) -> Context<'_, FakeRelativeClock> {
+        self.context_of(&self.limiter, entropy)
+    }
+
+    /// The same with a limiter on another clock, made from the same settings.
+    pub fn context_of<'s, C: Clock>(&'s self, limiter: &'s Limiter<C>, entropy: u32) -> Context<'s, C> {
         Context {
             settings: &self.settings,
-            limiter: &self.limiter,
+            limiter,
             snapshot: &self.snapshot,
             transfers: &self.transfers,
             beyond: None,

@@ -151,7 +151,7 @@ pub struct AccessList {
 pub struct Tcp {
     /// A connection without a query ends after this long; also told to clients (RFC 7828).
     pub idle_timeout: Duration,
-    /// Connections at once; over it the one that was idle longest makes room, or the new one is refused.
+    /// Connections at once; over it the one that was idle longest, or not read from, makes room, or the new one is refused.
     pub max_connections: usize,
     /// The same for the connections of one IPv4 address or IPv6 /64. A forwarder without pipelining needs one
     /// for each query that it waits for.

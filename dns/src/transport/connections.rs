@@ -1,9 +1,9 @@
 //! How many connections there may be, in all and of one client (RFC 7766 §6.2.2, RFC 9210 §4.1).
 //!
 //! Over a limit the connection that has been idle longest makes room: of the same client if the client is over its
-//! limit, else of all. RFC 7766 §6.2.3 lets a server close idle connections at any time, and clients come again. Only
-//! when none is idle is the new connection refused: so neither a flood of silent connections nor one client locks
-//! the others out.
+//! limit, else of all. RFC 7766 §6.2.3 lets a server close idle connections at any time, and clients come again. One
+//! whose client does not take its replies is idle, too. Only when none is idle is the new connection refused: so neither
+//! floods of connections that are silent or not read from nor one client locks the others out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -109,7 +109,7 @@ impl Open {
 }
 
 impl Place {
-    /// From now on the connection waits for a query, and may be closed for another one.
+    /// From then on the connection waits for its client, and may be closed for another one.
     pub(crate) fn idle(&self, now: Instant) {
         self.idle.store(self.connections.micros(now), Ordering::Relaxed);
     }

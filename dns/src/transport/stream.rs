@@ -2,8 +2,9 @@
 //!
 //! A connection goes round in turns: answer what has been read, write the replies at once, read. Reading waits while
 //! replies are being written, so a client that doesn't read its replies can't make us hold more than one batch of
-//! them, and has [`WRITE_TIMEOUT`] to take each batch. Zone transfers give one message to each batch: other
-//! queries of the connection are answered in between, out of order (RFC 7766 §6.2.1.1).
+//! them, and has [`WRITE_TIMEOUT`] to take each batch. While it takes nothing the connection is idle: clients that don't
+//! read must not keep others from their places. Zone transfers give one message to each batch: other queries of the
+//! connection are answered in between, out of order (RFC 7766 §6.2.1.1).
 //!
 //! What ends a connection: the client closes its side (what it asked before is still answered), no query for the idle
 //! timeout (octets of an unfinished query don't count), a message too short for a header, a batch not taken in
@@ -12,6 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,8 +101,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.answer(&policy).is_none() {
                 return Ok(End::Garbage);
             }
-            if !self.output.is_empty() && !self.write().await? {
-                return Ok(End::SlowReader);
+            if !self.output.is_empty()
+                && let Some(end) = self.write().await?
+            {
+                return Ok(end);
             }
             let waiting = !self.transfers.is_empty() || self.message().is_some();
             let read = match (waiting, ended) {
@@ -119,8 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Read::Evicted => return Ok(End::Evicted),
             }
         }
-        timeout(WRITE_TIMEOUT, self.stream.shutdown()).await??;
-        Ok(End::Finished)
+        let end = taken(&self.place, self.stream.shutdown()).await?;
+        Ok(end.unwrap_or(End::Finished))
     }
 
     /// Answers what has been read into one batch, and adds a message of the next transfer; `None` if a message
@@ -162,23 +166,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         (len < HEADER || self.input.len() >= PREFIX + len).then_some(len)
     }
 
-    /// Writes the batch, with one call if the client's window allows; `false` if the client doesn't take it.
-    async fn write(&mut self) -> io::Result<bool> {
-        let Self { stream, output, .. } = self;
-        let written = timeout(WRITE_TIMEOUT, async {
+    /// Writes the batch, with one call if the client's window allows; why the connection ends if the client doesn't take
+    /// it.
+    async fn write(&mut self) -> io::Result<Option<End>> {
+        let Self { stream, output, place, .. } = self;
+        let written = async {
             stream.write_all(output).await?;
             stream.flush().await
-        });
-        let Ok(result) = written.await else {
-            return Ok(false);
         };
-        result?;
-        output.clear();
-        if output.capacity() > KEEP {
-            *output = BytesMut::new();
+        let end = taken(place, written).await?;
+        if end.is_none() {
+            output.clear();
+            if output.capacity() > KEEP {
+                *output = BytesMut::new();
+            }
+            self.last_reply = Instant::now();
         }
-        self.last_reply = Instant::now();
-        Ok(true)
+        Ok(end)
     }
 
     /// Waits for a message, until the idle timeout since the last reply is over.
@@ -229,6 +233,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             None => 0,
         };
         self.input.reserve(missing.saturating_sub(self.input.len()).max(READ));
+    }
+}
+
+/// Writes what the client has to take. From when it takes nothing on, the connection is idle until all is taken; why it ends
+/// if that is not in time, or if another one needs the place.
+async fn taken(place: &Place, written: impl Future<Output = io::Result<()>>) -> io::Result<Option<End>> {
+    let mut written = pin!(written);
+    tokio::select! {
+        biased;
+        result = &mut written => return result.map(|()| None),
+        () = std::future::ready(()) => {}
+    }
+    place.idle(Instant::now());
+    let result = tokio::select! {
+        biased;
+        () = place.closed() => return Ok(Some(End::Evicted)),
+        result = timeout(WRITE_TIMEOUT, written) => result,
+    };
+    place.busy();
+    match result {
+        Ok(result) => result.map(|()| None),
+        Err(_) => Ok(Some(End::SlowReader)),
     }
 }
 

@@ -146,6 +146,17 @@ pub async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), id: u1
     reply
 }
 
+/// Asks for long answers and reads none, until nobody takes the queries any more.
+pub async fn ask_and_not_read(stream: &mut (impl AsyncWrite + Unpin)) {
+    let queries: Vec<u8> =
+        (0..200).flat_map(|id| framed(id, ask("big.shop.svc.clusterset.local A"))).collect();
+    let mut written = 0;
+    while timeout(Duration::from_millis(500), stream.write_all(&queries)).await.is_ok() {
+        written += queries.len();
+        assert!(written < 64 << 20, "written {written} octets and nobody stops");
+    }
+}
+
 /// Certificate files, and the newest certificate in them.
 pub struct Files {
     _directory: tempfile::TempDir,

@@ -71,6 +71,25 @@ async fn tls_is_tcp_inside() {
         .await;
 }
 
+/// Places are one number for TCP and TLS: clients of the one that take no replies don't lock those of the other out.
+#[tokio::test]
+async fn tls_clients_that_do_not_read_lock_nobody_out() {
+    let (files, certificate) = Files::new();
+    let listeners = Listeners { tcp: vec![any()], ..listeners(&files) };
+    let served = serve_on(&listeners, |settings| settings.tcp.max_connections = 2);
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = connect(&served, &certificate).await.unwrap();
+        ask_and_not_read(&mut stream).await;
+        slow.push(stream);
+    }
+    assert_eq!(exchange(&mut served.connect().await, 1, ask(CART)).await.answers.len(), 1);
+    let server = served.address(Transport::Tcp);
+    served
+        .has_line(&format!("portolan_tcp_evicted_total{{server=\"dns://{server}\",transport=\"tcp\"}} 1"))
+        .await;
+}
+
 /// New connections get the new certificate, the old connection lives on.
 #[tokio::test]
 async fn a_renewed_certificate_is_taken_up() {

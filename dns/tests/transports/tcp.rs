@@ -1,15 +1,23 @@
 //! DNS over TCP (RFC 7766).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use portolan_dns::view::Transport;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::common::*;
 use crate::fixtures::{compiled, exported, import};
+
+async fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(client.parse().unwrap(), 0)).unwrap();
+    socket.connect(server).await.unwrap()
+}
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
     receive(stream).await.is_none()
@@ -178,21 +186,36 @@ async fn limits_of_connections() {
 /// A client that doesn't read makes us hold one batch, not more: we stop reading, and it can't write on for ever.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_not_read_from() {
-    let served = serve(|settings| settings.tcp.max_connections = 1);
+    let served = serve(|_| {});
     let mut stream = served.connect().await;
-    let queries: Vec<u8> =
-        (0..200).flat_map(|id| framed(id, ask("big.shop.svc.clusterset.local A"))).collect();
-    let mut written = 0;
-    while tokio::time::timeout(Duration::from_millis(500), stream.write_all(&queries)).await.is_ok() {
-        written += queries.len();
-        assert!(written < 64 << 20, "written {written} octets and nobody stops");
-    }
-    // It is busy, so it keeps its place: the next one is refused.
-    assert!(is_closed(&mut served.connect().await).await);
-    let server = format!("{{server=\"dns://{}\",transport=\"tcp\"}}", served.address(Transport::Tcp));
-    served.has_line(&format!("portolan_tcp_rejected_total{server} 1")).await;
+    ask_and_not_read(&mut stream).await;
     // Who reads is served on.
     for _ in 0..50 {
         assert_eq!(receive(&mut stream).await.unwrap().answers.len(), 600);
     }
+}
+
+/// RFC 9210 §4.1: places that are held by clients that take no replies are given to others.
+#[tokio::test]
+async fn clients_that_do_not_read_lock_nobody_out() {
+    let served =
+        serve(|settings| (settings.tcp.max_connections, settings.tcp.max_connections_per_client) = (4, 2));
+    let server = served.address(Transport::Tcp);
+    let mut slow = JoinSet::new();
+    for client in ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"] {
+        slow.spawn(async move {
+            let mut stream = connect_from(client, server).await;
+            ask_and_not_read(&mut stream).await;
+            stream
+        });
+    }
+    let _open = slow.join_all().await;
+    let mut next = connect_from("127.0.0.4", server).await;
+    assert_eq!(exchange(&mut next, 1, ask(CART)).await.answers.len(), 1);
+    // Of a client at its own limit, another one.
+    let mut again = connect_from("127.0.0.3", server).await;
+    assert_eq!(exchange(&mut again, 2, ask(CART)).await.answers.len(), 1);
+    let label = format!("{{server=\"dns://{server}\",transport=\"tcp\"}}");
+    served.has_line(&format!("portolan_tcp_evicted_total{label} 2")).await;
+    served.has_line(&format!("portolan_tcp_rejected_total{label} 0")).await;
 }

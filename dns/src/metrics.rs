@@ -287,7 +287,7 @@ impl Metrics {
         zones.iter().map(slot).collect()
     }
 
-    /// A query made `respond` panic.
+    /// A bug made something panic, which was caught.
     pub(crate) fn count_panic(&self) {
         count(&self.panics);
     }

@@ -29,7 +29,7 @@ use crate::settings::Settings;
 use crate::tls::Certificate;
 use crate::transport::tcp::{Acceptor, Connections};
 use crate::transport::udp::Datagrams;
-use crate::transport::{Answerer, Encrypted, Follower, Source, serve_encrypted};
+use crate::transport::{Encrypted, Source, serve_encrypted};
 use crate::view::Transport;
 
 /// What is found of forwarders is told this soon.
@@ -262,9 +262,7 @@ impl Running {
         source: &Arc<Source>,
     ) -> io::Result<()> {
         let shard = source.metrics.shard(Transport::Udp, address, Writers::One);
-        let answerer = Answerer::new(source, shard.clone(), Transport::Udp);
-        let follower = Follower::new(source.clone());
-        let stop = self.stop_threads.clone();
+        let (source, stop) = (source.clone(), self.stop_threads.clone());
         let name = format!("dns-udp-{}", self.threads.len());
         let serve = move || {
             if let Some(core) = core
@@ -272,7 +270,7 @@ impl Running {
             {
                 tracing::warn!(%error, core, "a UDP thread can't be pinned, and runs anywhere");
             }
-            socket.serve(follower, answerer, shard, &stop);
+            socket.serve(address, &source, &shard, &stop);
         };
         self.threads.push(std::thread::Builder::new().name(name).spawn(serve)?);
         Ok(())

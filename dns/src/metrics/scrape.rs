@@ -211,7 +211,7 @@ impl Scrape<'_, '_> {
     }
 
     fn server(&mut self, panics: u64) -> fmt::Result {
-        let mut metric = self.counter("coredns_panics", "Queries that hit a bug of the server")?;
+        let mut metric = self.counter("coredns_panics", "Bugs of the server that were hit")?;
         metric.encode_counter::<NoLabelSet, _, u64>(&panics, None)?;
         let name = "coredns_build_info";
         let mut metric = self.encoder.encode_descriptor(name, "This build", None, MetricType::Gauge)?;

@@ -206,6 +206,19 @@ impl Answerer {
     /// answered one after another the next one's beginning.
     pub(crate) fn answer(
         &mut self,
+        current: (&Arc<Snapshot>, &Policy),
+        query: &[u8],
+        client: SocketAddr,
+        now: &mut Instant,
+    ) -> Outcome {
+        self.guard(|own| own.answer_unguarded(current, query, client, now)).unwrap_or_else(|| {
+            *now = Instant::now();
+            Outcome::Nothing
+        })
+    }
+
+    fn answer_unguarded(
+        &mut self,
         (snapshot, policy): (&Arc<Snapshot>, &Policy),
         query: &[u8],
         client: SocketAddr,
@@ -224,7 +237,7 @@ impl Answerer {
             now: self.clock.read(start),
             entropy: self.next_random(),
         };
-        let verdict = self.guard(|scratch, reply| respond(&context, query, &view, scratch, reply));
+        let verdict = respond(&context, query, &view, &mut self.scratch, &mut self.reply);
         self.slots.follow(&snapshot.zones, &self.metrics);
         *now = Instant::now();
         let took = now.saturating_duration_since(start);
@@ -234,33 +247,32 @@ impl Answerer {
             self.shard.record(&Sample { facts, slot, ipv6: client.is_ipv6(), took, request, response });
         };
         match verdict {
-            Some(Verdict::Send(facts)) => {
+            Verdict::Send(facts) => {
                 if let Some(placed) = &facts.placed {
                     self.metrics.forwarders.see(tenths(self.began, start), client.ip(), placed);
                 }
                 record(&facts, Some(self.reply.octets().len()));
                 Outcome::Reply
             }
-            Some(Verdict::Drop(Dropped::Limited(facts))) => {
+            Verdict::Drop(Dropped::Limited(facts)) => {
                 record(&facts, None);
                 Outcome::Nothing
             }
-            Some(Verdict::Drop(Dropped::NoQuery)) => {
+            Verdict::Drop(Dropped::NoQuery) => {
                 count(&self.shard.ignored);
                 Outcome::Nothing
             }
-            Some(Verdict::Transfer(transfer, facts)) => {
+            Verdict::Transfer(transfer, facts) => {
                 // One response, whose size nobody knows yet.
                 record(&facts, Some(0));
                 Outcome::Transfer(transfer)
             }
-            None => Outcome::Nothing,
         }
     }
 
     /// Makes the next message of a transfer the reply; `false` after the last one.
     pub(crate) fn next_message(&mut self, transfer: &mut Transfer) -> bool {
-        self.guard(|_, reply| transfer.next(reply)).unwrap_or(false)
+        self.guard(|own| transfer.next(&mut own.reply)).unwrap_or(false)
     }
 
     /// The message to send.
@@ -274,13 +286,12 @@ impl Answerer {
     }
 
     /// A bug that one query hits must not end the service of all others: it costs that query.
-    fn guard<T>(&mut self, f: impl FnOnce(&mut Scratch, &mut Reply) -> T) -> Option<T> {
-        let (scratch, reply) = (&mut self.scratch, &mut self.reply);
+    fn guard<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> Option<T> {
         // What a panic may leave half-done is made anew below.
-        let result = catch_unwind(AssertUnwindSafe(|| f(scratch, reply)));
+        let result = catch_unwind(AssertUnwindSafe(|| f(self)));
         if result.is_err() {
             self.metrics.count_panic();
-            (self.scratch, self.reply) = Default::default();
+            (self.scratch, self.reply, self.slots) = Default::default();
         }
         result.ok()
     }
@@ -336,30 +347,63 @@ fn unix_seconds() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use portolan_zones::{Name, ZoneConfig};
     use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::metrics::Writers;
 
-    fn source() -> Source {
+    pub(super) fn source() -> Source {
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let settings = Arc::new(ArcSwap::from_pointee(Settings::default()));
         Source::new(snapshots, settings, Arc::default(), None, Arc::default(), [7; 20])
     }
 
-    #[test]
-    fn a_panic_costs_one_query_and_is_counted() {
-        let source = source();
+    pub(super) fn answerer(source: &Source) -> Answerer {
         let address = "127.0.0.1:53".parse().unwrap();
         let shard = source.metrics.shard(Transport::Udp, address, Writers::One);
-        let mut answerer = Answerer::new(&source, shard, Transport::Udp);
-        assert!(answerer.guard::<()>(|_, _| panic!("a bug")).is_none());
-        assert_eq!(answerer.guard(|_, _| 1), Some(1));
+        Answerer::new(source, shard, Transport::Udp)
+    }
+
+    /// What Prometheus gets to know of panics.
+    pub(super) fn panics(source: &Source) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(source.metrics.clone()));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("coredns_panics_total 1\n"), "{text}");
+        text.lines().find_map(|line| line.strip_prefix("coredns_panics_total ")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_panic_costs_one_query_and_is_counted() {
+        let source = source();
+        let mut answerer = answerer(&source);
+        assert!(answerer.guard::<()>(|_| panic!("a bug")).is_none());
+        assert_eq!(answerer.guard(|_| 1), Some(1));
+        assert_eq!(panics(&source), "1");
+    }
+
+    /// Also one in what is recorded when the answer is there.
+    #[test]
+    fn a_panic_after_the_answer_costs_one_query_and_is_counted() {
+        let source = source();
+        let mut answerer = answerer(&source);
+        let zones = Zones::new(vec![ZoneConfig::new(Name::parse("example").unwrap())]).unwrap();
+        let (snapshot, policy) = (Arc::new(Snapshot::unsynced(zones)), source.policy());
+        let query = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x07example\0\0\x06\0\x01";
+        let client = "127.0.0.1:5353".parse().unwrap();
+        let answer = |answerer: &mut Answerer| {
+            matches!(
+                answerer.answer((&snapshot, &policy), query, client, &mut Instant::now()),
+                Outcome::Reply
+            )
+        };
+        assert!(answer(&mut answerer));
+        // No shard has so many.
+        answerer.slots.slots = [u8::MAX].into();
+        assert!(!answer(&mut answerer));
+        assert_eq!(panics(&source), "1");
+        assert!(answer(&mut answerer));
     }
 
     #[test]

@@ -11,7 +11,8 @@ mod batch;
 mod peer;
 
 use std::io::{self, ErrorKind};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +21,9 @@ use socket2::SockRef;
 
 use self::ahead::Ahead;
 use self::batch::{Batch, SIZE, Wait};
-use super::{Answerer, Follower, Outcome};
-use crate::metrics::Shard;
+use super::{Answerer, Follower, Outcome, Source};
+use crate::metrics::{Metrics, Shard};
+use crate::view::Transport;
 
 /// A thread without queries looks this often whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
@@ -34,6 +36,8 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 const LAST_BATCHES: usize = 256;
 /// Wait after an error that may not go away by itself.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// Wait before a thread that a bug ended starts again: its clients wait, too, and each end leaves lines in the log.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// The kernel is asked this often what it dropped.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -62,40 +66,72 @@ impl Datagrams {
         Ok(Self { socket, wildcard })
     }
 
-    /// Answers until `stop` is set, then what is already in the socket's queue.
-    pub(crate) fn serve(self, follower: Follower, answerer: Answerer, shard: Arc<Shard>, stop: &AtomicBool) {
-        let (batch, ahead) = (Batch::new(self.wildcard), Ahead::new(SIZE));
-        let mut thread = Thread { socket: self.socket, batch, ahead, follower, answerer, shard, dropped: 0 };
-        let mut looked = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            let now = thread.turn(Wait::Some).unwrap_or_else(Instant::now);
-            if now.saturating_duration_since(looked) >= LOOK {
-                looked = now;
-                thread.look();
-            }
+    /// Answers until `stop` is set, then what is already in the socket's queue. `shard` is this socket's alone.
+    pub(crate) fn serve(
+        &self,
+        address: SocketAddr,
+        source: &Arc<Source>,
+        shard: &Arc<Shard>,
+        stop: &AtomicBool,
+    ) {
+        keep(address, &source.metrics, stop, || Thread::new(self, source, shard).run(stop));
+    }
+}
+
+/// Serves until `stop` is set. The kernel goes on to give the socket its share of the clients, whether anybody reads it or not:
+/// so a thread that a bug ends is counted, told of and started again, as other listeners are.
+fn keep(address: SocketAddr, metrics: &Metrics, stop: &AtomicBool, serve: impl Fn()) {
+    // What a panic may leave half-done, `serve` makes anew.
+    while catch_unwind(AssertUnwindSafe(&serve)).is_err() {
+        metrics.count_panic();
+        tracing::error!(%address, "a UDP thread ended by itself: starting it again");
+        if stop.load(Ordering::Relaxed) {
+            return;
         }
-        for _ in 0..LAST_BATCHES {
-            if thread.turn(Wait::None).is_none() {
-                break;
-            }
-        }
-        thread.look();
+        std::thread::sleep(RESTART_PAUSE);
     }
 }
 
 /// What a thread keeps from turn to turn.
-struct Thread {
-    socket: UdpSocket,
+struct Thread<'a> {
+    socket: &'a UdpSocket,
     batch: Batch,
     ahead: Ahead,
     follower: Follower,
     answerer: Answerer,
-    shard: Arc<Shard>,
-    /// What the kernel had counted at the last look, which goes round.
-    dropped: u32,
+    shard: &'a Shard,
 }
 
-impl Thread {
+impl<'a> Thread<'a> {
+    fn new(datagrams: &'a Datagrams, source: &Arc<Source>, shard: &'a Arc<Shard>) -> Self {
+        Self {
+            socket: &datagrams.socket,
+            batch: Batch::new(datagrams.wildcard),
+            ahead: Ahead::new(SIZE),
+            follower: Follower::new(source.clone()),
+            answerer: Answerer::new(source, shard.clone(), Transport::Udp),
+            shard,
+        }
+    }
+
+    /// Answers until `stop` is set, then what is already in the socket's queue.
+    fn run(&mut self, stop: &AtomicBool) {
+        let mut looked = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let now = self.turn(Wait::Some).unwrap_or_else(Instant::now);
+            if now.saturating_duration_since(looked) >= LOOK {
+                looked = now;
+                self.look();
+            }
+        }
+        for _ in 0..LAST_BATCHES {
+            if self.turn(Wait::None).is_none() {
+                break;
+            }
+        }
+        self.look();
+    }
+
     /// Answers a batch; `None` when nothing came, else when the last answer was ready.
     fn turn(&mut self, wait: Wait) -> Option<Instant> {
         let received = self.receive(wait);
@@ -105,14 +141,14 @@ impl Thread {
             return None;
         }
         let mut now = Instant::now();
-        self.ahead.read(current.0, self.batch.queries());
+        self.ahead.read(&mut self.answerer, current.0, self.batch.queries());
         for at in 0..received {
             let Some((query, client)) = self.batch.query(at) else { continue };
             if let Outcome::Reply = self.answerer.answer(current, query, client, &mut now) {
                 self.answerer.swap_reply(self.batch.reply(at));
             }
         }
-        let lost = self.batch.send(&self.socket);
+        let lost = self.batch.send(self.socket);
         if lost > 0 {
             self.shard.unsent.fetch_add(lost as u64, Ordering::Relaxed);
         }
@@ -121,7 +157,7 @@ impl Thread {
 
     /// How many queries came.
     fn receive(&mut self, wait: Wait) -> usize {
-        self.batch.receive(&self.socket, wait).unwrap_or_else(|error| {
+        self.batch.receive(self.socket, wait).unwrap_or_else(|error| {
             // An ICMP error of an earlier reply comes back here, and says nothing about the socket.
             let harmless = [
                 ErrorKind::WouldBlock,
@@ -142,13 +178,48 @@ impl Thread {
 
     /// Takes over what the kernel counts.
     fn look(&mut self) {
-        match batch::dropped(&self.socket) {
+        match batch::dropped(self.socket) {
             Ok(dropped) => {
-                let more = dropped.wrapping_sub(self.dropped);
-                self.shard.dropped.fetch_add(more.into(), Ordering::Relaxed);
-                self.dropped = dropped;
+                // Nobody else counts there: it is what the kernel had counted at the last look. The kernel's count goes round.
+                let counted = self.shard.dropped.load(Ordering::Relaxed) as u32;
+                self.shard.dropped.fetch_add(dropped.wrapping_sub(counted).into(), Ordering::Relaxed);
             }
             Err(error) => tracing::debug!(%error, "the kernel does not say what a UDP socket dropped"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::tests::{panics, source};
+    use super::*;
+    use crate::metrics::Writers;
+
+    #[test]
+    fn a_thread_that_a_bug_ends_starts_again_and_is_counted() {
+        let source = Arc::new(source());
+        let datagrams = Datagrams::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let address = datagrams.socket.local_addr().unwrap();
+        let shard = source.metrics.shard(Transport::Udp, address, Writers::One);
+        let (stop, starts) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let answered = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                keep(address, &source.metrics, &stop, || {
+                    assert!(starts.fetch_add(1, Ordering::Relaxed) > 0, "a bug");
+                    Thread::new(&datagrams, &source, &shard).run(&stop);
+                });
+            });
+            let query = b"\x07\x07\0\0\0\x01\0\0\0\0\0\0\x07example\0\0\x06\0\x01";
+            client.send_to(query, address).unwrap();
+            let answered = client.recv(&mut [0; 512]);
+            stop.store(true, Ordering::Relaxed);
+            answered
+        });
+        assert!(answered.is_ok(), "{answered:?}");
+        assert_eq!(panics(&source), "1");
     }
 }

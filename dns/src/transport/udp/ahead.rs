@@ -7,6 +7,7 @@
 use portolan_zones::lookup::Hint;
 use portolan_zones::{QName, Snapshot};
 
+use crate::transport::Answerer;
 use crate::wire::query::read_name;
 
 /// Fewer queries have little to wait for together.
@@ -26,8 +27,18 @@ impl Ahead {
         Self { qname: QName::default(), hints: Vec::with_capacity(size) }
     }
 
-    /// Reads what these queries' answers will need. What is no sound query is left out.
-    pub(super) fn read<'q>(&mut self, snapshot: &Snapshot, queries: impl ExactSizeIterator<Item = &'q [u8]>) {
+    /// Reads what these queries' answers will need. What is no sound query is left out. A bug that they hit here costs none of
+    /// them its answer, which `answerer` gives.
+    pub(super) fn read<'q>(
+        &mut self,
+        answerer: &mut Answerer,
+        snapshot: &Snapshot,
+        queries: impl ExactSizeIterator<Item = &'q [u8]>,
+    ) {
+        answerer.guard(|_| self.read_unguarded(snapshot, queries));
+    }
+
+    fn read_unguarded<'q>(&mut self, snapshot: &Snapshot, queries: impl ExactSizeIterator<Item = &'q [u8]>) {
         if queries.len() < FEWEST || snapshot.services.len() < SMALL {
             return;
         }
@@ -36,5 +47,36 @@ impl Ahead {
             self.hints.extend(read_name(query, &mut self.qname).and_then(|()| snapshot.hint(&self.qname)));
         }
         snapshot.read_ahead(&self.hints);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::{answerer, panics, source};
+    use super::*;
+
+    /// Queries that hit a bug.
+    struct Bug;
+
+    impl Iterator for Bug {
+        type Item = &'static [u8];
+
+        fn next(&mut self) -> Option<Self::Item> {
+            panic!("a bug")
+        }
+    }
+
+    impl ExactSizeIterator for Bug {
+        fn len(&self) -> usize {
+            panic!("a bug")
+        }
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_costs_nothing() {
+        let source = source();
+        let mut answerer = answerer(&source);
+        Ahead::new(1).read(&mut answerer, &source.snapshot(), Bug);
+        assert_eq!(panics(&source), "1");
     }
 }

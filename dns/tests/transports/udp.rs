@@ -182,6 +182,8 @@ async fn endless_queries_are_malformed() {
 #[tokio::test]
 async fn what_is_dropped_is_counted() {
     const SENT: u16 = 40_000;
+    /// Packets that wait on a core for the kernel, by default (`net.core.netdev_max_backlog`).
+    const BACKLOG: usize = 1000;
     let listeners = Listeners {
         udp: vec![any()],
         udp_threads: Threads::Number(NonZeroUsize::MIN),
@@ -216,7 +218,9 @@ async fn what_is_dropped_is_counted() {
     });
     let dropped = dropped.await.unwrap_or_else(|| panic!("{} replies, {}", answered.len(), served.scrape()));
     assert!((usize::from(SENT / 2)..usize::from(SENT) - 100).contains(&dropped), "{dropped}");
-    assert!(answered.iter().copied().eq(0..answered.len() as u16), "{answered:?}");
+    // But for those that the kernel reordered before they came to the queue: a process may move to another core meanwhile.
+    let last = usize::from(*answered.last().unwrap());
+    assert!(last < answered.len() + BACKLOG, "{answered:?}");
     // What comes now is answered.
     let socket = client(address);
     socket.send(&Ask { id: 99, ..ask(CART) }.octets()).unwrap();

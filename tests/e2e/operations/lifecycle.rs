@@ -1,16 +1,19 @@
 //! Start and end.
 
+use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use portolan_tests::harness::{DNS, Server, Setup, ask_tcp, ask_udp, eventually, loopback, query, until};
 
 const SVC1: &str = "svc1.testns.svc.clusterset.local A";
 
 /// Kubernetes takes a pod out of its Services some time after it told it to end: until then queries come, and
-/// are answered, while `/ready` says not to send more. The exit status is 0.
+/// are answered, while `/ready` says not to send more.
 #[test]
-fn sigterm_drains_and_ends_well() {
-    let mut server = Setup::sample("conformance").with("shutdown: {lameduck: 3s}").start();
+fn sigterm_drains() {
+    // Longer than anything here takes.
+    let server = Setup::sample("conformance").with("shutdown: {lameduck: 10m}").start();
     assert_eq!(server.get("/ready").0, 200);
     // Opened before the end, as forwarders keep them; most use TCP (node-local-dns).
     let mut kept = TcpStream::connect(server.at(DNS)).unwrap();
@@ -25,8 +28,21 @@ fn sigterm_drains_and_ends_well() {
     }
     assert!(ask_tcp(&mut kept, &message).unwrap().ends_with(&[10, 0, 0, 1]), "on a connection from before");
     assert_eq!(server.get("/health").0, 200, "alive: no reason to kill it");
+}
+
+/// It ends by itself when the time of draining is over, not before, whoever keeps a connection. The exit status is 0.
+#[test]
+fn sigterm_ends_well() {
+    let lameduck = Duration::from_secs(1);
+    let mut server = Setup::sample("conformance").with("shutdown: {lameduck: 1s}").start();
+    let mut kept = TcpStream::connect(server.at(DNS)).unwrap();
+    ask_tcp(&mut kept, &query("svc1.testns.svc.clusterset.local", 1)).unwrap();
+    let told = Instant::now();
+    server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(told.elapsed() >= lameduck, "{:?}", told.elapsed());
     assert!(server.try_get("/health").is_none());
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0, "the connection has ended");
 }
 
 /// SIGINT, by Ctrl-C, ends it as well; and a second signal ends it at once.
@@ -96,7 +112,7 @@ fn the_ready_file_tells_chosen_ports() {
         let reply = ask_udp(
             at.parse().unwrap(),
             &query("svc1.testns.svc.clusterset.local", 1),
-            std::time::Duration::from_secs(5),
+            Duration::from_secs(5),
         );
         assert!(reply.is_some_and(|reply| reply.ends_with(&[10, 0, 0, 1])), "{at}");
     }

@@ -63,7 +63,11 @@ pub fn bind(listeners: &Listeners, change: impl FnOnce(&mut Settings)) -> Bound 
 
 impl Bound {
     pub fn address(&self) -> SocketAddr {
-        self.server.local_addresses()[0].1
+        self.addresses()[0].1
+    }
+
+    pub fn addresses(&self) -> &[(Transport, SocketAddr)] {
+        self.server.local_addresses()
     }
 
     pub fn run(self) -> Served {

@@ -1,7 +1,7 @@
 //! DNS over UDP.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -27,6 +27,21 @@ fn receive(socket: &UdpSocket) -> Message {
     Message::from_vec(&buffer[..len]).unwrap()
 }
 
+/// Octets that wait in the queue of each socket that is bound to this address, as the kernel tells (proc_net(5)).
+fn waiting(address: SocketAddr) -> Vec<usize> {
+    // Each word of an address in the machine's order.
+    let word = |octets: &[u8]| format!("{:08X}", u32::from_ne_bytes(octets.try_into().unwrap()));
+    let (file, ip) = match address.ip() {
+        IpAddr::V4(ip) => ("/proc/self/net/udp", word(&ip.octets())),
+        IpAddr::V6(ip) => ("/proc/self/net/udp6", ip.octets().chunks(4).map(word).collect()),
+    };
+    let local = format!("{ip}:{:04X}", address.port());
+    let table = std::fs::read_to_string(file).unwrap();
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let queues = rows.filter(|row| row[1] == local).map(|row| row[4].split_once(':').unwrap().1.to_owned());
+    queues.map(|queue| usize::from_str_radix(&queue, 16).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn answers_on_every_socket_and_in_both_families() {
     // Port 0 of both families becomes two ports.
@@ -36,18 +51,29 @@ async fn answers_on_every_socket_and_in_both_families() {
         udp_threads: Threads::Number(NonZeroUsize::new(3).unwrap()),
         ..Listeners::default()
     };
-    let served = serve_on(&listeners, |_| {});
-    let addresses = served.running.local_addresses().to_vec();
+    let bound = bind(&listeners, |_| {});
+    let addresses = bound.addresses().to_vec();
     assert_eq!(addresses.len(), 2);
+    let mut clients = Vec::new();
     for (transport, address) in addresses {
         assert_eq!(transport, Transport::Udp);
         for id in 0..50 {
             // A new port each time: the kernel chooses the socket by it.
             let socket = client(address);
             socket.send(&Ask { id, ..ask(CART) }.octets()).unwrap();
-            let reply = receive(&socket);
-            assert_eq!((reply.metadata.id, reply.answers.len()), (id, 1));
+            clients.push((socket, id));
         }
+        // Nobody reads yet, so it shows who got them: one of three gets none of 50 once in a hundred million times.
+        let spread = eventually(|| {
+            let waiting = waiting(address);
+            (waiting.len() == 3 && waiting.iter().all(|octets| *octets > 0)).then_some(())
+        });
+        assert!(spread.await.is_some(), "{:?}", waiting(address));
+    }
+    let served = bound.run();
+    for (socket, id) in clients {
+        let reply = receive(&socket);
+        assert_eq!((reply.metadata.id, reply.answers.len()), (id, 1));
     }
     let scraped = served.scrape();
     for family in ["1", "2"] {

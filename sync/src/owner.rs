@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::publish::{Generations, Publisher, Snapshots};
 use crate::state_file::{self, Saver, StateFileError};
-use crate::vip::{PoolRanges, VipPool};
+use crate::vip::{PoolRanges, VipPool, Vips};
 
 /// How the pool of virtual IPs is run.
 #[derive(Debug, Clone, PartialEq)]
@@ -307,7 +307,7 @@ impl State {
             return false;
         }
         for service in self.wanting.keys() {
-            let ips = self.pool.assigned(service).cloned().unwrap_or_default();
+            let ips = self.pool.assigned(service).map(Vips::from).unwrap_or_default();
             self.table.apply(Event::Vips { service: service.clone(), ips });
         }
         true
@@ -321,7 +321,7 @@ impl State {
         if self.wanting.contains_key(&demand.service) && self.pool.is_full_for(&demand) {
             return false;
         }
-        let before = self.pool.assigned(&demand.service).cloned().unwrap_or_default();
+        let before = self.pool.assigned(&demand.service).map(Vips::from).unwrap_or_default();
         let table = &self.table;
         let claimed = |ip| table.import_owner(ip).is_some_and(|owner| *owner != demand.service);
         let (ips, failure) = self.pool.allocate(&demand, claimed, now);

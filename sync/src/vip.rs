@@ -105,9 +105,9 @@ pub struct VipPool {
     ranges: PoolRanges,
     /// Seconds.
     quarantine: UnixTime,
-    assigned: HashMap<ServiceName, Vips>,
+    assigned: HashMap<ServiceName, Box<[IpAddr]>>,
     /// From the state file, not asked for again yet.
-    restored: HashMap<ServiceName, Vips>,
+    restored: HashMap<ServiceName, Box<[IpAddr]>>,
     /// Every address of the three others, with its service.
     holders: HashMap<IpAddr, ServiceName>,
     /// Freed, and when others may have it.
@@ -124,7 +124,7 @@ pub struct VipPool {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Memory {
     version: u32,
-    assigned: Vec<(String, Vips)>,
+    assigned: Vec<(String, Box<[IpAddr]>)>,
     freed: Vec<(IpAddr, String, UnixTime)>,
 }
 
@@ -202,17 +202,17 @@ impl VipPool {
         for ip in before.iter().filter(|ip| !ips.contains(ip)) {
             self.freed.insert(*ip, now + self.quarantine);
         }
-        self.changed |= before != ips;
+        self.changed |= *before != *ips;
         if ips.is_empty() {
             return (ips, failure.or_else(|| Some(VipError::NoPool(service.clone()))));
         }
-        self.assigned.insert(service.clone(), ips.clone());
+        self.assigned.insert(service.clone(), ips.as_slice().into());
         (ips, failure)
     }
 
     /// What a service has.
-    pub fn assigned(&self, service: &ServiceName) -> Option<&Vips> {
-        self.assigned.get(service)
+    pub fn assigned(&self, service: &ServiceName) -> Option<&[IpAddr]> {
+        self.assigned.get(service).map(|ips| &**ips)
     }
 
     /// Number of services that have addresses.
@@ -323,7 +323,7 @@ impl VipPool {
     }
 
     /// Keeps from others what a service had before it was given other addresses.
-    fn hold_former(&mut self, service: &ServiceName, former: &Vips, now: UnixTime) {
+    fn hold_former(&mut self, service: &ServiceName, former: &[IpAddr], now: UnixTime) {
         for ip in former {
             if !self.holders.contains_key(ip) {
                 self.holders.insert(*ip, service.clone());

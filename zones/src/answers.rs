@@ -14,6 +14,7 @@ pub(crate) use groups::{Group, candidates, groups};
 
 use crate::agreed::Agreed;
 use crate::clusters::Clusters;
+use crate::compact::Few;
 use crate::name::{ClusterId, MAX_NAME, push_label};
 use crate::object::{Endpoint, Gateway, Place as Spot, Port, Protocol, Slice, SlicePort};
 use crate::peers::State;
@@ -350,7 +351,7 @@ fn host(labels: &[u8], addresses: BTreeSet<IpAddr>) -> Host {
     Host { labels: labels.into(), v4: v4.into(), v6: v6.into() }
 }
 
-fn clusters(ready: &[Target<'_>]) -> Box<[Box<[u8]>]> {
+fn clusters(ready: &[Target<'_>]) -> Few<Box<[u8]>> {
     let ids: BTreeSet<&ClusterId> = ready.iter().map(|r| r.cluster).collect();
     ids.into_iter().map(|id| cluster_labels(id).into()).collect()
 }

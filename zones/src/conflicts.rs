@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
+use crate::compact::Few;
 use crate::merge::Voice;
 use crate::object::{Exported, Port, SessionAffinity};
 use crate::ports::union;
 use crate::service::{Conflict, ConflictReason};
 
 /// All differences, in the order of their reasons.
-pub(crate) fn conflicts(voices: &[Voice<'_>]) -> Box<[Conflict]> {
+pub(crate) fn conflicts(voices: &[Voice<'_>]) -> Few<Conflict> {
     let Some((oldest, younger)) = voices.split_first() else {
-        return Box::default();
+        return Few::default();
     };
     if younger.is_empty() {
-        return Box::default();
+        return Few::default();
     }
     let mut found = Vec::new();
     port_conflict(voices, &mut found);

@@ -48,6 +48,7 @@ mod answers;
 pub mod choices;
 mod claims;
 pub mod clusters;
+mod compact;
 pub mod compile;
 mod conflicts;
 pub mod diff;

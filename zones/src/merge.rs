@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clusters::{Clusters, Hearing};
+use crate::compact::Few;
 use crate::conflicts::conflicts;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Export, Exported, Gateway, GatewayAt, Import, ServiceKind, ServiceSpec, Slice};
@@ -53,7 +54,7 @@ pub(crate) struct Merged {
     pub(crate) awaited: bool,
     pub(crate) exported: Option<Arc<Exported>>,
     pub(crate) members: Box<[Member]>,
-    pub(crate) conflicts: Box<[Conflict]>,
+    pub(crate) conflicts: Few<Conflict>,
     pub(crate) policy: Option<Arc<Attached>>,
     /// What the zones that have policies of their own say, in their order.
     pub(crate) by_zone: Vec<Option<Arc<Attached>>>,

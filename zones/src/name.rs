@@ -5,7 +5,9 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
+
+use crate::compact::Shared;
 
 /// Longest domain name in wire form, root label included (RFC 1035 §3.1).
 pub const MAX_NAME: usize = 255;
@@ -54,9 +56,33 @@ pub fn check_label(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// A label that was checked where it came from.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Label(Shared);
+
+impl From<&str> for Label {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+impl Deref for Label {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.text()
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// A cluster's id in its clusterset: an RFC 1123 *subdomain*, so it may hold dots (KEP-2149).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(Arc<str>);
+pub struct ClusterId(Shared);
 
 impl ClusterId {
     /// Takes a valid id; dots are legal, each label is checked.
@@ -65,38 +91,38 @@ impl ClusterId {
             return Err(NameError::ClusterIdLength(id.to_owned()));
         }
         id.split('.').try_for_each(check_label)?;
-        Ok(Self(id.into()))
+        Ok(Self(id.as_bytes().into()))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.text()
     }
 }
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
 /// A service's namespace and name, kept as the two labels `<name>.<namespace>` in wire form:
 /// exactly the octets that a query holds there, so that the index compares without parsing.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ServiceName(Arc<[u8]>);
+pub struct ServiceName(Shared);
 
 impl ServiceName {
     /// Takes two valid RFC 1123 labels.
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
         Self::write(&mut wire, namespace, name)?;
-        Ok(Self(wire.into()))
+        Ok(Self(wire[..].into()))
     }
 
     /// Replaces `wire` by the wire form of a name, to look it up without making one.
@@ -111,7 +137,7 @@ impl ServiceName {
 
     /// How many hold this copy of the name.
     pub fn holders(&self) -> usize {
-        Arc::strong_count(&self.0)
+        self.0.holders()
     }
 
     /// `<name>.<namespace>` in wire form, without a root label.

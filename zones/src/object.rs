@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::name::{ClusterId, ServiceName};
+use crate::compact::Shared;
+use crate::name::{ClusterId, Label, ServiceName};
 use crate::peers::{Peer, State};
 use crate::policy::{Attached, Policy, PolicyName};
 
@@ -49,20 +50,26 @@ pub enum ObjectKey {
 }
 
 /// An EndpointSlice's namespace and name, which is a subdomain and no label.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SliceName(Arc<str>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SliceName(Shared);
 
 impl SliceName {
     /// Takes valid names as they are.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self(format!("{namespace}/{name}").as_bytes().into())
     }
 }
 
 /// `<namespace>/<name>`, as kubectl prints objects.
 impl std::fmt::Display for SliceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.0.text())
+    }
+}
+
+impl std::fmt::Debug for SliceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 
@@ -87,7 +94,7 @@ impl ObjectKey {
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::Export(name) | Self::Service(name) | Self::Import(name) => Some(name.namespace()),
-            Self::Slice(SliceName(name)) => name.split_once('/').map(|(namespace, _)| namespace),
+            Self::Slice(SliceName(name)) => name.text().split_once('/').map(|(namespace, _)| namespace),
             Self::Namespace(name) => Some(name),
             Self::Policy(name) => Some(name.namespace()),
             Self::Node(_) | Self::Peer(_) => None,
@@ -387,7 +394,7 @@ pub struct SlicePort {
     pub app_protocol: Option<Arc<str>>,
 }
 
-/// One address of one endpoint. 48 bytes: there may be millions.
+/// One address of one endpoint. 40 bytes: there may be millions.
 #[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Endpoint {
     /// Where it listens.
@@ -398,7 +405,7 @@ pub struct Endpoint {
     /// A and AAAA program the same subset (KEP-1645).
     pub identity: u32,
     /// `hostname`, a valid label.
-    pub hostname: Option<Box<str>>,
+    pub hostname: Option<Label>,
     /// Node and availability zone, shared by all endpoints of a node.
     pub place: Option<Arc<Place>>,
 }

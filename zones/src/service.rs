@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::choices::Choices;
+use crate::compact::Few;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::{Exported, Gateway, Port, ServiceSpec, Slice};
 use crate::peers::{Decider, Labels, State};
@@ -44,21 +45,21 @@ pub struct Service {
     /// The clusters behind it, by id.
     pub members: Box<[Member]>,
     /// What the exports disagree on: every export's `Conflict` condition.
-    pub conflicts: Box<[Conflict]>,
+    pub conflicts: Few<Conflict>,
     /// What is wrong with it besides, for people.
-    pub warnings: Box<[Warning]>,
+    pub warnings: Few<Warning>,
     /// The TrafficPolicy that holds, if any.
     pub policy: Option<Arc<Attached>>,
     /// What its policy's health check is about, and what came of it.
     pub checked: Option<Box<Checked>>,
     /// Addresses of clusters that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is ignored,
     /// and what people decided to leave out.
-    pub out: Box<[(ClusterId, IpAddr)]>,
+    pub out: Few<(ClusterId, IpAddr)>,
     /// What was, as far as its policy cares.
     pub remembered: Option<Box<Remembered>>,
     /// What DNS says of it in zones that have policies of their own, by [`Zones`](crate::zone::Zones)' order of these; `None`: the
     /// same.
-    pub by_zone: Box<[Option<Box<ZoneAnswers>>]>,
+    pub by_zone: Few<Option<Box<ZoneAnswers>>>,
 }
 
 // The line of an `Arc<Service>`: two counters, the name, what is special, IPv4 addresses.
@@ -87,13 +88,13 @@ impl Service {
             exported: None,
             ips: Box::default(),
             members: Box::default(),
-            conflicts: Box::default(),
-            warnings: Box::default(),
+            conflicts: Few::default(),
+            warnings: Few::default(),
             policy: None,
             checked: None,
-            out: Box::default(),
+            out: Few::default(),
             remembered: None,
-            by_zone: Box::default(),
+            by_zone: Few::default(),
         }
     }
 
@@ -320,9 +321,9 @@ pub struct Answers {
     /// Of the service's name and its ports: all that there are, whoever asks.
     pub own: RecordSet,
     /// Names of endpoints, where the service's name answers endpoints; sorted by their labels.
-    pub hosts: Box<[Host]>,
+    pub hosts: Few<Host>,
     /// The ids of the clusters that `hosts` end with, in wire form: empty non-terminals.
-    pub clusters: Box<[Box<[u8]>]>,
+    pub clusters: Few<Box<[u8]>>,
 }
 
 /// What most services' answers lack: they are the same for all who ask.

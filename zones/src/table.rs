@@ -16,7 +16,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 
 use crate::claims::Claims;
 use crate::clusters::Clusters;
@@ -60,9 +59,9 @@ pub struct Table {
 #[derive(Default)]
 struct Entry {
     /// By cluster id.
-    words: Vec<Word>,
+    words: Box<[Word]>,
     /// From the pool.
-    pool: SmallVec<[IpAddr; 2]>,
+    pool: Box<[IpAddr]>,
     /// The home cluster's import, whose addresses are filed in `claims`.
     claimed: Option<Arc<Import>>,
     /// Whether it is in `dirty`.
@@ -255,16 +254,18 @@ impl Table {
         if !std::mem::replace(&mut entry.dirty, true) {
             self.dirty.push(name.clone());
         }
-        let words = &mut entry.words;
-        let at = words.binary_search_by(|word| word.cluster.cmp(cluster)).unwrap_or_else(|at| {
-            // Few clusters have a service, and there are many services: no room to spare.
-            words.reserve_exact(1);
-            words.insert(at, Word::new(cluster.clone()));
-            at
-        });
-        change(&mut words[at]);
-        if words[at].is_silent() {
-            words.remove(at);
+        let place = entry.words.binary_search_by(|word| word.cluster.cmp(cluster));
+        if let Err(at) = place {
+            resize(&mut entry.words, |words| {
+                // Few clusters have a service, and there are many services: no room to spare.
+                words.reserve_exact(1);
+                words.insert(at, Word::new(cluster.clone()));
+            });
+        }
+        let (Ok(at) | Err(at)) = place;
+        change(&mut entry.words[at]);
+        if entry.words[at].is_silent() {
+            resize(&mut entry.words, |words| drop(words.remove(at)));
         }
     }
 
@@ -320,4 +321,10 @@ impl Table {
             self.entries.remove(name);
         }
     }
+}
+
+fn resize(words: &mut Box<[Word]>, change: impl FnOnce(&mut Vec<Word>)) {
+    let mut list = std::mem::take(words).into_vec();
+    change(&mut list);
+    *words = list.into();
 }

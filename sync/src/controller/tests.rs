@@ -58,7 +58,7 @@ fn slice(cluster: &str, name: &str, addresses: &[&str]) -> Event {
         address: text.parse().unwrap(),
         conditions: Conditions::READY,
         identity: i as u32 + 10,
-        hostname: Some(format!("web-{i}").into()),
+        hostname: Some(format!("web-{i}").as_str().into()),
         place: Some(Place { node: Some("node-1".into()), az: Some("az-1".into()) }.into()),
     };
     let port = SlicePort {

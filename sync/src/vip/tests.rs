@@ -86,7 +86,7 @@ fn what_is_remembered_late_moves_nobody() {
     assert_eq!(give(&mut pool, "a", 6).unwrap(), now);
     assert!(give(&mut pool, "b", 6).is_err(), "clients may still use {former} for a");
     pool.free_unclaimed(6);
-    assert_eq!(pool.assigned(&ServiceName::new("n", "a").unwrap()), Some(&now));
+    assert_eq!(pool.assigned(&ServiceName::new("n", "a").unwrap()), Some(&*now));
     pool.end_quarantines(5 + HOUR);
     assert_eq!(give(&mut pool, "b", 5 + HOUR).unwrap()[0], former);
 }

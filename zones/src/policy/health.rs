@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 use super::spread::{At, spread};
 use super::{Form, Rules, Source};
 use crate::answers::{Target, candidates, groups, targets};
+use crate::compact::Few;
 use crate::name::{ClusterId, ServiceName};
 use crate::object::Protocol;
 use crate::peers::State;
@@ -214,10 +215,10 @@ fn checks(service: Option<&Service>) -> HashSet<Check> {
 
 /// What of a service is left out wherever clients are: what people decided to leave out, and what is not healthy, but where the
 /// engine ignores that.
-pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Box<[(ClusterId, IpAddr)]> {
+pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Few<(ClusterId, IpAddr)> {
     let decides = service.members.iter().any(|m| matches!(m.state(), Some(State::Down | State::Drain)));
     let fails = service.checked.as_ref().is_some_and(|checked| !checked.unhealthy.is_empty());
-    let Some(rules) = rules.filter(|_| decides || fails) else { return Box::default() };
+    let Some(rules) = rules.filter(|_| decides || fails) else { return Few::default() };
     let rules = Rules { locality: None, ..rules.clone() };
     let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
     let groups = groups(&targets, |_| Place::default());

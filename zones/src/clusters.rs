@@ -87,8 +87,8 @@ impl Clusters {
     }
 
     /// A node is gone.
-    pub(crate) fn delete_node(&mut self, cluster: &ClusterId, name: &Arc<str>) {
-        let key = (cluster.clone(), name.clone());
+    pub(crate) fn delete_node(&mut self, cluster: &ClusterId, name: &str) {
+        let key = (cluster.clone(), Arc::from(name));
         if self.nodes.remove(&key).is_some() {
             self.moved.insert(cluster.clone());
             self.relocated.insert(key);

@@ -136,11 +136,18 @@ fn assemble(table: &mut Table, zones: &Zones, name: &ServiceName, merged: Merged
     let rules = service.rules(service.policy.as_ref().map(|policy| &*policy.rules));
     let by_zone = zone_policies(&service, merged.by_zone);
     let all_rules = || rules.iter().chain(by_zone.iter().flatten().map(|(_, rules)| rules));
-    service.checked = table.checked(&service, &all_rules().map(|rules| rules.answer).collect());
+    if let Some(checked) = table.checked(&service, &all_rules().map(|rules| rules.answer).collect()) {
+        service.watched().checked = Some(checked);
+    }
     let needs = all_rules().map(Needs::of).fold(Needs::default(), Needs::or);
     let base = rules.clone().unwrap_or_default();
-    service.remembered = table.remember(&service, &base, needs, now);
-    service.out = health::out(&service, rules.as_ref());
+    if let Some(remembered) = table.remember(&service, &base, needs, now) {
+        service.watched().remembered = Some(remembered);
+    }
+    let out = health::out(&service, rules.as_ref());
+    if !out.is_empty() {
+        service.watched().out = out;
+    }
     let limits = Limits {
         origin: zones.longest_origin(),
         endpoints: zones.max_endpoints(),

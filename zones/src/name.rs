@@ -56,17 +56,17 @@ pub fn check_label(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// A label that was checked where it came from.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Label(Shared);
+/// A name or a label that was checked where it came from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(Shared);
 
-impl From<&str> for Label {
+impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self(text.as_bytes().into())
     }
 }
 
-impl Deref for Label {
+impl Deref for Text {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -74,7 +74,13 @@ impl Deref for Label {
     }
 }
 
-impl fmt::Debug for Label {
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }

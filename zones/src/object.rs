@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compact::Shared;
-use crate::name::{ClusterId, Label, ServiceName};
+use crate::name::{ClusterId, ServiceName, Text};
 use crate::peers::{Peer, State};
 use crate::policy::{Attached, Policy, PolicyName};
 
@@ -43,10 +43,10 @@ pub enum ObjectKey {
     Service(ServiceName),
     Import(ServiceName),
     Slice(SliceName),
-    Node(Arc<str>),
-    Namespace(Arc<str>),
+    Node(Text),
+    Namespace(Text),
     Policy(PolicyName),
-    Peer(Arc<str>),
+    Peer(Text),
 }
 
 /// An EndpointSlice's namespace and name, which is a subdomain and no label.
@@ -81,10 +81,10 @@ impl Object {
             Self::Service(service) => ObjectKey::Service(service.name.clone()),
             Self::Import(import) => ObjectKey::Import(import.name.clone()),
             Self::Slice(slice) => ObjectKey::Slice(slice.name.clone()),
-            Self::Node(node) => ObjectKey::Node(node.name.clone()),
-            Self::Namespace(name) => ObjectKey::Namespace(name.clone()),
+            Self::Node(node) => ObjectKey::Node((*node.name).into()),
+            Self::Namespace(name) => ObjectKey::Namespace((**name).into()),
             Self::Policy(policy) => ObjectKey::Policy(policy.name.clone()),
-            Self::Peer(peer) => ObjectKey::Peer(peer.name.clone()),
+            Self::Peer(peer) => ObjectKey::Peer((*peer.name).into()),
         }
     }
 }
@@ -405,7 +405,7 @@ pub struct Endpoint {
     /// A and AAAA program the same subset (KEP-1645).
     pub identity: u32,
     /// `hostname`, a valid label.
-    pub hostname: Option<Label>,
+    pub hostname: Option<Text>,
     /// Node and availability zone, shared by all endpoints of a node.
     pub place: Option<Arc<Place>>,
 }

@@ -50,13 +50,8 @@ pub struct Service {
     pub warnings: Few<Warning>,
     /// The TrafficPolicy that holds, if any.
     pub policy: Option<Arc<Attached>>,
-    /// What its policy's health check is about, and what came of it.
-    pub checked: Option<Box<Checked>>,
-    /// Addresses of clusters that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is ignored,
-    /// and what people decided to leave out.
-    pub out: Few<(ClusterId, IpAddr)>,
-    /// What was, as far as its policy cares.
-    pub remembered: Option<Box<Remembered>>,
+    /// How it is, and was, where somebody asks.
+    pub(crate) watched: Option<Box<Watched>>,
     /// What DNS says of it in zones that have policies of their own, by [`Zones`](crate::zone::Zones)' order of these; `None`: the
     /// same.
     pub by_zone: Few<Option<Box<ZoneAnswers>>>,
@@ -64,6 +59,14 @@ pub struct Service {
 
 // The line of an `Arc<Service>`: two counters, the name, what is special, IPv4 addresses.
 const _: () = assert!(2 * size_of::<usize>() + offset_of!(Service, answers.own.v6) <= 64);
+
+/// What most services lack: nobody asks how they are, and people leave none of their endpoints out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Watched {
+    pub(crate) checked: Option<Box<Checked>>,
+    pub(crate) out: Few<(ClusterId, IpAddr)>,
+    pub(crate) remembered: Option<Box<Remembered>>,
+}
 
 /// What DNS says of a service in a zone, and by which rules.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,11 +94,29 @@ impl Service {
             conflicts: Few::default(),
             warnings: Few::default(),
             policy: None,
-            checked: None,
-            out: Few::default(),
-            remembered: None,
+            watched: None,
             by_zone: Few::default(),
         }
+    }
+
+    /// What its policy's health check is about, and what came of it.
+    pub fn checked(&self) -> Option<&Checked> {
+        self.watched.as_ref()?.checked.as_deref()
+    }
+
+    /// Addresses of clusters that are left out wherever clients are, sorted: what is not healthy, unless so few are that health is
+    /// ignored, and what people decided to leave out.
+    pub fn out(&self) -> &[(ClusterId, IpAddr)] {
+        self.watched.as_ref().map_or(&[], |watched| &watched.out)
+    }
+
+    /// What was, as far as its policy cares.
+    pub fn remembered(&self) -> Option<&Remembered> {
+        self.watched.as_ref()?.remembered.as_deref()
+    }
+
+    pub(crate) fn watched(&mut self) -> &mut Watched {
+        self.watched.get_or_insert_default()
     }
 
     /// What it answers in a zone with this number among those that have policies of their own; `None`: in any other.

@@ -60,8 +60,8 @@ impl Standings {
         self.outdated = true;
     }
 
-    pub(crate) fn delete_peer(&mut self, by: &ClusterId, name: &Arc<str>) {
-        self.peers.remove(&(by.clone(), name.clone()));
+    pub(crate) fn delete_peer(&mut self, by: &ClusterId, name: &str) {
+        self.peers.remove(&(by.clone(), name.into()));
         self.outdated = true;
     }
 

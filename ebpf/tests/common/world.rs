@@ -127,7 +127,7 @@ impl World {
     /// What came of the health checks of all services: an address is healthy unless it is one of these.
     pub fn unhealthy(&mut self, addresses: &[&str]) -> &mut Self {
         let out: Vec<IpAddr> = addresses.iter().map(|at| at.parse().unwrap()).collect();
-        let checked = self.snapshot.services.iter().filter_map(|service| service.checked.as_ref());
+        let checked = self.snapshot.services.iter().filter_map(|service| service.checked());
         let checks = checked.flat_map(|checked| checked.checks.iter());
         let results =
             checks.map(|check| (check.clone(), !out.contains(&check.address.ip()))).collect::<Vec<_>>();

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 use std::net::IpAddr;
 
 use portolan_zones::ClusterId;
-use portolan_zones::name::{Label, ServiceName};
+use portolan_zones::name::{ServiceName, Text};
 use portolan_zones::object::{Conditions, Endpoint, Object, Slice, SliceName, SlicePort};
 use siphasher::sip::SipHasher24;
 
@@ -171,7 +171,7 @@ fn push_endpoint(
             address,
             conditions,
             identity: identity(from.target_ref.as_ref(), address),
-            hostname: hostname.map(Label::from),
+            hostname: hostname.map(Text::from),
             place: place.clone(),
         });
     }

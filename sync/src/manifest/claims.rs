@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn behaves_as_a_map() {
-        let key = |i: u64| ObjectKey::Namespace(format!("n{}", i % 500).into());
+        let key = |i: u64| ObjectKey::Namespace(format!("n{}", i % 500).as_str().into());
         let (mut claims, mut map) = (Claims::default(), HashMap::new());
         for i in 0..5000_u64 {
             let k = key(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);

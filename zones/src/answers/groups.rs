@@ -27,7 +27,7 @@ impl<'a, 's> Group<'a, 's> {
     /// As the engine takes it.
     fn candidate(&self, service: &Service) -> Candidate<'_> {
         let Target { cluster, all, ready, well, state, .. } = self.targets[0];
-        let remembered = service.remembered.as_deref();
+        let remembered = service.remembered();
         let addresses = || self.targets.iter().map(|target| target.address);
         let warmth = remembered.and_then(|r| addresses().map(|address| r.warmth(address)).max());
         let seems = well > 0 && addresses().any(|address| service.is_healthy(address));
@@ -65,7 +65,7 @@ pub(crate) fn candidates<'g>(
     client: &At<'_>,
     family: Option<IpFamily>,
 ) -> Vec<Candidate<'g>> {
-    let remembered = service.remembered.as_deref();
+    let remembered = service.remembered();
     let gone = remembered.into_iter().flat_map(|remembered| &remembered.gone).filter_map(|(place, count)| {
         let at = place.at();
         let member = service.members.iter().find(|member| Some(&member.cluster) == at.cluster)?;

@@ -226,7 +226,7 @@ fn family(rtype: Option<RecordType>) -> Option<IpFamily> {
 
 /// The checks that matter most to those who read: of what is shown, and of what is not healthy; and how many more there are.
 fn checks(service: &Service, portions: &[Portion]) -> (Vec<Check>, usize) {
-    let Some(checked) = &service.checked else { return (Vec::new(), 0) };
+    let Some(checked) = service.checked() else { return (Vec::new(), 0) };
     let mut shown: BTreeSet<IpAddr> =
         portions.iter().flat_map(|portion| portion.addresses.iter().take(NAMED)).copied().collect();
     for member in &service.members {

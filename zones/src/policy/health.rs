@@ -209,7 +209,7 @@ impl Checks {
 }
 
 fn checks(service: Option<&Service>) -> HashSet<Check> {
-    let checked = service.and_then(|service| service.checked.as_ref());
+    let checked = service.and_then(Service::checked);
     checked.into_iter().flat_map(|checked| checked.checks.iter().cloned()).collect()
 }
 
@@ -217,7 +217,7 @@ fn checks(service: Option<&Service>) -> HashSet<Check> {
 /// engine ignores that.
 pub(crate) fn out(service: &Service, rules: Option<&Rules>) -> Few<(ClusterId, IpAddr)> {
     let decides = service.members.iter().any(|m| matches!(m.state(), Some(State::Down | State::Drain)));
-    let fails = service.checked.as_ref().is_some_and(|checked| !checked.unhealthy.is_empty());
+    let fails = service.checked().is_some_and(|checked| !checked.unhealthy.is_empty());
     let Some(rules) = rules.filter(|_| decides || fails) else { return Few::default() };
     let rules = Rules { locality: None, ..rules.clone() };
     let targets: Vec<Target<'_>> = targets(service, rules.answer).collect();
@@ -269,11 +269,11 @@ impl Target<'_> {
 impl Service {
     /// Whether it is left out wherever clients are.
     pub fn is_out(&self, cluster: &ClusterId, address: IpAddr) -> bool {
-        self.out.binary_search_by(|(id, out)| (id, out).cmp(&(cluster, &address))).is_ok()
+        self.out().binary_search_by(|(id, out)| (id, out).cmp(&(cluster, &address))).is_ok()
     }
 
     /// Whether an endpoint, or a gateway, seems healthy from here.
     pub fn is_healthy(&self, address: IpAddr) -> bool {
-        self.checked.as_ref().is_none_or(|checked| checked.unhealthy.binary_search(&address).is_err())
+        self.checked().is_none_or(|checked| checked.unhealthy.binary_search(&address).is_err())
     }
 }

@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 pub use attach::{Attached, Source};
 pub(crate) use attach::{Policies, Touched};
 
-use crate::name::{ClusterId, Name};
+use crate::name::{ClusterId, Name, Text};
 use crate::object::UnixTime;
 use crate::peers::{Labels, Scope};
 use crate::service::{Member, Service};
@@ -49,12 +49,12 @@ pub struct Policy {
 
 /// A TrafficPolicy's namespace and name, which is a subdomain and no label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PolicyName(Arc<str>);
+pub struct PolicyName(Text);
 
 impl PolicyName {
     /// Takes valid names as they are.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self(format!("{namespace}/{name}").as_str().into())
     }
 
     /// The namespace that it is in.

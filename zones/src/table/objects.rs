@@ -67,12 +67,12 @@ impl Table {
                 self.clusters.delete_node(cluster, name);
             }
             ObjectKey::Namespace(name) => {
-                let Some(holders) = self.namespaces.get_mut(name) else {
+                let Some(holders) = self.namespaces.get_mut(&**name) else {
                     return;
                 };
                 if holders.remove(cluster) && holders.is_empty() {
-                    self.namespaces.remove(name);
-                    self.namespace_changes.push((name.clone(), false));
+                    self.namespaces.remove(&**name);
+                    self.namespace_changes.push(((**name).into(), false));
                 }
             }
             ObjectKey::Export(name) => self.word(cluster, name, |word| word.export = None),
@@ -117,11 +117,11 @@ impl Table {
             keys.extend(word.slices.iter().map(|slice| ObjectKey::Slice(slice.name.clone())));
         }
         let nodes = self.clusters.nodes().filter(|(c, _)| *c == cluster);
-        keys.extend(nodes.map(|(_, node)| ObjectKey::Node(node.name.clone())));
+        keys.extend(nodes.map(|(_, node)| ObjectKey::Node((*node.name).into())));
         let holds = self.namespaces.iter().filter(|(_, holders)| holders.contains(cluster));
-        keys.extend(holds.map(|(name, _)| ObjectKey::Namespace(name.clone())));
+        keys.extend(holds.map(|(name, _)| ObjectKey::Namespace((**name).into())));
         keys.extend(self.policies.names(cluster).cloned().map(ObjectKey::Policy));
-        keys.extend(self.clusters.standings.names(cluster).cloned().map(ObjectKey::Peer));
+        keys.extend(self.clusters.standings.names(cluster).map(|name| ObjectKey::Peer((**name).into())));
         keys
     }
 }

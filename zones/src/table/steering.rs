@@ -57,7 +57,7 @@ impl Table {
 
     /// A service has other checks than before.
     pub(crate) fn file_checks(&mut self, before: Option<&Service>, after: Option<&Service>) {
-        let has = |service: Option<&Service>| service.is_some_and(|service| service.checked.is_some());
+        let has = |service: Option<&Service>| service.is_some_and(|service| service.checked().is_some());
         if has(before) || has(after) {
             self.checks.file(before, after);
         }

@@ -96,7 +96,7 @@ pub(super) fn latency(
     client: &At<'_>,
     standings: &BTreeMap<ClusterId, Standing>,
 ) -> Stage {
-    let remembered = service.remembered.as_deref().filter(|remembered| !remembered.bands.is_empty());
+    let remembered = service.remembered().filter(|remembered| !remembered.bands.is_empty());
     let lines = match (rules.latency, remembered) {
         (Some(_), Some(remembered)) if !remembered.is_for(client) => {
             vec!["measured from home, where this client is not: it does not count".to_owned()]
@@ -125,7 +125,7 @@ pub(super) fn latency(
 
 /// What is new, and therefore gets less.
 pub(super) fn warming(service: &Service) -> Stage {
-    let new = service.remembered.iter().flat_map(|remembered| &remembered.warming);
+    let new = service.remembered().into_iter().flat_map(|remembered| &remembered.warming);
     let lines =
         new.clone().take(NAMED).map(|(address, part)| format!("{address} is new: {part} % of its share"));
     let more = new.clone().count().saturating_sub(NAMED);

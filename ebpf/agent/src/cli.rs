@@ -213,6 +213,15 @@ mod tests {
         }
     }
 
+    /// What it says to apply is there.
+    #[test]
+    fn files_that_help_names_exist() {
+        let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut named = EXAMPLES.split_whitespace().filter(|word| word.starts_with("deploy/")).peekable();
+        assert!(named.peek().is_some());
+        named.for_each(|file| assert!(std::path::Path::new(top).join(file).exists(), "{file}"));
+    }
+
     #[test]
     fn help_teaches_by_example() {
         for command in Cli::command().get_subcommands() {

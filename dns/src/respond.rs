@@ -382,11 +382,11 @@ impl<'a, C: Clock> Exchange<'a, C> {
         if chosen.scope == 0 {
             return None;
         }
+        // RFC 7871 §7.1.2: of clients who don't want to be told of nothing can be seen.
+        let is_silent = || !self.query.edns.is_some_and(|edns| edns.has_subnet());
         let subnet = match self.subnet {
             Some(subnet) => Some(subnet.hash(chosen.scope)),
-            // RFC 7871 §7.1.2: of clients who don't want to be told of nothing can be seen.
-            None if self.query.edns.is_some_and(|edns| edns.has_subnet()) => return None,
-            None if self.context.settings.edns.trusts(self.client) => None,
+            None if is_silent() && self.context.settings.edns.trusts(self.client) => None,
             None => return None,
         };
         let zone_ttl = match records {
